@@ -1,0 +1,1 @@
+"""the HDF5 store of features: schema, key, read, write, verify."""

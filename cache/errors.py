@@ -1,0 +1,47 @@
+"""Every exception that clipcache raises on purpose.
+
+    ClipcacheError
+    ├── UsageError            the request itself is wrong: missing path, bad option, nothing to do (exit code 2)
+    ├── MediaError            a video or image cannot be decoded
+    ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
+    └── CacheError            something about the feature cache
+        ├── NotCachedError    the video asked for has no entry
+        └── EntryError        an entry cannot be trusted: truncated, foreign, newer, hostile
+
+The text of each is one clear sentence: what happened, to which file, what to do. The library raises; `cli.main`
+alone turns these into a line on stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+
+class ClipcacheError(Exception):
+    """Base of all errors that clipcache raises on purpose; its text is one sentence for people."""
+
+    exit_code = 1
+
+
+class UsageError(ClipcacheError):
+    """The request itself is wrong: a missing path, an option out of range, nothing to work on."""
+
+    exit_code = 2
+
+
+class MediaError(ClipcacheError):
+    """A video or image cannot be decoded, in whole or from the start."""
+
+
+class ModelError(ClipcacheError):
+    """Weights are missing, damaged or of another model, or a prompt does not fit the model."""
+
+
+class CacheError(ClipcacheError):
+    """The feature cache cannot do what was asked."""
+
+
+class NotCachedError(CacheError):
+    """The video asked for has no entry in the cache."""
+
+
+class EntryError(CacheError):
+    """An entry cannot be trusted: truncated, foreign, of a newer schema, or hostile."""

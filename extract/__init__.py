@@ -1,0 +1,1 @@
+"""videos to frames to CLIP features to cache."""

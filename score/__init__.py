@@ -1,0 +1,1 @@
+"""cached features to similarities and statistics."""
