@@ -1,0 +1,97 @@
+"""Collect the frames of one span in the worker: resize, drop repeats, hand over in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .preprocess import Pixels, Resize
+
+Ship = Callable[[Sequence[Pixels]], None]
+
+
+@dataclass(frozen=True)
+class CollectedRows:
+    """What a span showed.
+
+    Attributes:
+        rows: (n,) int64 positions in presentation order, increasing.
+        timestamps_ms: (n,) float64 presentation times.
+        source: (n,) int64; row i shows the `source[i]`-th picture shipped for this span.
+        shipped: Pictures shipped; fewer than n where neighbours were identical after resizing.
+    """
+
+    rows: npt.NDArray[np.int64]
+    timestamps_ms: npt.NDArray[np.float64]
+    source: npt.NDArray[np.int64]
+    shipped: int
+
+
+class FrameCollector:
+    """A `FrameSink`: keeps a frame only when its resized bytes differ from its predecessor's, ships committed pages.
+
+    Args:
+        resize: From (H, W, 3) to (size, size, 3), uint8.
+        ship: Takes up to `page_frames` pictures; may block until there is room.
+        page_frames: Pictures per page.
+        beat: Called once per frame, to show that work goes on.
+    """
+
+    def __init__(self, resize: Resize, ship: Ship, page_frames: int, beat: Callable[[], None]) -> None:
+        self._resize = resize
+        self._ship = ship
+        self._page_frames = page_frames
+        self._beat = beat
+        self._rows: list[int] = []
+        self._timestamps_ms: list[float] = []
+        self._source: list[int] = []
+        self._waiting: list[Pixels] = []
+        self._last: Pixels | None = None
+        self._unique = 0
+        self._committed = (0, 0)  # rows, unique pictures
+
+    def add(self, row: int, timestamp_ms: float, rgb: Pixels) -> None:
+        """Take a frame as (H, W, 3) uint8."""
+        picture = self._resize(rgb)
+        if self._last is None or not np.array_equal(picture, self._last):
+            self._waiting.append(picture)
+            self._last = picture
+            self._unique += 1
+        self._rows.append(row)
+        self._timestamps_ms.append(timestamp_ms)
+        self._source.append(self._unique - 1)
+        self._beat()
+
+    def commit(self) -> None:
+        """Make what was added final and ship all full pages."""
+        self._committed = len(self._rows), self._unique
+        while len(self._waiting) >= self._page_frames:
+            self._ship_page()
+
+    def rollback(self) -> None:
+        """Forget everything since the last commit."""
+        rows, unique = self._committed
+        forgotten = self._unique - unique
+        del self._rows[rows:], self._timestamps_ms[rows:], self._source[rows:]
+        del self._waiting[len(self._waiting) - forgotten :]
+        self._unique = unique
+        self._last = None
+
+    def finish(self) -> CollectedRows:
+        """Ship what is left and say what was shown."""
+        self.commit()
+        if self._waiting:
+            self._ship_page()
+        return CollectedRows(
+            np.array(self._rows, np.int64),
+            np.array(self._timestamps_ms, np.float64),
+            np.array(self._source, np.int64),
+            self._unique,
+        )
+
+    def _ship_page(self) -> None:
+        self._ship(self._waiting[: self._page_frames])
+        del self._waiting[: self._page_frames]

@@ -1,0 +1,60 @@
+"""Pages of shared memory through which resized frames reach the encoder.
+
+The memory has no name: it lives as long as a process holds its descriptor, so that neither kill -9 nor a crash can
+leave anything behind, and a container's small /dev/shm does not limit it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+
+import numpy as np
+import numpy.typing as npt
+
+PAGES = 2
+"""Two pages per worker: one is filled while the other is read."""
+
+_PAGE_BYTES = 8 << 20
+
+
+def page_frames(size: int) -> int:
+    """Pictures of size x size x 3 bytes that one page holds."""
+    return max(1, _PAGE_BYTES // (size * size * 3))
+
+
+class SharedPages:
+    """PAGES pages of (frames, size, size, 3) uint8 pictures.
+
+    Args:
+        size: Side of a picture in pixels.
+        descriptor: The memory of another process to join; None makes new memory.
+    """
+
+    def __init__(self, size: int, descriptor: int | None = None) -> None:
+        shape = (PAGES, page_frames(size), size, size, 3)
+        length = int(np.prod(shape))
+        self.descriptor = _anonymous_memory(length) if descriptor is None else descriptor
+        self._memory = mmap.mmap(self.descriptor, length)
+        self._pages: npt.NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8).reshape(shape)
+
+    def __getitem__(self, page: int) -> npt.NDArray[np.uint8]:
+        """One page, (frames, size, size, 3) uint8, shared."""
+        view: npt.NDArray[np.uint8] = self._pages[page]
+        return view
+
+    def close(self) -> None:
+        """Give the memory back; views of it must be gone by now or keep it alive until they are."""
+        os.close(self.descriptor)
+        del self._pages
+
+
+def _anonymous_memory(length: int) -> int:
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("clipcache-pages", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, length)
+    return descriptor

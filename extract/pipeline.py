@@ -1,0 +1,284 @@
+"""The run: items in, entries out. Feeds the workers, follows each video through its spans, writes what is whole."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache.errors import CacheError, ClipcacheError
+from ..cache.sampling import Sampling
+from .batching import Batcher
+from .decode import Span
+from .encoder import FloatArray, FrameEncoder
+from .index import VideoIndex
+from .inputs import HashedItem
+from .protocol import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed
+
+SPAN_FRAMES = 500
+"""Spans of a long video hold at least so many frames: enough work to pay for opening the file again."""
+
+_IMAGES_PER_TASK = 256
+
+
+@dataclass(frozen=True)
+class EncodedItem:
+    """An item with all its features.
+
+    Attributes:
+        item: What was encoded.
+        index: The video's index; None for images.
+        sampling: Which of its frames were asked for.
+        frames_wanted: How many these are.
+        spans: How each span went, in order.
+        features: (N, D) float32, one row per frame.
+        timestamps_ms: (N,) float64.
+        frame_index: (N,) int64, increasing.
+    """
+
+    item: HashedItem
+    index: VideoIndex | None
+    sampling: Sampling
+    frames_wanted: int
+    spans: tuple[SpanDone, ...]
+    features: FloatArray
+    timestamps_ms: npt.NDArray[np.float64]
+    frame_index: npt.NDArray[np.int64]
+
+    @property
+    def errors(self) -> int:
+        """Packets or pictures that could not be decoded."""
+        return sum(span.report.errors for span in self.spans)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame asked for is there."""
+        return self.errors == 0 and (self.index is None or self.index.frames_missing == 0)
+
+    @property
+    def frames_expected(self) -> int:
+        """Frames of the whole item, before sampling; where nothing is damaged, what was shown counts."""
+        if self.index is None:
+            return len(self.item.item.images)
+        if self.complete and self.sampling.is_all:
+            return len(self.features)
+        return self.index.frames_expected
+
+    @property
+    def decoders(self) -> list[str]:
+        """Names of the decoders that took part, sorted."""
+        return sorted(set().union(*(span.report.decoders for span in self.spans)))
+
+
+class RunEvents(Protocol):
+    """What a run tells whoever started it."""
+
+    def on_expected(self, item: HashedItem, frames: int) -> None:
+        """The number of frames to come is known."""
+
+    def on_frames(self, item: HashedItem, frames: int) -> None:
+        """So many more frames are done."""
+
+    def on_encoded(self, encoded: EncodedItem) -> None:
+        """An item is through: time to write it. May raise `CacheError` to end the run."""
+
+    def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
+        """An item is given up; `error` is a class name."""
+
+
+@dataclass
+class _Video:
+    item: HashedItem
+    sampling: Sampling
+    wanted: int = 0
+    index: VideoIndex | None = None
+    attempts: list[_Attempt] = field(default_factory=list)
+    failed: bool = False
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """One task of a video, tried for the first or the second time."""
+
+    video: _Video
+    task: Task
+    position: int = 0
+    second: bool = False
+    features: list[FloatArray] = field(default_factory=list)
+    received: int = 0
+    done: SpanDone | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.done is not None and self.received == self.done.collected.shipped
+
+
+class Run:
+    """The `TaskSource` of a pool: turns items into tasks and their outcomes into encoded items.
+
+    Args:
+        items: What to encode.
+        encoder: Encodes the pictures.
+        sampling: Which frames.
+        decoder: "auto", "decord" or "pyav".
+        events: Hears of everything.
+    """
+
+    def __init__(
+        self, items: Iterable[HashedItem], encoder: FrameEncoder, sampling: Sampling, decoder: str, events: RunEvents
+    ) -> None:
+        self._items: Iterator[HashedItem] = iter(items)
+        self._sampling = sampling
+        self._decoder = decoder
+        self._events = events
+        self._waiting: deque[_Attempt] = deque()
+        self.batcher: Batcher[_Attempt] = Batcher(encoder, self._on_features)
+
+    # The pool's side.
+
+    def next_task(self) -> tuple[_Attempt, Task] | None:
+        """Spans of opened videos first; the next video is opened when there are none."""
+        while True:
+            while self._waiting:
+                attempt = self._waiting.popleft()
+                if not attempt.video.failed:
+                    return attempt, attempt.task
+            item = next(self._items, None)
+            if item is None:
+                return None
+            self._open(_Video(item, self._sampling_of(item)))
+
+    def on_pictures(self, job: _Attempt, pictures: npt.NDArray[np.uint8]) -> None:
+        """Pictures of a span, in order."""
+        if not job.video.failed:
+            self._events.on_frames(job.video.item, len(pictures))
+            self.batcher.add(job, pictures)
+
+    def on_reply(self, job: _Attempt, reply: Reply) -> None:
+        """The end of a task."""
+        if job.video.failed:
+            return
+        if isinstance(reply, Indexed):
+            self._split(job.video, reply.index)
+        elif isinstance(reply, SpanDone):
+            job.done = reply
+            self._events.on_frames(job.video.item, len(reply.collected.rows) - reply.collected.shipped)
+            self._finish_if_whole(job.video)
+        elif isinstance(reply, TaskFailed):
+            self._retry_or_fail(job, reply)
+
+    # From items to tasks.
+
+    def _sampling_of(self, item: HashedItem) -> Sampling:
+        """A rate means nothing to pictures without times: all of them are taken."""
+        return Sampling() if item.item.images and self._sampling.fps is not None else self._sampling
+
+    def _open(self, video: _Video) -> None:
+        images = video.item.item.images
+        if not images:
+            self._waiting.append(_Attempt(video, IndexTask(video.item.item.path)))
+            return
+        chosen = [(int(row), images[row]) for row in video.sampling.indices(np.zeros(len(images)))]
+        self._expect(video, len(chosen))
+        parts = [chosen[i : i + _IMAGES_PER_TASK] for i in range(0, len(chosen), _IMAGES_PER_TASK)]
+        self._add_tasks(video, [ImagesTask(tuple(p for _, p in part), tuple(r for r, _ in part)) for part in parts])
+
+    def _split(self, video: _Video, index: VideoIndex) -> None:
+        video.index = index
+        times = index.timestamps_ms
+        if times is None:
+            self._expect(video, index.frames_expected)
+            self._add_tasks(video, [SpanTask(video.item.item.path, index, Span(0, 0), self._decoder)])
+            return
+        wanted = np.zeros(len(times), bool)
+        wanted[video.sampling.indices(times)] = True
+        self._expect(video, int(wanted.sum()))
+        spans = split_spans(index)
+        self._add_tasks(video, [SpanTask(video.item.item.path, index, s, self._decoder, wanted) for s in spans])
+
+    def _expect(self, video: _Video, frames: int) -> None:
+        video.wanted = frames
+        self._events.on_expected(video.item, frames)
+
+    def _add_tasks(self, video: _Video, tasks: Iterable[Task]) -> None:
+        video.attempts = [_Attempt(video, task, position) for position, task in enumerate(tasks)]
+        self._waiting.extendleft(reversed(video.attempts))
+
+    # From pictures to entries.
+
+    def _on_features(self, attempt: _Attempt, features: FloatArray) -> None:
+        attempt.features.append(features.copy())
+        attempt.received += len(features)
+        if attempt.is_whole and not attempt.video.failed:
+            self._finish_if_whole(attempt.video)
+
+    def _finish_if_whole(self, video: _Video) -> None:
+        if not all(attempt.is_whole for attempt in video.attempts):
+            return
+        encoded = _assemble(video)
+        video.failed = True  # nothing more is to come; late words of a lost attempt are ignored
+        if len(encoded.features) == 0:
+            self._events.on_failed(video.item, "MediaError", "Not one of its frames can be decoded.")
+        elif not np.isfinite(encoded.features).all():
+            sentence = "The model gave NaN or infinite features; try --precision fp32, or check the weights."
+            self._events.on_failed(video.item, "ModelError", sentence)
+        else:
+            self._write(video, encoded)
+
+    def _write(self, video: _Video, encoded: EncodedItem) -> None:
+        try:
+            self._events.on_encoded(encoded)
+        except CacheError:
+            raise  # the disk, not the video
+        except ClipcacheError as error:
+            self._events.on_failed(video.item, type(error).__name__, str(error))
+
+    def _retry_or_fail(self, attempt: _Attempt, reply: TaskFailed) -> None:
+        """A lost or failed span is tried once more, with PyAV; a lost index task once more as it is."""
+        task = attempt.task
+        lost = reply.error == "DecoderLost"
+        retry = not attempt.second and (isinstance(task, SpanTask) or lost)
+        if not retry:
+            attempt.video.failed = True
+            self._events.on_failed(attempt.video.item, reply.error, reply.sentence)
+            return
+        if isinstance(task, SpanTask):
+            task = SpanTask(task.path, task.index, task.span, "pyav", task.wanted)
+        again = _Attempt(attempt.video, task, attempt.position, second=True)
+        if attempt.video.attempts:
+            attempt.video.attempts[attempt.position] = again
+            self._events.on_frames(attempt.video.item, -attempt.received)
+        self._waiting.appendleft(again)
+
+
+def split_spans(index: VideoIndex) -> list[Span]:
+    """Consecutive segments, joined until each span holds SPAN_FRAMES frames, so that workers can share a long video."""
+    spans, first, frames = [], 0, 0
+    for number, segment in enumerate(index.segments):
+        frames += segment.rows
+        if frames >= SPAN_FRAMES:
+            spans.append(Span(first, number + 1))
+            first, frames = number + 1, 0
+    if first < len(index.segments):
+        spans.append(Span(first, len(index.segments)))
+    return spans
+
+
+def _assemble(video: _Video) -> EncodedItem:
+    """Join the spans of a video; repeated frames get the features of the picture they repeat."""
+    dones = tuple(attempt.done for attempt in video.attempts if attempt.done is not None)
+    parts = []
+    for attempt, done in zip(video.attempts, dones, strict=True):
+        if len(done.collected.rows):
+            parts.append(np.concatenate(attempt.features)[done.collected.source])
+    features = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    times = np.concatenate([done.collected.timestamps_ms for done in dones])
+    rows = np.concatenate([done.collected.rows for done in dones])
+    if video.index is not None and video.index.shown_pts is None:
+        chosen = video.sampling.indices(times)  # an unindexed video is decoded whole
+        features, times, rows = features[chosen], times[chosen], rows[chosen]
+    return EncodedItem(video.item, video.index, video.sampling, video.wanted, dones, features, times, rows)

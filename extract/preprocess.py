@@ -1,0 +1,95 @@
+"""CLIP's own picture preprocessing, up to the point where the device takes over: RGB to size x size uint8.
+
+Shorter side to `size` with PIL's bicubic filter, centre crop. Division by 255, mean and standard deviation follow on
+the device (`encoder`), so that one byte per value crosses every border.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache.errors import MediaError, UsageError
+from .container import ascii_safe
+
+Pixels = npt.NDArray[np.uint8]
+Resize = Callable[[Pixels], Pixels]
+
+BACKENDS = ("torch", "pil")
+
+
+def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) after scaling the shorter side to `size`, rounded down as torchvision's `Resize` does."""
+    if height <= width:
+        return size, int(size * width / height)
+    return int(size * height / width), size
+
+
+def crop_offset(length: int, size: int) -> int:
+    """First row or column of the centre crop, rounded as torchvision's `CenterCrop` does."""
+    return int(round((length - size) / 2.0))
+
+
+def make_resize(size: int, backend: str = "torch") -> Resize:
+    """A function from (H, W, 3) uint8 to (size, size, 3) uint8.
+
+    Args:
+        size: Input side of the model in pixels, e.g. 224.
+        backend: "pil" is exact; "torch" is 6 to 10 times faster and differs by at most 2 levels on under 0.5 % of
+            values.
+
+    Raises:
+        UsageError: Unknown backend.
+    """
+    if backend == "pil":
+        return lambda rgb: _resize_with_pil(rgb, size)
+    if backend == "torch":
+        import torch
+
+        return lambda rgb: _resize_with_torch(torch, rgb, size)
+    raise UsageError(f"Unknown resize backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
+
+
+def describe(size: int, backend: str) -> str:
+    """What an entry records of its preprocessing."""
+    return f"clip: bicubic {size}, centre crop; {backend} uint8"
+
+
+def _resize_with_torch(torch: Any, rgb: Pixels, size: int) -> Pixels:
+    height, width = resized_shape(rgb.shape[0], rgb.shape[1], size)
+    picture = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0)  # a channels-last view: the fast uint8 path
+    scaled = torch.nn.functional.interpolate(picture, (height, width), mode="bicubic", antialias=True)
+    return _centre_crop(scaled[0].permute(1, 2, 0).numpy(), size)
+
+
+def _resize_with_pil(rgb: Pixels, size: int) -> Pixels:
+    from PIL import Image
+
+    height, width = resized_shape(rgb.shape[0], rgb.shape[1], size)
+    return _centre_crop(np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)), size)
+
+
+def _centre_crop(rgb: Pixels, size: int) -> Pixels:
+    top, left = crop_offset(rgb.shape[0], size), crop_offset(rgb.shape[1], size)
+    return np.ascontiguousarray(rgb[top : top + size, left : left + size])
+
+
+def read_image(path: str | os.PathLike[str]) -> Pixels:
+    """A picture file as (H, W, 3) uint8, upright by its EXIF orientation.
+
+    Raises:
+        MediaError: Missing, damaged, or not a picture.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(Path(path)) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        reason = getattr(error, "strerror", None) or "damaged, or not a picture"
+        raise MediaError(f"Cannot read the image {ascii_safe(os.fspath(path))}: {reason}.") from error

@@ -1,0 +1,98 @@
+"""What the parent and its decoding workers say to each other.
+
+Messages are pickled over a socket pair; pixels never are: they cross in pages of shared memory (`pages`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .collect import CollectedRows
+from .decode import DecodeReport, Span
+from .index import BoolArray, VideoIndex
+
+
+@dataclass(frozen=True)
+class IndexTask:
+    """Read a video's index."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class SpanTask:
+    """Decode a span of a video. `wanted` as in `decode_span`."""
+
+    path: Path
+    index: VideoIndex = field(repr=False)
+    span: Span
+    decoder: str
+    wanted: BoolArray | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ImagesTask:
+    """Read picture files; `rows` are their positions in the item."""
+
+    paths: tuple[Path, ...] = field(repr=False)
+    rows: tuple[int, ...] = field(repr=False)
+
+
+Task = IndexTask | SpanTask | ImagesTask
+
+
+@dataclass(frozen=True)
+class PageFree:
+    """To the worker: the page may be written again."""
+
+    page: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """To the worker: leave."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """From the worker: the answer to an `IndexTask`."""
+
+    index: VideoIndex
+
+
+@dataclass(frozen=True)
+class PageFull:
+    """From the worker: the first `count` pictures of a page are ready."""
+
+    page: int
+    count: int
+
+
+@dataclass(frozen=True)
+class SpanDone:
+    """From the worker: a span or a run of images is through; all its pages were announced before.
+
+    `width` and `height` are those of the first picture; 0 for video spans, whose index knows.
+    """
+
+    collected: CollectedRows
+    report: DecodeReport
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class TaskFailed:
+    """From the worker: the task raised. `error` is the exception's class name, `sentence` its text."""
+
+    error: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """From the worker: still decoding."""
+
+
+Reply = Indexed | PageFull | SpanDone | TaskFailed | Beat
