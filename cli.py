@@ -286,8 +286,8 @@ def score(
     from .score.evaluate import Cut
     from .score.tables import answer_text, write_text
 
-    def extract_targets(paths: Sequence[Path]) -> None:
-        _extract_targets(paths, trust_weights, cache=cache_dir, model=model, weights=weights, device=device)
+    def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
+        _extract_targets(paths, trust_weights, cache=cache_dir, model=its_model, weights=weights, device=device)
 
     skipped: list[Path] = []
     load_encoder = _encoder_loader(weights, trust_weights, device, verbose)

@@ -1,0 +1,212 @@
+"""One entry of the cache, read when asked and never held open."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import UsageError
+from .read import OpenEntry, open_entry
+from .sampling import Sampling, time_range
+from .schema import EntryAttributes
+
+T = TypeVar("T")
+Scalar = TypeVar("Scalar", bound=np.generic)
+_BLOCK_ROWS = 8192
+Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
+
+
+class _Attribute(Generic[T]):
+    """Gives the attribute of the same name of `Entry.attributes`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, entry: None, owner: type) -> _Attribute[T]: ...
+    @overload
+    def __get__(self, entry: Entry, owner: type) -> T: ...
+    def __get__(self, entry: Entry | None, owner: type) -> _Attribute[T] | T:
+        if entry is None:
+            return self
+        value: T = getattr(entry.attributes, self._name)
+        return value
+
+
+class Entry:
+    """Features of the frames of one video (or image, or image folder) under one set of weights.
+
+    Nothing is read before it is asked for, and the file is closed after each read. `features` is read anew each time;
+    the small things are kept.
+
+    Every attribute of `EntryAttributes` is an attribute of the entry too: `entry.fps`, `entry.video_name`.
+
+    All reading raises `EntryError` if the file is missing, damaged, foreign, hostile or of a newer schema.
+    """
+
+    schema_version = _Attribute[int]()
+    clipcache_version = _Attribute[str]()
+    created = _Attribute[str]()
+    complete = _Attribute[bool]()
+    source_kind = _Attribute[str]()
+    video_name = _Attribute[str]()
+    video_sha256 = _Attribute[str]()
+    video_bytes = _Attribute[int]()
+    fps = _Attribute[float]()
+    duration_s = _Attribute[float]()
+    width = _Attribute[int]()
+    height = _Attribute[int]()
+    rotation = _Attribute[int]()
+    codec = _Attribute[str]()
+    frames_expected = _Attribute[int]()
+    frames_decoded = _Attribute[int]()
+    model = _Attribute[str]()
+    weights_sha256 = _Attribute[str]()
+    embed_dim = _Attribute[int]()
+    input_size = _Attribute[int]()
+    logit_scale = _Attribute[float]()
+    precision = _Attribute[str]()
+    preprocess = _Attribute[str]()
+    sampling = _Attribute[str]()
+    decoder = _Attribute[str]()
+    decoder_version = _Attribute[str]()
+    torch_version = _Attribute[str]()
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._rows: npt.NDArray[np.int64] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    def __len__(self) -> int:
+        return len(self.timestamps_ms)
+
+    @property
+    def model_dir(self) -> str:
+        """Name of the folder of the model, "ViT-B-32-40d36571"."""
+        return self.path.absolute().parent.parent.name
+
+    @cached_property
+    def attributes(self) -> EntryAttributes:
+        """Everything said of the entry as a whole. Of a slice, `sampling` is the slice's; the rest is the entry's."""
+        return self._head[0]
+
+    @property
+    def timestamps_ms(self) -> npt.NDArray[np.float64]:
+        """(N,) float64, presentation time of each frame in milliseconds, non-decreasing; all 0.0 for images."""
+        return self._keep(self._head[1])
+
+    @property
+    def frame_index(self) -> npt.NDArray[np.int64]:
+        """(N,) int64, position of each frame in presentation order, strictly increasing."""
+        return self._keep(self._head[2])
+
+    @property
+    def frame_names(self) -> list[str] | None:
+        """N file names of images in natural order; None for a video."""
+        with open_entry(self.path) as entry:
+            if entry.frame_names is None:
+                return None
+            names = entry.frame_names[:]
+        return [name.decode("utf-8", "replace") for name in self._keep(names)]
+
+    @property
+    def quality(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Optional measures of each frame, (N,) float32 by name."""
+        with open_entry(self.path) as entry:
+            return {name: self._keep(values[:]) for name, values in entry.quality.items()}
+
+    @property
+    def features(self) -> Features:
+        """(N, D) float16 or float32, as the model returned them: not normalised."""
+        with open_entry(self.path) as entry:
+            if self._rows is None:
+                whole: Features = entry.features[:]
+                return whole
+            kept = np.empty((len(self._rows), entry.features.shape[1]), entry.features.dtype)
+            filled = 0
+            for block in self._blocks(entry, _BLOCK_ROWS):
+                kept[filled : filled + len(block)] = block
+                filled += len(block)
+            return kept
+
+    def iter_features(self, block: int = _BLOCK_ROWS) -> Iterator[Features]:
+        """The features in order, in pieces of 1 to `block` rows: memory stays bounded, however long the video.
+
+        The file stays open while the iteration lasts, so that all pieces are of one version of the entry.
+        """
+        with open_entry(self.path) as entry:
+            yield from self._blocks(entry, block)
+
+    def slice(
+        self,
+        fps: float | None = None,
+        every: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Entry:
+        """The entry reduced to some of its frames, as a view that reads only those.
+
+        Sampling comes first, then the range of time; so the frames of a range are the same whatever its start. An image
+        folder has no clock: `fps`, `start` and `end` leave it whole.
+
+        Args:
+            fps: frames a second, by the rule of `Sampling`.
+            every: each n-th frame of the video.
+            start: seconds, compared with `timestamps_ms` as they are, inclusive.
+            end: seconds, exclusive.
+
+        Raises:
+            UsageError: if an argument is out of range, or the entry holds other frames than those asked for.
+        """
+        is_video = self.source_kind == "video"
+        wanted = Sampling(fps if is_video else None, every)
+        held = Sampling.parse(self.sampling)
+        if wanted.is_all:
+            wanted = held
+        if not held.covers(wanted):
+            raise UsageError(
+                f"{self.path} holds the frames of {held}, from which {wanted} cannot be taken; extract the video again "
+                "with every frame."
+            )
+        timestamps = self.timestamps_ms
+        rows = wanted.rows(timestamps, self.frame_index) if wanted != held else np.arange(len(self))
+        if is_video:
+            rows = rows[time_range(timestamps[rows], start, end)]
+        return self._view(rows, str(wanted))
+
+    def _view(self, rows: npt.NDArray[np.int64], sampling: str) -> Entry:
+        view = copy.copy(self)
+        view._rows = self._keep(np.arange(len(self._head[1])))[rows]
+        view.attributes = dataclasses.replace(self.attributes, sampling=sampling)
+        return view
+
+    @cached_property
+    def _head(self) -> tuple[EntryAttributes, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """What one opening gives, of the whole file, whatever the slice."""
+        with open_entry(self.path) as entry:
+            return entry.attributes, entry.timestamps_ms, entry.frame_index
+
+    def _keep(self, whole: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        return whole if self._rows is None else whole[self._rows]
+
+    def _blocks(self, entry: OpenEntry, block: int) -> Iterator[Features]:
+        if block < 1:
+            raise UsageError(f"A block must have 1 row or more, not {block}.")
+        for start in range(0, entry.features.shape[0], block):
+            if self._rows is None:
+                yield entry.features[start : start + block]
+                continue
+            first, last = np.searchsorted(self._rows, (start, start + block))
+            if first < last:
+                low, high = self._rows[first], self._rows[last - 1] + 1
+                yield entry.features[low:high][self._rows[first:last] - low]

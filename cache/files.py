@@ -1,0 +1,133 @@
+"""Files that are whole or not there: write to a temporary, check it, move it into place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import CacheError
+
+STALE_AFTER_S = 24 * 3600
+_TEMPORARY = re.compile(r"\.clipcache-(?P<host>[A-Za-z0-9_-]+)\.tmp-(?P<pid>\d+)-[0-9a-f]+")
+
+
+def write_atomically(
+    path: Path, data: bytes, *, check: Callable[[Path], None] | None = None, durable: bool = True
+) -> None:
+    """Put `data` at `path`, replacing what is there, so that readers see the old file or the new one, never a part.
+
+    Args:
+        path: the file to write; its folder is made if need be.
+        data: its content.
+        check: called with the temporary file before it is moved; what it raises stops the move.
+        durable: whether to wait until the disk holds the data.
+
+    Raises:
+        CacheError: if the file cannot be written: full or read-only disk, no permission.
+    """
+    temporary = path.parent / temporary_name()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_all(temporary, data, durable)
+        if check is not None:
+            check(temporary)
+        os.replace(temporary, path)  # noqa: PTH105 - one call that a test can make fail
+        if durable:
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise CacheError(
+            f"Cannot write {path} ({error.strerror or error}); free space, fix permissions or choose another folder."
+        ) from error
+    finally:
+        # Gone after a successful move; anything else, an interrupt included, must not leave it behind.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def remove_file(path: Path) -> None:
+    """Remove `path`; that it is gone already is fine.
+
+    Raises:
+        CacheError: if it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(f"Cannot remove {path} ({error.strerror or error}).") from error
+
+
+def temporary_name() -> str:
+    """A name for a temporary file that says which process on which host writes it."""
+    return f".clipcache-{_host()}.tmp-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def remove_stale_temporaries(directory: Path) -> int:
+    """Remove what killed runs left behind: temporaries of dead processes of this host, or older than a day.
+
+    Returns:
+        How many were removed. One that cannot be removed (read-only disk) is left.
+    """
+    removed = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            match = _TEMPORARY.fullmatch(name)
+            if match and _is_stale(Path(folder, name), match["host"], int(match["pid"])):
+                with contextlib.suppress(OSError):
+                    Path(folder, name).unlink()
+                    removed += 1
+    return removed
+
+
+def _write_all(path: Path, data: bytes, durable: bool) -> None:
+    with path.open("xb", buffering=0) as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        if durable:
+            os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder; the rename is in place all the same.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    """Where a process number has a meaning: the host's name and, on Linux, the process namespace (containers)."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:60]
+    with contextlib.suppress(OSError):
+        return f"{name}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    return f"{name}-0"
+
+
+def _is_stale(path: Path, host: str, pid: int) -> bool:
+    if host == _host() and not _is_alive(pid):
+        return True
+    try:
+        return time.time() - path.stat().st_mtime > STALE_AFTER_S
+    except FileNotFoundError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,105 @@
+"""The cache in words: the text and JSON that `clipcache cache` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .entry import Entry
+from .read import open_entry
+from .store import FeatureCache
+from .verify import Finding
+
+_LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "MB", "ENTRY")
+_RIGHT_ALIGNED = frozenset({"FRAMES", "SECONDS", "MB"})
+
+
+def one_line(text: object) -> str:
+    """Text without line breaks, control characters or bytes that a terminal cannot show: they become escapes."""
+    escaped = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in escaped)
+
+
+def describe(entry: Entry) -> dict[str, Any]:
+    """Everything about one entry, ready for JSON: where it is, what it holds, every attribute.
+
+    Raises:
+        EntryError: if the entry is bad.
+    """
+    with open_entry(entry.path) as opened:
+        held = {
+            "path": one_line(entry.path),
+            "file_bytes": entry.path.stat().st_size,
+            "frames": len(opened.timestamps_ms),
+            "feature_dtype": str(opened.features.dtype),
+            "first_timestamp_ms": float(opened.timestamps_ms[0]),
+            "last_timestamp_ms": float(opened.timestamps_ms[-1]),
+            "has_frame_names": opened.frame_names is not None,
+            "quality": sorted(opened.quality),
+        }
+        return held | dataclasses.asdict(opened.attributes)
+
+
+def info_text(described: dict[str, Any]) -> str:
+    """One line for each thing that `describe` tells, names aligned."""
+    width = max(map(len, described))
+    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in described.items())
+
+
+def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
+    """A table of entries, as `describe` tells them, with a line of totals."""
+    rows = [
+        (
+            one_line(one["video_name"]),
+            one_line(one["model"]),
+            str(one["frames"]),
+            f"{one['duration_s']:.2f}",
+            one["sampling"],
+            _shown(one["complete"]),
+            one["precision"],
+            f"{one['file_bytes'] / 1e6:.2f}",
+            one_line(Path(one["path"]).name),
+        )
+        for one in entries
+    ]
+    frames = sum(one["frames"] for one in entries)
+    megabytes = sum(one["file_bytes"] for one in entries) / 1e6
+    total = f"{len(entries)} entries, {frames} frames, {megabytes:.2f} MB in {one_line(cache.directory)}"
+    return "\n".join([*_table(_LS_HEAD, rows), total]) if rows else total
+
+
+def verify_text(findings: Iterable[Finding]) -> str:
+    """The bad entries, one a line, and a line of totals."""
+    findings = list(findings)
+    bad = [one_line(finding.problem) for finding in findings if finding.problem is not None]
+    return "\n".join([*bad, f"{len(findings)} entries checked: {len(findings) - len(bad)} good, {len(bad)} bad"])
+
+
+def findings_json(findings: Iterable[Finding]) -> str:
+    """A list of `{"path", "problem"}`, problem null for a good entry."""
+    return to_json([{"path": one_line(one.path), "problem": one.problem} for one in findings])
+
+
+def to_json(value: object) -> str:
+    """Indented JSON in ASCII, so that any terminal and any reader takes it."""
+    return json.dumps(value, indent=2)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    return ["  ".join(map(_cell, head, line, widths)).rstrip() for line in [head, *rows]]
+
+
+def _cell(title: str, text: str, width: int) -> str:
+    return text.rjust(width) if title in _RIGHT_ALIGNED else text.ljust(width)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(one_line, value)) or "none"
+    return one_line(value)

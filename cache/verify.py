@@ -1,0 +1,111 @@
+"""Checking a cache: every byte of every entry is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import EntryError
+from .files import remove_file
+from .key import model_slug, parse_entry_name
+from .read import OpenEntry, may_be_judged, open_entry
+from .schema import SOURCE_KINDS, EntryAttributes
+from .store import FeatureCache
+
+_BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What `verify` found of one file.
+
+    Attributes:
+        path: of the file.
+        problem: one sentence, or None if the entry is good.
+    """
+
+    path: Path
+    problem: str | None
+
+
+def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
+    """Check every entry (of one model, if named) in order of path, one finding each.
+
+    Checked: the structure and schema, checksums of all data, finite features and timestamps, the order of frames, the
+    counts and names against the attributes.
+    """
+    folders = {one.name for one in cache.models() if model is None or one.matches(model)}
+    for path in cache.files():
+        if model is None or path.parent.parent.name in folders:
+            problem = problem_of(path)
+            # Another run may have replaced it meanwhile by a fuller entry: gone is not bad.
+            if problem is None or path.exists():
+                yield Finding(path, problem)
+
+
+def remove_bad(findings: Iterable[Finding]) -> list[Path]:
+    """Remove the files found bad, but for those that only cannot be read here or have a newer schema.
+
+    Returns:
+        The files removed.
+
+    Raises:
+        CacheError: if one cannot be removed.
+    """
+    bad = [finding.path for finding in findings if finding.problem is not None and may_be_judged(finding.path)]
+    for path in bad:
+        remove_file(path)
+    return bad
+
+
+def problem_of(path: Path) -> str | None:
+    """What is wrong with the entry at `path`, as one sentence; None if nothing."""
+    try:
+        with open_entry(path) as entry:
+            problem = _name_problem(path, entry.attributes) or _count_problem(entry) or _data_problem(entry)
+    except EntryError as error:
+        return str(error)
+    return None if problem is None else f"{path} {problem}; remove it and extract the video again."
+
+
+def _name_problem(path: Path, attributes: EntryAttributes) -> str | None:
+    name = parse_entry_name(path.name)
+    if name is None:
+        return "has not the name of an entry"
+    if not attributes.video_sha256.startswith(name.sha16) or path.parent.name != name.sha16[:2]:
+        return "is named after another video than it holds"
+    if str(name.sampling) != attributes.sampling:
+        return f"is named {name.sampling} but holds {attributes.sampling}"
+    if path.absolute().parent.parent.name != f"{model_slug(attributes.model)}-{attributes.weights_sha256[:8]}":
+        return "lies in the folder of another model"
+    return None
+
+
+def _count_problem(entry: OpenEntry) -> str | None:
+    attributes = entry.attributes
+    frames = len(entry.timestamps_ms)
+    if attributes.source_kind not in SOURCE_KINDS:
+        return f"has the unknown source kind {attributes.source_kind!r}"
+    holds_all = attributes.sampling == "all"
+    if frames > attributes.frames_decoded or (holds_all and frames < attributes.frames_decoded):
+        return f"holds {frames} frames but says that {attributes.frames_decoded} were decoded"
+    if attributes.complete and holds_all and frames < attributes.frames_expected:
+        return f"holds {frames} of {attributes.frames_expected} frames but says that it is complete"
+    if not np.isfinite((attributes.fps, attributes.duration_s, attributes.logit_scale)).all():
+        return "has an fps, duration or logit scale that is not finite"
+    return None
+
+
+def _data_problem(entry: OpenEntry) -> str | None:
+    """Reads everything: a wrong checksum raises in `open_entry`."""
+    for start in range(0, len(entry.timestamps_ms), _BLOCK_ROWS):
+        if not np.isfinite(entry.features[start : start + _BLOCK_ROWS]).all():
+            return "holds features that are NaN or infinite"
+    if entry.frame_names is not None:
+        entry.frame_names[:]
+    for values in entry.quality.values():
+        values[:]
+    return None

@@ -1,0 +1,143 @@
+"""Cached videos against references: reads features block by block and yields one comparison per pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache import Entry
+from ..cache.errors import CacheError, ClipcacheError, EntryError, UsageError
+from ..cache.sampling import Sampling
+from .references import Reference, ReferenceKind
+from .similarity import Summary, compare_blocks, pair_blocks, summarise
+
+COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are taken in another pass
+
+OnSkip = Callable[[Path, ClipcacheError], None]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which frames of each video count; the default is all of them."""
+
+    fps: float | None = None  # frames per second of the video's clock, > 0
+    every: int | None = None  # every n-th frame, >= 1
+    start: float | None = None  # seconds on the video's clock, inclusive
+    end: float | None = None  # seconds on the video's clock, exclusive
+
+    def __post_init__(self) -> None:
+        Sampling(self.fps, self.every)  # a rate that makes no sense is refused before any video is read
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}: swap or widen them.")
+
+    def of(self, entry: Entry) -> Entry:
+        """Return the frames of `entry` that count.
+
+        Raises:
+            UsageError: none of them does, or the entry holds other frames than those.
+            EntryError: the entry cannot be trusted.
+        """
+        kept = entry.slice(fps=self.fps, every=self.every, start=self.start, end=self.end)
+        if not len(kept):
+            raise UsageError(f"{entry.video_name!r} has no frames in the range asked for: widen --start and --end.")
+        return kept
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One video against one reference."""
+
+    video: Entry  # the frames that counted, `cosines` belonging to the first of them
+    kind: ReferenceKind
+    reference: str  # name of the reference, fit for printing
+    cosines: NDArray[np.float32] = field(repr=False)  # (n,), cosine in [-1, 1]
+    pooled: float  # cosine of the reference with the mean of the normalised frames, in [-1, 1]
+    frames_ignored: int = 0  # frames of the longer of two videos that have no partner in the shorter
+
+    @property
+    def name(self) -> str:
+        """What is compared with what, such as `video-to-text`."""
+        return f"video-to-{self.kind}"
+
+    @property
+    def summary(self) -> Summary:
+        """Statistics over `cosines`."""
+        return summarise(self.cosines, self.pooled)
+
+
+def evaluate(
+    entries: Iterable[Entry],
+    references: Sequence[Reference],
+    reference_videos: Sequence[Entry],
+    cut: Cut,
+    on_skip: OnSkip,
+) -> Iterator[Comparison]:
+    """Compare every entry with every reference, in order; one block of features is in memory at a time.
+
+    Args:
+        entries: the videos to score.
+        references: vectors that every frame is compared with.
+        reference_videos: compared frame i with frame i; leftover frames of the longer video are ignored.
+        cut: which frames count, in the reference videos too.
+        on_skip: told of each entry that cannot be scored, and why; the others are scored all the same.
+    """
+    partners = [cut.of(partner) for partner in reference_videos]
+    for entry in entries:
+        yield from _evaluate_one(entry, references, partners, cut, on_skip)
+
+
+def _evaluate_one(
+    entry: Entry, references: Sequence[Reference], partners: Sequence[Entry], cut: Cut, on_skip: OnSkip
+) -> Iterator[Comparison]:
+    """Compare one entry with everything, or say why that cannot be done."""
+    try:
+        video = cut.of(entry)
+        yield from _against_vectors(video, references)
+        yield from (_against_video(video, partner) for partner in partners)
+    except (CacheError, UsageError) as error:
+        on_skip(entry.path, error)
+
+
+def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[Comparison]:
+    """Compare all frames with each reference, as many references in a pass as memory allows."""
+    group = max(1, COSINES_IN_MEMORY // max(1, len(video)))
+    for first in range(0, len(references), group):
+        chosen = references[first : first + group]
+        cosines = compare_blocks(video.iter_features(), np.stack([reference.vector for reference in chosen]))
+        _check_finite(cosines.pooled, video)
+        for column, reference in enumerate(chosen):
+            yield Comparison(
+                video=video,
+                kind=reference.kind,
+                reference=reference.name,
+                cosines=cosines.per_frame[:, column],
+                pooled=float(cosines.pooled[column]),
+            )
+
+
+def _against_video(video: Entry, partner: Entry) -> Comparison:
+    """Compare frame i with frame i."""
+    cosines = pair_blocks(video.iter_features(), partner.iter_features())
+    _check_finite(cosines.pooled, video, partner)
+    return Comparison(
+        video=video,
+        kind="video",
+        reference=partner.video_name,
+        cosines=cosines.per_frame[:, 0],
+        pooled=float(cosines.pooled[0]),
+        frames_ignored=abs(len(video) - len(partner)),
+    )
+
+
+def _check_finite(pooled: NDArray[np.float32], *compared: Entry) -> None:
+    """Refuse videos with a feature that is not finite; one such frame makes `pooled` NaN."""
+    if not np.isfinite(pooled).all():
+        names = " or ".join(repr(str(entry.path)) for entry in compared)
+        raise EntryError(
+            f"{names} holds features that are not finite: "
+            "delete it by `clipcache cache verify --delete-bad` and extract the video again."
+        )

@@ -1,0 +1,209 @@
+"""What frames are compared with: prompts, images and given embeddings, each resolved to one vector.
+
+A vector comes from the cache's reference store when the same prompt or image was asked of the same weights
+before. Only what is missing is encoded, by an encoder that is loaded at most once, and not at all when nothing is
+missing: a repeated question loads neither torch nor weights.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache.errors import ModelError, UsageError
+from ..cache.references import ReferenceStore, text_key
+from .naming import printable
+from .similarity import Floats
+
+ReferenceKind = Literal["text", "image", "embedding", "video"]
+Vector = NDArray[np.float32]
+
+
+class ReferenceEncoder(Protocol):
+    """The text and image towers of one CLIP model; rows come back as the model gives them, not normalised."""
+
+    def encode_texts(self, prompts: Sequence[str], truncate: bool = False) -> NDArray[np.float32]:
+        """Encode P prompts to (P, D); a prompt over 77 tokens is a `ModelError` unless `truncate` cuts it."""
+
+    def encode_images(self, paths: Sequence[Path]) -> NDArray[np.float32]:
+        """Encode I image files to (I, D); an unreadable one is a `MediaError`."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One thing that videos are compared with, as a vector in the model's space."""
+
+    kind: ReferenceKind
+    name: str  # the prompt, the file's name, or the embedding's own name; fit for printing
+    vector: Vector  # (D,) float32, finite, not necessarily normalised
+
+
+class ReferenceResolver:
+    """Turns prompts and images into vectors of one model, from its store first.
+
+    Args:
+        store: where vectors of this model are kept, or None to keep nothing.
+        load_encoder: loads the model; called at most once, and only when a vector is missing.
+        digest: content hash (sha256, hex) of a file.
+    """
+
+    def __init__(
+        self,
+        store: ReferenceStore | None,
+        load_encoder: Callable[[], ReferenceEncoder],
+        digest: Callable[[Path], str],
+    ) -> None:
+        self._store = store
+        self._load_encoder = load_encoder
+        self._digest = digest
+        self._encoder: ReferenceEncoder | None = None
+
+    def texts(self, prompts: Iterable[str], truncate: bool = False) -> list[Reference]:
+        """Resolve prompts, each once and in order.
+
+        Args:
+            prompts: any number of prompts.
+            truncate: cut prompts that are longer than the model takes, instead of refusing them.
+
+        Raises:
+            UsageError: a prompt is empty, or no valid Unicode.
+            ModelError: a prompt does not fit the model, or the model cannot be loaded.
+        """
+        wanted = list(dict.fromkeys(prompts))
+        for prompt in wanted:
+            if not prompt.strip() or printable(prompt) != prompt:
+                raise UsageError(f"The prompt {prompt!r} is empty or no valid text: give --text some words.")
+        vectors = self._resolve(
+            "text",
+            [_text_keys(prompt, truncate) for prompt in wanted],
+            lambda encoder, missing: encoder.encode_texts([wanted[i] for i in missing], truncate=truncate),
+        )
+        return [Reference("text", p, v) for p, v in zip(wanted, vectors, strict=True)]
+
+    def images(self, paths: Iterable[Path]) -> list[Reference]:
+        """Resolve image files, in order; a moved or renamed image is recognised by its content.
+
+        Raises:
+            UsageError: a file does not exist.
+            MediaError: an image cannot be decoded.
+            ModelError: the model cannot be loaded.
+        """
+        wanted = list(paths)
+        for path in wanted:
+            if not path.is_file():
+                raise UsageError(f"There is no reference image {str(path)!r}: check the path.")
+        vectors = self._resolve(
+            "image",
+            [[self._digest(path)] for path in wanted],
+            lambda encoder, missing: encoder.encode_images([wanted[i] for i in missing]),
+        )
+        return [Reference("image", printable(p.name), v) for p, v in zip(wanted, vectors, strict=True)]
+
+    def _resolve(
+        self,
+        kind: Literal["text", "image"],
+        keys: Sequence[Sequence[str]],
+        encode: Callable[[ReferenceEncoder, list[int]], NDArray[np.float32]],
+    ) -> list[Vector]:
+        """Return one vector per item, which may be stored under any of its keys and is stored under the last."""
+        vectors = {i: v for i, names in enumerate(keys) if (v := self._recall(kind, names)) is not None}
+        missing = [i for i in range(len(keys)) if i not in vectors]
+        if missing:
+            for i, vector in zip(missing, encode(self._loaded_encoder(), missing), strict=True):
+                if not np.isfinite(vector).all():
+                    raise ModelError(f"The model gives {kind} {i} a value that is not finite: check its weights.")
+                vectors[i] = vector
+                if self._store is not None:
+                    self._store.put(kind, keys[i][-1], vector)
+        return [vectors[i] for i in range(len(keys))]
+
+    def _recall(self, kind: Literal["text", "image"], keys: Sequence[str]) -> Vector | None:
+        """Return the vector stored under the first known key."""
+        if self._store is None:
+            return None
+        return next((v for key in keys if (v := self._store.get(kind, key)) is not None), None)
+
+    def _loaded_encoder(self) -> ReferenceEncoder:
+        """Load the model on first use."""
+        if self._encoder is None:
+            self._encoder = self._load_encoder()
+        return self._encoder
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Read prompts from a UTF-8 text file: one a line; blank lines and lines that start with # are skipped.
+
+    Raises:
+        UsageError: the file cannot be read, is not UTF-8, or holds no prompt.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark first
+    except OSError as error:
+        raise UsageError(f"Cannot read the prompts in {str(path)!r}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"The prompts in {str(path)!r} are not UTF-8 text: save them so.") from error
+    prompts = [line.strip() for line in text.split("\n")]
+    prompts = [prompt for prompt in prompts if prompt and not prompt.startswith("#")]
+    if not prompts:
+        raise UsageError(f"There are no prompts in {str(path)!r}: write one a line.")
+    return prompts
+
+
+def read_embeddings(path: Path, embed_dim: int) -> list[Reference]:
+    """Read given embeddings: an .npy of (R, D), or an .npz with `features` (R, D) and optional `names` (R,).
+
+    Without names a row is called after the file and its number, counted from 0: `F.npy[3]`.
+
+    Raises:
+        UsageError: the file is not such a file, D is not `embed_dim`, or a value is not finite.
+    """
+    features, names = _load_arrays(path)
+    if features.ndim != 2 or not len(features) or not np.issubdtype(features.dtype, np.floating):
+        raise UsageError(
+            f"The embeddings in {str(path)!r} are {features.dtype} {features.shape}: give floats of shape (R, D)."
+        )
+    if features.shape[1] != embed_dim:
+        raise UsageError(
+            f"The embeddings in {str(path)!r} have D = {features.shape[1]} and the cached features {embed_dim}: "
+            "make them with the model that the cache was made with."
+        )
+    if not np.isfinite(features).all():
+        raise UsageError(f"The embeddings in {str(path)!r} hold values that are not finite: make them again.")
+    if names is None:
+        names = np.array([f"{path.name}[{row}]" for row in range(len(features))])
+    if names.shape != (len(features),):
+        raise UsageError(f"{str(path)!r} holds {len(features)} embeddings and {names.size} names: give each its own.")
+    vectors = features.astype(np.float32)
+    return [Reference("embedding", printable(str(n)), v) for n, v in zip(names, vectors, strict=True)]
+
+
+def _load_arrays(path: Path) -> tuple[Floats, NDArray[Any] | None]:
+    """Return the features and, from an .npz that has them, the names; nothing is unpickled."""
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
+            return loaded["features"], loaded.get("names")
+    except OSError as error:
+        raise UsageError(f"Cannot read embeddings from {str(path)!r}: {error.strerror or error}.") from error
+    except KeyError as error:
+        raise UsageError(f"{str(path)!r} has no array 'features': save it under that name.") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # empty, damaged or pickled
+        raise UsageError(f"{str(path)!r} is no sound .npy or .npz file: save it by numpy.") from error
+
+
+def _text_keys(prompt: str, truncate: bool) -> list[str]:
+    """Name a prompt's vector in the store.
+
+    A vector that may be of a cut prompt has a key of its own: asked again without `truncate`, the prompt is
+    refused as it was the first time, instead of being answered from the store.
+    """
+    return [text_key(prompt), text_key(f"truncated\0{prompt}")] if truncate else [text_key(prompt)]

@@ -1,0 +1,234 @@
+"""Which cached entries a command is about: names of videos, images, folders and entries become entries.
+
+Finding out opens no HDF5 file but the chosen ones: a video is hashed (memoised) and its hash looked up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cache import Entry, EntryAttributes, FeatureCache
+from ..cache.digest import IMAGE_SUFFIXES, Digests, image_files
+from ..cache.errors import CacheError, NotCachedError, UsageError
+from ..cache.key import model_dir_name, parse_model_dir_name
+from .evaluate import OnSkip
+
+ENTRY_SUFFIX = ".h5"
+# What must be cached in a folder that is named, the list of `extract`; other files there are scored if they are cached.
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m1v", ".m2ts",
+    ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".rm",
+    ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
+})
+# fmt: on
+ExtractMissing = Callable[[Sequence[Path], str | None], None]  # targets; model, None for the default one
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One of the things that a target stands for."""
+
+    path: Path  # an entry, a video, an image or an image folder
+    target: Path  # what the user named, which `clipcache extract` takes as well
+    required: bool = True  # False: a file of unknown kind in a folder, of interest only if it is cached
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An entry that opens. It is not held as an `Entry`: the frame times of a whole library would fill memory."""
+
+    path: Path
+    attributes: EntryAttributes
+    model_dir: str  # name of its model's folder, "ViT-B-32-40d36571", wherever the entry itself lies
+
+
+class Selector:
+    """Finds entries of one model in one cache directory.
+
+    Args:
+        directory: of the cache; it may be absent as long as nothing is looked up in it.
+        model: name of the model, or None for the only one there.
+        memo: gives the content hash of videos.
+        on_skip: told of each entry that cannot be trusted, and why; the others are chosen all the same.
+        extract_missing: extracts targets of which something is not in the cache; None: that is an error.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        model: str | None,
+        memo: Digests,
+        on_skip: OnSkip,
+        extract_missing: ExtractMissing | None = None,
+    ) -> None:
+        self._directory = directory
+        self._model = model
+        self._memo = memo
+        self._on_skip = on_skip
+        self._extract_missing = extract_missing
+
+    def select(self, targets: Sequence[Path]) -> list[Chosen]:
+        """Return the entries that targets stand for, each once and in order; no targets mean the whole cache.
+
+        Raises:
+            UsageError: a target does not exist or holds nothing to score, or no model was named and the cache
+                holds several.
+            NotCachedError: a video is not in the cache; the sentence holds the command that extracts it.
+            CacheError: there is no such cache.
+        """
+        if not targets:
+            cache = FeatureCache(self._directory, self._memo)
+            return self._open(entry.path for entry in cache.entries(cache.model(self._model).name))
+        items = [item for target in targets for item in _expand(target)]
+        found = self._find_all(items)
+        missing = _targets_of_missing(items, found)
+        if missing and self._extract_missing is not None:
+            self._extract_missing(missing, self._model_to_extract())
+            found = self._find_all(items)
+            missing = _targets_of_missing(items, found)
+        if missing:
+            raise NotCachedError(self._how_to_extract(missing))
+        return self._open(dict.fromkeys(path for paths in found for path in paths))
+
+    def any_one(self) -> EntryAttributes:
+        """Return the attributes of some entry, which tell the model.
+
+        Raises:
+            NotCachedError: there is none.
+            UsageError: no model was named and the cache holds several.
+        """
+        cache = FeatureCache(self._directory, self._memo)
+        for entry in cache.entries(cache.model(self._model).name):
+            if chosen := self._open_one(entry.path):
+                return chosen.attributes
+        raise NotCachedError(f"No entry in the cache {str(self._directory)!r} can be read: extract the videos again.")
+
+    def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
+        """Return the paths of each item's entries, none for an item that is not cached."""
+        cache = FeatureCache(self._directory, self._memo) if self._directory.is_dir() else None
+        return [self._find(item.path, cache) for item in items]
+
+    def _find(self, path: Path, cache: FeatureCache | None) -> list[Path]:
+        """Look an item up; an image folder that was not extracted as one item may have been image by image."""
+        if path.suffix == ENTRY_SUFFIX:
+            return [path]
+        if cache is None:
+            return []
+        try:
+            return [cache.get(path, self._model).path]
+        except NotCachedError:
+            images = image_files(path) if path.is_dir() else []
+        found = [entry for image in images for entry in self._find(image, cache)]
+        return found if len(found) == len(images) else []
+
+    def _open(self, paths: Iterable[Path]) -> list[Chosen]:
+        """Read the attributes of entries; those that cannot be trusted, or are of another model, are left out."""
+        chosen = (self._open_one(path) for path in paths)
+        return [one for one in chosen if one is not None and self._is_wanted(one)]
+
+    def _open_one(self, path: Path) -> Chosen | None:
+        """Read the attributes of one entry, or say why that cannot be done."""
+        try:
+            attributes = Entry(path).attributes
+            return Chosen(path, attributes, model_dir_name(attributes.model, attributes.weights_sha256))
+        except CacheError as error:
+            self._on_skip(path, error)
+            return None
+
+    def _is_wanted(self, chosen: Chosen) -> bool:
+        """Tell whether an entry, which may come from a folder of several models, is of the one that was named."""
+        model = parse_model_dir_name(chosen.model_dir)
+        return self._model is None or model is None or model.matches(self._model)
+
+    def _model_to_extract(self) -> str | None:
+        """Return the model that was named, else the one that the rest of the cache was made with, if any."""
+        if self._model is not None or not self._directory.is_dir():
+            return self._model
+        with contextlib.suppress(NotCachedError):
+            return self.any_one().model
+        return None
+
+    def _how_to_extract(self, missing: Sequence[Path]) -> str:
+        """Say what is not cached, with the command to copy."""
+        command = ["clipcache", "extract", *map(str, missing), "--cache", str(self._directory)]
+        model = self._model_to_extract()
+        if model is not None:
+            command += ["--model", model]
+        names = ", ".join(repr(str(path)) for path in missing)
+        return f"Not, or not wholly, in the cache {str(self._directory)!r}: {names}; run: {shlex.join(command)}"
+
+
+def check_one_model(chosen: Sequence[Chosen]) -> None:
+    """Refuse entries of several models: their features cannot be compared with one reference.
+
+    Raises:
+        UsageError: naming the models.
+    """
+    models = sorted({(one.attributes.model, one.attributes.weights_sha256[:8]) for one in chosen})
+    if len(models) > 1:
+        names = ", ".join(f"{name} (weights {weights})" for name, weights in models)
+        raise UsageError(f"The entries are of several models, {names}: choose one by --model.")
+
+
+def differences(chosen: Sequence[Chosen]) -> Iterator[str]:
+    """Yield one sentence for each way in which entries were not made alike, or not made whole."""
+    for attribute in ("precision", "sampling"):
+        counts = Counter(str(getattr(one.attributes, attribute)) for one in chosen)
+        if len(counts) > 1:
+            shares = ", ".join(f"{count} with {value}" for value, count in counts.most_common())
+            yield f"The entries differ in {attribute}: {shares}."
+    partial = [one.attributes.video_name for one in chosen if not one.attributes.complete]
+    if partial:
+        more = f" and {len(partial) - 1} more" if len(partial) > 1 else ""
+        yield f"Part of the video could not be decoded when it was extracted: {partial[0]!r}{more}."
+
+
+def _expand(target: Path) -> Iterator[_Item]:
+    """Yield what one target stands for."""
+    if target.is_file():
+        yield _Item(target, target)
+    elif target.is_dir():
+        items = list(_expand_directory(target))
+        if not any(item.required for item in items):
+            raise UsageError(f"There is no video, image or entry in {str(target)!r}: check the path.")
+        yield from items
+    else:
+        raise UsageError(f"There is no file or folder {str(target)!r}: check the path.")
+
+
+def _expand_directory(target: Path) -> Iterator[_Item]:
+    """Yield the entries of a directory that holds some, else its videos and image folders, at any depth."""
+    files = sorted(path for path in target.rglob("[!.]*") if path.is_file())
+    entries = [path for path in files if path.suffix == ENTRY_SUFFIX]
+    if entries:
+        yield from (_Item(path, target) for path in entries)
+        return
+    videos = [path for path in files if _is_video(path)]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    yield from (_Item(path, target) for path in videos)
+    folders = dict.fromkeys(path.parent for path in images)
+    with_videos = {path.parent for path in videos}  # their pictures are posters and thumbnails to `extract`, too
+    yield from (_Item(folder, target) for folder in folders if folder not in with_videos)
+    others = set(files).difference(videos, images)
+    yield from (_Item(path, target, required=False) for path in sorted(others))
+
+
+def _is_video(path: Path) -> bool:
+    """Tell by its suffix whether a file is a video; a .ts without a zero byte is TypeScript, not a stream."""
+    suffix = path.suffix.lower()
+    if suffix != ".ts":
+        return suffix in VIDEO_SUFFIXES
+    with path.open("rb") as file:
+        return b"\0" in file.read(1024)
+
+
+def _targets_of_missing(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:
+    """Return the targets that something is missing of, each once."""
+    pairs = zip(items, found, strict=True)
+    return list(dict.fromkeys(item.target for item, paths in pairs if item.required and not paths))

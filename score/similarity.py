@@ -1,0 +1,197 @@
+"""Cosine similarity of features and the statistics over it: arrays in, arrays out, numpy alone.
+
+One definition each (DESIGN section 7): cosine c = <f, r> / (|f| |r|), computed per frame in float32 with norms
+in float64, whatever precision the features are stored in. A zero vector has no direction: its cosine with anything
+is 0.0. Values that are not finite give NaN, and every statistic over a NaN is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache.errors import UsageError
+
+Floats = NDArray[np.floating[Any]]
+BLOCK_ROWS = 8192  # 16 MB of float32 at D = 512: large enough for BLAS, small enough for a laptop
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The cosines of one video with one reference, summed up; all but `frames` are cosines in [-1, 1]."""
+
+    frames: int  # frames the statistics are taken over, > 0
+    mean: float
+    median: float  # mean of the two middle values when `frames` is even
+    min: float
+    max: float
+    std: float  # of the population (ddof = 0), in [0, 1]
+    pooled: float  # cosine of the reference with the mean of the L2-normalised frames
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """N frames against R references."""
+
+    per_frame: NDArray[np.float32]  # (N, R), cosine in [-1, 1]
+    pooled: NDArray[np.float32]  # (R,), cosine with the mean of the normalised frames, in [-1, 1]
+
+
+def similarities(features: Floats, references: Floats) -> NDArray[np.float32]:
+    """Return the cosine of every frame with every reference.
+
+    Args:
+        features: (N, D) floats of any precision, not necessarily normalised.
+        references: (R, D) floats of any precision, not necessarily normalised.
+
+    Returns:
+        (N, R) float32 cosines in [-1, 1]; 0.0 where either vector is zero.
+
+    Raises:
+        UsageError: an array is not two-dimensional, or the widths differ.
+    """
+    return compare_blocks(_blocks(features), references).per_frame
+
+
+def score(features: Floats, references: Floats) -> list[Summary]:
+    """Return one `Summary` of the frames' cosines per reference.
+
+    Args:
+        features: (N, D) floats of any precision, N > 0, not necessarily normalised.
+        references: (R, D) floats of any precision, not necessarily normalised.
+
+    Raises:
+        UsageError: an array is not two-dimensional, the widths differ, or there are no frames.
+    """
+    cosines = compare_blocks(_blocks(features), references)
+    return [
+        summarise(column, float(pooled)) for column, pooled in zip(cosines.per_frame.T, cosines.pooled, strict=True)
+    ]
+
+
+def paired_similarities(a: Floats, b: Floats) -> NDArray[np.float32]:
+    """Return the cosine of frame i of one video with frame i of another.
+
+    Args:
+        a: (N, D) floats of any precision.
+        b: (M, D) floats of any precision.
+
+    Returns:
+        (min(N, M),) float32 cosines in [-1, 1]; the leftover frames of the longer video are ignored.
+
+    Raises:
+        UsageError: an array is not two-dimensional, or the widths differ.
+    """
+    return pair_blocks(_blocks(a), _blocks(b)).per_frame[:, 0]
+
+
+def compare_blocks(blocks: Iterable[Floats], references: Floats) -> Cosines:
+    """Compare frames, given as consecutive (n, D) blocks, with (R, D) references, one block at a time.
+
+    Raises:
+        UsageError: an array is not two-dimensional, or the widths differ.
+    """
+    directions = unit_rows(references)
+    total = np.zeros(directions.shape[1], np.float64)
+    cosines = [np.empty((0, len(directions)), np.float32)]
+    for block in blocks:
+        _check_width(block, directions)
+        frames = unit_rows(block)
+        total += frames.sum(axis=0, dtype=np.float64)
+        cosines.append(_dot(frames, directions.T))
+    pooled = _dot(unit_rows(total[None]), directions.T)[0]
+    return Cosines(np.concatenate(cosines), pooled)
+
+
+def pair_blocks(a: Iterable[Floats], b: Iterable[Floats]) -> Cosines:
+    """Compare frame i of one video with frame i of another, up to the end of the shorter one.
+
+    Both videos come as consecutive (n, D) blocks, cut wherever each likes.
+
+    Returns:
+        Cosines with one column; `pooled` is the cosine of the two means of normalised frames.
+
+    Raises:
+        UsageError: an array is not two-dimensional, or the widths differ.
+    """
+    total_a = total_b = np.zeros(1, np.float64)
+    cosines = [np.empty(0, np.float32)]
+    for block_a, block_b in _aligned(a, b):
+        _check_width(block_a, block_b)
+        frames_a, frames_b = unit_rows(block_a), unit_rows(block_b)
+        total_a = total_a + frames_a.sum(axis=0, dtype=np.float64)
+        total_b = total_b + frames_b.sum(axis=0, dtype=np.float64)
+        cosines.append(np.clip(np.einsum("nd,nd->n", frames_a, frames_b), -1, 1))
+    pooled = _dot(unit_rows(total_a[None]), unit_rows(total_b[None]).T)[0]
+    return Cosines(np.concatenate(cosines)[:, None], pooled)
+
+
+def summarise(cosines: NDArray[np.float32], pooled: float) -> Summary:
+    """Sum up the (N,) cosines of one video with one reference, in float64.
+
+    Raises:
+        UsageError: there are no frames.
+    """
+    if not len(cosines):
+        raise UsageError("There are no frames to score: ask for a range or a rate that holds at least one.")
+    values = cosines.astype(np.float64)
+    return Summary(
+        frames=len(values),
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        min=float(values.min()),
+        max=float(values.max()),
+        std=float(values.std()),
+        pooled=pooled,
+    )
+
+
+def unit_rows(vectors: Floats) -> NDArray[np.float32]:
+    """Return the rows of an (N, D) array at length one, as float32; zero rows stay zero.
+
+    Raises:
+        UsageError: the array is not two-dimensional.
+    """
+    if vectors.ndim != 2:
+        raise UsageError(f"Features must be a (rows, D) array, not one of shape {vectors.shape}.")
+    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    norms[norms == 0] = 1
+    with np.errstate(invalid="ignore"):  # inf / inf: NaN, as the module's docstring says
+        units: NDArray[np.float32] = (vectors / norms[:, None]).astype(np.float32)
+    return units
+
+
+def _blocks(features: Floats) -> Iterator[Floats]:
+    """Cut (N, D) features into blocks of rows; no rows give one empty block, whose width is checked too."""
+    for start in range(0, max(len(features), 1), BLOCK_ROWS):
+        yield features[start : start + BLOCK_ROWS]
+
+
+def _aligned(a: Iterable[Floats], b: Iterable[Floats]) -> Iterator[tuple[Floats, Floats]]:
+    """Cut two sequences of blocks at the same rows, up to the end of the shorter one."""
+    blocks_a, blocks_b = iter(a), iter(b)
+    rest_a, rest_b = next(blocks_a, None), next(blocks_b, None)
+    while rest_a is not None and rest_b is not None:
+        rows = min(len(rest_a), len(rest_b))
+        yield rest_a[:rows], rest_b[:rows]
+        rest_a = rest_a[rows:] if rows < len(rest_a) else next(blocks_a, None)
+        rest_b = rest_b[rows:] if rows < len(rest_b) else next(blocks_b, None)
+
+
+def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply unit vectors; what rounding adds beyond one is cut off, so that the stated range holds."""
+    product: NDArray[np.float32] = a @ b
+    return product.clip(-1, 1)
+
+
+def _check_width(a: Floats, b: Floats) -> None:
+    """Refuse to compare vectors of two widths."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise UsageError(
+            f"Features of shape {a.shape} cannot be compared with references of shape {b.shape}: "
+            "both must be (rows, D) with one and the same D."
+        )
