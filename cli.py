@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 _PATH = click.Path(path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _AutoOrNumber(click.ParamType[int]):
@@ -48,6 +49,47 @@ _AUTO_OR_COUNT = _AutoOrNumber(1)
 _AUTO_OR_ZERO = _AutoOrNumber(0)
 
 
+def _options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Join options that several commands share into one decorator."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_CACHE = click.option(
+    "--cache",
+    "cache_dir",
+    type=_PATH,
+    default="features",
+    envvar="CLIPCACHE_CACHE",
+    show_default=True,
+    help="Directory of the cache.",
+)
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+_LOADING = _options(
+    click.option("--weights", type=_PATH, envvar="CLIPCACHE_WEIGHTS", help="File of the model's weights."),
+    click.option("--trust-weights", is_flag=True, help="Open a TorchScript archive that OpenAI did not publish."),
+    click.option("--device", default="auto", envvar="CLIPCACHE_DEVICE", help="auto, cpu, cuda or cuda:N."),
+)
+_CACHE_OPTIONS = _options(
+    _CACHE,
+    click.option("--model", envvar="CLIPCACHE_MODEL", help="Only this model, such as ViT-B/32."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    _DEBUG,
+)
+_SCORE_OPTIONS = _options(
+    _CACHE,
+    click.option("--model", envvar="CLIPCACHE_MODEL", help="Model, such as ViT-B/32; the cache's only one."),
+    _LOADING,
+    click.option("-v", "--verbose", is_flag=True, help="Say on stderr when the model is loaded."),
+    _DEBUG,
+)
+
+
 @click.group(context_settings=CONTEXT_SETTINGS)
 @click.version_option(package_name="clipcache")
 def cli() -> None:
@@ -57,21 +99,39 @@ def cli() -> None:
 # --- extract ---
 
 
-@cli.command()
+@cli.command(short_help="Encode every frame of videos and images into the cache.")
 @click.argument("inputs", nargs=-1, type=click.Path())
 @click.option("--list", "list_file", type=_PATH, help="More inputs: a path a line, or a CSV with a path column.")
-@click.option("--cache", "cache_dir", type=_PATH, default="features", envvar="CLIPCACHE_CACHE", show_default=True)
+@_CACHE
 @click.option("--model", default="ViT-B/32", envvar="CLIPCACHE_MODEL", show_default=True, help="Name of the model.")
-@click.option("--weights", type=_PATH, envvar="CLIPCACHE_WEIGHTS", help="Its weights: .pt, .safetensors or archive.")
-@click.option("--trust-weights", is_flag=True, help="Open a TorchScript archive that OpenAI did not publish.")
-@click.option("--device", default="auto", envvar="CLIPCACHE_DEVICE", help="auto, cpu, cuda or cuda:N.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
-@click.option("--batch-size", type=_AUTO_OR_COUNT, default="auto", show_default=True, help="Pictures a batch.")
-@click.option("--num-workers", type=_AUTO_OR_ZERO, default="auto", show_default=True, help="Decoders; 0: in-process.")
-@click.option("--decoder", type=click.Choice(["auto", "decord", "pyav"]), default="auto", show_default=True)
+@_LOADING
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Of the encoder; auto: fp16 on CUDA, bf16 where the CPU computes in it, else fp32.",
+)
+@click.option("--batch-size", type=_AUTO_OR_COUNT, default="auto", show_default=True, help="Pictures per batch.")
+@click.option(
+    "--num-workers", type=_AUTO_OR_ZERO, default="auto", show_default=True, help="Decoding processes; 0: none."
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "decord", "pyav"]),
+    default="auto",
+    show_default=True,
+    help="auto: decord where it equals PyAV bit for bit.",
+)
 @click.option("--fps", type=float, help="Encode this many frames a second of video, not every frame.")
 @click.option("--every", type=int, help="Encode every N-th frame.")
-@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Of the cached features.",
+)
 @click.option("--overwrite", is_flag=True, help="Encode again what is cached.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
 @click.option("--limit-memory", metavar="SIZE", help="Fewer and leaner decoders, to stay under SIZE, such as 4GB.")
@@ -95,8 +155,9 @@ def extract(
     What is in the cache already is not decoded again, wherever it lies and whatever it is called now.
     """
     from .cache.sampling import Sampling
+    from .extract.prepare import ExtractOptions, prepare
     from .extract.resources import parse_bytes
-    from .extract.run import ExtractOptions, carry_out, prepare
+    from .extract.run import carry_out
 
     memory_limit = parse_bytes(limit_memory) if limit_memory else None
     options = ExtractOptions(sampling=Sampling(fps, every), memory_limit=memory_limit, **choices)
@@ -132,33 +193,13 @@ def _resumable() -> Iterator[None]:
 # --- cache ---
 
 
-def _cache_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that all commands on the cache share."""
-    for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error."),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--model", envvar="CLIPCACHE_MODEL", help="Only this model, such as ViT-B/32."),
-        click.option(
-            "--cache",
-            "cache_dir",
-            type=click.Path(path_type=Path),
-            default="features",
-            envvar="CLIPCACHE_CACHE",
-            show_default=True,
-            help="Directory of the cache.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 @cli.group(name="cache")
 def cache_group() -> None:
     """List, describe and check what is in the cache."""
 
 
 @cache_group.command()
-@_cache_options
+@_CACHE_OPTIONS
 def ls(cache_dir: Path, model: str | None, as_json: bool) -> None:
     """List the entries; a bad one is named on stderr."""
     from .cache.report import describe, ls_text, to_json
@@ -171,8 +212,8 @@ def ls(cache_dir: Path, model: str | None, as_json: bool) -> None:
 
 
 @cache_group.command()
-@click.argument("target", metavar="ENTRY|VIDEO", type=click.Path(path_type=Path))
-@_cache_options
+@click.argument("target", metavar="ENTRY|VIDEO", type=_PATH)
+@_CACHE_OPTIONS
 def info(target: Path, cache_dir: Path, model: str | None, as_json: bool) -> None:
     """Tell everything about one entry.
 
@@ -187,7 +228,7 @@ def info(target: Path, cache_dir: Path, model: str | None, as_json: bool) -> Non
 
 @cache_group.command()
 @click.option("--delete-bad", is_flag=True, help="Remove the bad entries.")
-@_cache_options
+@_CACHE_OPTIONS
 def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) -> None:
     """Read all entries and list the bad ones.
 
@@ -213,30 +254,7 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
 _FORMATS = click.Choice(["table", "csv", "json", "jsonl"])
 
 
-def _model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say where the cache is, and which model encodes what the cache does not know yet."""
-    for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error."),
-        click.option("-v", "--verbose", is_flag=True, help="Say on stderr when the model is loaded."),
-        click.option("--device", default="auto", envvar="CLIPCACHE_DEVICE", help="auto, cpu, cuda or cuda:N."),
-        click.option("--trust-weights", is_flag=True, help="Open a TorchScript archive that OpenAI did not publish."),
-        click.option("--weights", type=_PATH, envvar="CLIPCACHE_WEIGHTS", help="File of the model's weights."),
-        click.option("--model", envvar="CLIPCACHE_MODEL", help="Model, such as ViT-B/32; the cache's only one."),
-        click.option(
-            "--cache",
-            "cache_dir",
-            type=_PATH,
-            default="features",
-            envvar="CLIPCACHE_CACHE",
-            show_default=True,
-            help="Directory of the cache.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-@cli.command()
+@cli.command(short_help="Compare cached videos with prompts, images or videos.")
 @click.argument("targets", nargs=-1, type=_PATH)
 @click.option("--text", "texts", multiple=True, help="Prompt to score with; may be repeated, as all references.")
 @click.option("--text-file", "text_files", multiple=True, type=_PATH, help="Prompts, one a line; # for comments.")
@@ -252,7 +270,7 @@ def _model_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--format", "style", type=_FORMATS, default="table", show_default=True, help="Of the output.")
 @click.option("--output", type=_PATH, help="Write to this file instead of stdout.")
 @click.option("--extract-missing", is_flag=True, help="First extract what is not in the cache.")
-@_model_options
+@_SCORE_OPTIONS
 def score(
     targets: tuple[Path, ...],
     texts: tuple[str, ...],
@@ -303,7 +321,7 @@ def score(
 @cli.command()
 @click.argument("image_a", type=_PATH)
 @click.argument("image_b", type=_PATH)
-@_model_options
+@_SCORE_OPTIONS
 def compare(
     image_a: Path,
     image_b: Path,

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import click
-
 from videos import write_long_video
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UsageError
+from .suffixes import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # Some file systems count time in steps of two seconds: a file changed within one step of being hashed may change
 # again without a trace, so its hash is not believed later.
 SETTLED_AFTER_NS = 2 * 10**9

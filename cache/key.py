@@ -56,7 +56,37 @@ class ModelDir:
 
     def matches(self, model: str) -> bool:
         """Whether `model` ("ViT-B/32", "ViT-B-32" or the folder's name) means this folder."""
-        return model == self.name or model_slug(model) == self.slug
+        return model == self.name or model_slug(canonical_model(model)) == self.slug
+
+
+# The names that OpenAI gives its models, and those of the same models on the Hugging Face hub.
+_SPELLINGS = {
+    "RN50": (),
+    "RN101": (),
+    "RN50x4": (),
+    "RN50x16": (),
+    "RN50x64": (),
+    "ViT-B/32": ("clip-vit-base-patch32",),
+    "ViT-B/16": ("clip-vit-base-patch16",),
+    "ViT-L/14": ("clip-vit-large-patch14",),
+    "ViT-L/14@336px": ("clip-vit-large-patch14-336",),
+}
+
+
+def canonical_model(name: str) -> str:
+    """OpenAI's own spelling of a model's name; a name that is not OpenAI's comes back unchanged.
+
+    `ViT-B-32`, `vit-b/32` and `openai/clip-vit-base-patch32` are all `ViT-B/32`.
+    """
+    wanted = _fold(name)
+    for known, others in _SPELLINGS.items():
+        if wanted in {_fold(spelling) for spelling in (known, *others)}:
+            return known
+    return name
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("openai/"))
 
 
 def model_slug(model: str) -> str:

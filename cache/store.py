@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .digest import DigestMemo, Digests, content_sha256
+from .digest import DigestMemo, Digests, content_sha256, natural_key
 from .entry import Entry
 from .errors import CacheError, EntryError, NotCachedError, UsageError
 from .key import EntryName, ModelDir, parse_entry_name, parse_model_dir_name
@@ -89,10 +89,10 @@ class FeatureCache:
         return fitting[0]
 
     def entries(self, model: str | None = None) -> list[Entry]:
-        """Every entry, or those of the models that `model` names, sorted by path; none is opened."""
+        """Every entry, or those of the models that `model` names, sorted by name; none is opened."""
         models = [one for one in self.models() if model is None or one.matches(model)]
         paths = [path for one in models for found in self._listing(one.name).values() for path, _ in found]
-        return [Entry(path) for path in sorted(paths)]
+        return [Entry(path) for path in sorted(paths, key=lambda path: (natural_key(path.name), path))]
 
     def iter_entries(self, on_bad: Callable[[Path, EntryError], None], model: str | None = None) -> Iterator[Entry]:
         """Every entry that can be opened; `on_bad` is told of each that cannot, and the iteration goes on."""
@@ -122,7 +122,9 @@ class FeatureCache:
             )
         return Entry(found[0][0])
 
-    def find(self, model_dir: str, sha256: str, sampling: Sampling | None = None) -> Path | None:
+    def find(
+        self, model_dir: str, sha256: str, sampling: Sampling | None = None, *, fresh: bool = False
+    ) -> Path | None:
         """Path of an entry that holds at least the frames of `sampling` (default: every frame); None if none does.
 
         Looks at names only. Of several, the one with fewest frames that will do.
@@ -131,8 +133,11 @@ class FeatureCache:
             model_dir: name of the model's folder.
             sha256: of the video's content.
             sampling: the frames asked for.
+            fresh: look into the folder again, where another run may have written since.
         """
         wanted = sampling or Sampling()
+        if fresh:
+            self._relist(model_dir, sha256[:2])
         fitting = [path for path, held in self._held(model_dir, sha256) if held.covers(wanted)]
         return fitting[-1] if fitting else None
 
@@ -152,6 +157,12 @@ class FeatureCache:
         """Entries of one video, most frames first; the same order on every machine."""
         found = self._listing(model_dir).get(sha256[:16], [])
         return [(path, name.sampling) for path, name in sorted(found, key=lambda one: _fullest_first(*one))]
+
+    def _relist(self, model_dir: str, shard: str) -> None:
+        """Read one folder again; the rest of the listing stays as it is."""
+        listing = {sha16: found for sha16, found in self._listing(model_dir).items() if sha16[:2] != shard}
+        _list_shard(self.directory / model_dir / shard, listing)
+        self._listings[model_dir] = listing
 
     def _listing(self, model_dir: str) -> _Listing:
         """Names in the folder of one model, by the first 16 digits of the video's hash."""

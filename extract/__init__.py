@@ -1,8 +1,8 @@
 """Videos to frames to CLIP features to cache.
 
-`extract` is the whole stage; the modules follow the data: `inputs` and `plan` decide, `index`, `packets`, `decode`,
-`preprocess` and `collect` run in the workers, `pool` and `pipeline` lead them, `encoder` and `batching` compute, `run`
-ties it together.
+`extract` is the whole stage; the modules follow the data. `inputs`, `plan` and `prepare` decide; `index`, `packets`,
+`decode`, `preprocess` and `collect` run in the workers (`worker`); `process`, `pool` and `pipeline` lead them;
+`models`, `encoder` and `batching` compute; `record` and `run` write entries and tie it all together.
 
 The names below are loaded when first used: importing this package imports neither torch nor FFmpeg.
 """
@@ -13,12 +13,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .prepare import ExtractOptions
     from .progress import Summary
-    from .run import ExtractOptions, extract
+    from .run import extract
 
 __all__ = ["ExtractOptions", "Summary", "extract"]
 
-_HOME = {"ExtractOptions": "run", "Summary": "progress", "extract": "run"}
+_HOME = {"ExtractOptions": "prepare", "Summary": "progress", "extract": "run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .container import open_video
-from .index import MAX_SEGMENT_FRAMES, BoolArray, VideoIndex, pts_to_ms
+from .index import BoolArray, VideoIndex, pts_to_ms
 from .packets import SegmentReader
 
 RgbFrame = npt.NDArray[np.uint8]
@@ -134,7 +134,7 @@ def _decode_with_decord(
     """Decode segments one by one; returns those left over from the first that decord refuses."""
     with SegmentReader(path, index) as reader:
         for position, number in enumerate(numbers):
-            if index.segments[number].rows > MAX_SEGMENT_FRAMES:
+            if not index.segments[number].fits_in_memory(index.width * index.height * 3):
                 return numbers[position:]
             try:
                 _drain_segment(reader, index, number, sink, wanted, threads)

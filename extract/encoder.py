@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ..cache.digest import DigestMemo
 from ..cache.errors import ModelError, UsageError
-from .models import OPENAI_MODELS, WeightsFile, canonical_name, find_weights, load_model
+from ..cache.key import canonical_model
+from .models import OPENAI_MODELS, WeightsFile, find_weights, load_model
 from .preprocess import make_resize, read_image
 
 FloatArray = npt.NDArray[np.float32]
@@ -206,7 +207,7 @@ class PromptEncoder:
 
     def _tokenize(self, prompts: Sequence[str], truncate: bool) -> Any:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+            warnings.simplefilter("ignore", UserWarning)  # pkg_resources, on itself and on editable installs
             import clip
 
         rows = []
@@ -237,7 +238,7 @@ def load_reference_encoder(
         ModelError: The weights cannot be found, or are not the ones that made the features.
     """
     memo = DigestMemo()
-    name = canonical_name(model)
+    name = canonical_model(model)
     published = name in OPENAI_MODELS and OPENAI_MODELS[name].sha256 == weights_sha256
     if weights is None and not published:
         weights = next(iter(memo.paths_of(weights_sha256)), None)

@@ -27,7 +27,9 @@ MIN_SEGMENT_FRAMES = 96
 """Neighbouring GOPs are joined up to this many frames: a reader per segment costs a few milliseconds."""
 
 MAX_SEGMENT_FRAMES = 1000
-"""A longer GOP is not drained into memory but streamed."""
+MAX_SEGMENT_BYTES = 3 << 29
+"""A GOP of more frames, or of more bytes as RGB (1.5 GiB: 250 frames of 1080p), is not drained but streamed: decord
+decodes ahead of whoever reads it, at worst to the end of what it was given."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Segment:
     next_keyframe: int | None
     first_row: int
     rows: int
+
+    def fits_in_memory(self, frame_bytes: int) -> bool:
+        """Whether the segment may be handed to a decoder that does not wait for its reader."""
+        return self.rows <= MAX_SEGMENT_FRAMES and self.rows * frame_bytes <= MAX_SEGMENT_BYTES
 
     def feeds(self, packet_number: int, pts: int) -> bool:
         """Whether the decoder of this segment needs the packet."""

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache.digest import IMAGE_SUFFIXES, Digests, content_sha256, image_files, natural_key
+from ..cache.digest import Digests, content_sha256, image_files, natural_key
 from ..cache.errors import ClipcacheError, UsageError
+from ..cache.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .container import ascii_safe
 
-VIDEO_SUFFIXES = frozenset(
-    "." + suffix
-    for suffix in (
-        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "h264", "hevc", "ivf", "m1v", "m2ts", "m2v"),
-        *("m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "nut", "obu", "ogm", "ogv", "rm", "rmvb", "ts"),
-        *("vob", "webm", "wmv", "wtv", "y4m"),
-    )
-)
 _SNIFF_BYTES = 1024
 # Matroska, FLV, Ogg, MPEG-PS, MPEG-1/2, GIF, IVF, ASF.
 _SIGNATURES = (
@@ -79,6 +74,8 @@ def find_items(inputs: Sequence[str | os.PathLike[str]], list_file: Path | None 
     names = [os.fspath(name) for name in inputs] + (_read_list(list_file) if list_file else [])
     if not names:
         raise UsageError("Name at least one video, folder, image or glob, or a list of them with --list FILE.")
+    if not all(names):  # as a path it would mean the current folder
+        raise UsageError("One of the inputs is an empty name; check the variable or the script that it comes from.")
     items = {os.path.realpath(item.path): item for name in names for item in _expand(name)}
     if not items:
         what = ", ".join(ascii_safe(name) for name in names[:3])
@@ -130,6 +127,8 @@ def is_video(path: Path) -> bool:
 
 def _first_bytes(path: Path) -> bytes:
     try:
+        if not path.is_file():  # opening a named pipe would wait for a writer
+            return b""
         with path.open("rb") as file:
             return file.read(_SNIFF_BYTES)
     except OSError:
@@ -157,27 +156,41 @@ def _read_list(list_file: Path) -> list[str]:
         text = list_file.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise UsageError(f"Cannot read the list {ascii_safe(str(list_file))}: {error.strerror}.") from error
-    lines = text.splitlines()
+    if "\0" in text:
+        raise UsageError(
+            f"The list {ascii_safe(str(list_file))} is no text; give a file with one path a line, or a CSV."
+        )
+    # Not `splitlines`: it also parts names at characters such as U+2028, and takes the line breaks out of quoted ones.
+    try:
+        names = _listed_names(list_file, io.StringIO(text).readlines())
+    except csv.Error as error:
+        raise UsageError(f"The list {ascii_safe(str(list_file))} is no proper CSV: {error}.") from error
+    return [_beside(list_file, name) for name in names if name.strip()]
+
+
+def _listed_names(list_file: Path, lines: list[str]) -> list[str]:
     header = next(csv.reader(lines[:1]), [])
-    if list_file.suffix.lower() == ".csv" or "path" in header:
-        if "path" not in header:
-            raise UsageError(f"The CSV {ascii_safe(str(list_file))} has no column named path; its columns: {header}.")
-        names: Iterable[str] = (row["path"] or "" for row in csv.DictReader(lines))
-    else:
-        names = lines
-    return [_beside(list_file, name.strip()) for name in names if name.strip()]
+    if list_file.suffix.lower() != ".csv" and "path" not in header:
+        return [line.rstrip("\r\n") for line in lines]
+    if "path" not in header:
+        raise UsageError(f"The CSV {ascii_safe(str(list_file))} has no column named path; its columns: {header}.")
+    return [row["path"] or "" for row in csv.DictReader(lines)]
 
 
 def _beside(list_file: Path, name: str) -> str:
-    relative = list_file.parent / name
-    return str(relative) if not os.path.lexists(name) and os.path.lexists(relative) else name
+    """The path that a line means: as it stands or without the blanks around it, from here or from beside the list."""
+    for one in (name, name.strip()):
+        for path in (one, str(list_file.parent / one)):
+            if os.path.lexists(path):
+                return path
+    return name.strip()
 
 
 def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int], None]) -> Iterator[HashedItem]:
     """Hash the content of each item; `on_bytes` hears of each item's size when it is through."""
     for item in items:
         try:
-            size = sum(path.stat().st_size for path in item.images or (item.path,))
+            size = sum(_file_size(path) for path in item.images or (item.path,))
             hashed = HashedItem(item, content_sha256(item.path, digests), size)
         except ClipcacheError as error:
             hashed = HashedItem(item, "", 0, error)
@@ -186,3 +199,11 @@ def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int]
             hashed = HashedItem(item, "", 0, reason)
         on_bytes(hashed.size)
         yield hashed
+
+
+def _file_size(path: Path) -> int:
+    """Bytes of a file; a folder that cannot be listed has some size too, and says why when it is hashed."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{ascii_safe(str(path))} is a pipe or a device and no file; name a file or a folder.")
+    return status.st_size

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..cache.digest import DigestMemo, sha256_file
 from ..cache.errors import ModelError, UsageError
+from ..cache.key import canonical_model
 from .container import ascii_safe
 
 DEFAULT_MODEL = "ViT-B/32"
@@ -32,32 +33,27 @@ class KnownModel:
         sha256: Of the TorchScript archive that OpenAI published; part of its URL.
         embed_dim: Length of a feature vector.
         input_size: Side of the input picture in pixels.
-        hub_name: Name on the Hugging Face hub, without "openai/"; None where there is none.
+        stem: Channels and kernel side of the first convolution: what parts ViT-B/16 from ViT-B/32, whose features and
+            pictures have equal sizes. None where any will do.
     """
 
     sha256: str
     embed_dim: int
     input_size: int
-    hub_name: str | None = None
+    stem: tuple[int, int] | None = None
 
 
 OPENAI_MODELS = {
-    "RN50": KnownModel("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", 1024, 224),
-    "RN101": KnownModel("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", 512, 224),
-    "RN50x4": KnownModel("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", 640, 288),
-    "RN50x16": KnownModel("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", 768, 384),
-    "RN50x64": KnownModel("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", 1024, 448),
-    "ViT-B/32": KnownModel(
-        "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", 512, 224, "clip-vit-base-patch32"
-    ),
-    "ViT-B/16": KnownModel(
-        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", 512, 224, "clip-vit-base-patch16"
-    ),
-    "ViT-L/14": KnownModel(
-        "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", 768, 224, "clip-vit-large-patch14"
-    ),
+    "RN50": KnownModel("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", 1024, 224, (32, 3)),
+    "RN101": KnownModel("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", 512, 224, (32, 3)),
+    "RN50x4": KnownModel("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", 640, 288, (40, 3)),
+    "RN50x16": KnownModel("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", 768, 384, (48, 3)),
+    "RN50x64": KnownModel("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", 1024, 448, (64, 3)),
+    "ViT-B/32": KnownModel("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", 512, 224, (768, 32)),
+    "ViT-B/16": KnownModel("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", 512, 224, (768, 16)),
+    "ViT-L/14": KnownModel("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", 768, 224, (1024, 14)),
     "ViT-L/14@336px": KnownModel(
-        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", 768, 336, "clip-vit-large-patch14-336"
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", 768, 336, (1024, 14)
     ),
 }
 
@@ -79,22 +75,6 @@ class WeightsFile:
     published: bool
 
 
-def canonical_name(name: str) -> str:
-    """OpenAI's spelling of a model name; other names come back unchanged.
-
-    `ViT-B-32`, `vit-b/32` and `openai/clip-vit-base-patch32` are all `ViT-B/32`.
-    """
-    wanted = _fold(name)
-    for known, model in OPENAI_MODELS.items():
-        if wanted in (_fold(known), _fold(model.hub_name or known)):
-            return known
-    return name
-
-
-def _fold(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower().removeprefix("openai/"))
-
-
 def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile:
     """Say which weights a request means, without loading or downloading anything.
 
@@ -102,7 +82,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
         UsageError: A model that is not OpenAI's, without a weights file.
         ModelError: The weights file is missing.
     """
-    name = canonical_name(model)
+    name = canonical_model(model)
     if weights is not None:
         if not weights.is_file():
             raise ModelError(f"The weights file {ascii_safe(str(weights))} does not exist; check --weights.")
@@ -112,7 +92,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
         raise UsageError(
             f"Unknown model {name!r}; choose one of {', '.join(OPENAI_MODELS)}, or name its file: --weights."
         )
-    return WeightsFile(name, OPENAI_MODELS[name].sha256, download_folder() / f"{name.replace('/', '-')}.pt", True)
+    return WeightsFile(name, OPENAI_MODELS[name].sha256, download_folder() / f"{re.sub('[/@]', '-', name)}.pt", True)
 
 
 def download_folder() -> Path:
@@ -132,7 +112,7 @@ def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
     """
     state = _load_state(weights, trust)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+        warnings.simplefilter("ignore", UserWarning)  # pkg_resources, on itself and on editable installs
         clip_model = importlib.import_module("clip.model")
     try:
         model = clip_model.build_model(state)
@@ -152,11 +132,12 @@ def _check_shape(weights: WeightsFile, model: Any) -> None:
     if known is None:
         return
     found = int(model.text_projection.shape[1]), int(model.visual.input_resolution)
-    if found != (known.embed_dim, known.input_size):
+    stem = tuple(model.visual.conv1.weight.shape[::3])
+    if found != (known.embed_dim, known.input_size) or (known.stem and stem != known.stem):
         raise ModelError(
             f"{ascii_safe(str(weights.path))} holds another model than {weights.model}: features of {found[0]} values "
-            f"from {found[1]}-pixel pictures instead of {known.embed_dim} from {known.input_size}; "
-            "name it with --model NAME."
+            f"from {found[1]}-pixel pictures by a first layer of {stem}, instead of {known.embed_dim} from "
+            f"{known.input_size} by {known.stem}; name it with --model NAME."
         )
 
 
@@ -205,13 +186,13 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _load_state_dict(path: Path) -> dict[str, Any]:
-    import pickle
-
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on pickle protocols: the outcome says enough
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
         raise ModelError(
             f"The weights file {ascii_safe(str(path))} is damaged or holds more than tensors; save a plain state dict "
             "(torch.save(model.state_dict(), path)) or safetensors."
@@ -229,10 +210,11 @@ def _is_torchscript(path: Path) -> bool:
     """TorchScript archives are zip files with a folder of code; state dicts have none."""
     import zipfile
 
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False  # no archive, or a damaged one: the loader says so
 
 
 def _load_torchscript(path: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from .index import VideoIndex
 from .inputs import HashedItem
 from .protocol import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed
 
+Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
+
 SPAN_FRAMES = 500
 """Spans of a long video hold at least so many frames: enough work to pay for opening the file again."""
 
@@ -35,7 +37,7 @@ class EncodedItem:
         sampling: Which of its frames were asked for.
         frames_wanted: How many these are.
         spans: How each span went, in order.
-        features: (N, D) float32, one row per frame.
+        features: (N, D) float16 or float32 as asked for, one row per frame.
         timestamps_ms: (N,) float64.
         frame_index: (N,) int64, increasing.
     """
@@ -45,7 +47,7 @@ class EncodedItem:
     sampling: Sampling
     frames_wanted: int
     spans: tuple[SpanDone, ...]
-    features: FloatArray
+    features: Features
     timestamps_ms: npt.NDArray[np.float64]
     frame_index: npt.NDArray[np.int64]
 
@@ -77,6 +79,9 @@ class EncodedItem:
 class RunEvents(Protocol):
     """What a run tells whoever started it."""
 
+    def on_open(self, item: HashedItem) -> bool:
+        """An item is next. False leaves it out: another run may have done it meanwhile."""
+
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """The number of frames to come is known."""
 
@@ -97,24 +102,39 @@ class _Video:
     wanted: int = 0
     index: VideoIndex | None = None
     attempts: list[_Attempt] = field(default_factory=list)
-    failed: bool = False
+    over: bool = False
 
 
 @dataclass(eq=False)
 class _Attempt:
-    """One task of a video, tried for the first or the second time."""
+    """One task of a video, tried for the first or the second time.
+
+    `arrived` are the features of the pictures shipped so far; once the span is whole they become `features`, one row
+    per frame in the type that is stored, so that a long video takes no more memory than its entry will.
+    """
 
     video: _Video
     task: Task
     position: int = 0
     second: bool = False
-    features: list[FloatArray] = field(default_factory=list)
+    arrived: list[FloatArray] = field(default_factory=list)
     received: int = 0
     done: SpanDone | None = None
+    features: Features | None = None
 
-    @property
-    def is_whole(self) -> bool:
-        return self.done is not None and self.received == self.done.collected.shipped
+    def settle(self, dtype: npt.DTypeLike) -> None:
+        """Lay out the features by frame if all have arrived: a repeated frame gets those of the picture it repeats."""
+        if self.features is not None or self.done is None or self.received < self.done.collected.shipped:
+            return
+        arrived = np.concatenate(self.arrived) if self.arrived else np.zeros((0, 0), np.float32)
+        with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused by name later
+            self.features = arrived.astype(dtype)[self.done.collected.source]
+        self.arrived = []
+
+    def give_up_features(self) -> list[Features]:
+        """The features, if there are any, which this attempt holds no longer."""
+        given, self.features = self.features, None
+        return [] if given is None else [given]
 
 
 class Run:
@@ -123,17 +143,26 @@ class Run:
     Args:
         items: What to encode.
         encoder: Encodes the pictures.
+        events: Hears of everything.
         sampling: Which frames.
         decoder: "auto", "decord" or "pyav".
-        events: Hears of everything.
+        dtype: "float16" or "float32", of the features to store.
     """
 
     def __init__(
-        self, items: Iterable[HashedItem], encoder: FrameEncoder, sampling: Sampling, decoder: str, events: RunEvents
+        self,
+        items: Iterable[HashedItem],
+        encoder: FrameEncoder,
+        events: RunEvents,
+        *,
+        sampling: Sampling,
+        decoder: str,
+        dtype: str,
     ) -> None:
         self._items: Iterator[HashedItem] = iter(items)
         self._sampling = sampling
         self._decoder = decoder
+        self._dtype = dtype
         self._events = events
         self._waiting: deque[_Attempt] = deque()
         self.batcher: Batcher[_Attempt] = Batcher(encoder, self._on_features)
@@ -145,29 +174,31 @@ class Run:
         while True:
             while self._waiting:
                 attempt = self._waiting.popleft()
-                if not attempt.video.failed:
+                if not attempt.video.over:
                     return attempt, attempt.task
             item = next(self._items, None)
             if item is None:
                 return None
+            if not self._events.on_open(item):
+                continue
             self._open(_Video(item, self._sampling_of(item)))
 
     def on_pictures(self, job: _Attempt, pictures: npt.NDArray[np.uint8]) -> None:
         """Pictures of a span, in order."""
-        if not job.video.failed:
+        if not job.video.over:
             self._events.on_frames(job.video.item, len(pictures))
             self.batcher.add(job, pictures)
 
     def on_reply(self, job: _Attempt, reply: Reply) -> None:
         """The end of a task."""
-        if job.video.failed:
+        if job.video.over:
             return
         if isinstance(reply, Indexed):
             self._split(job.video, reply.index)
         elif isinstance(reply, SpanDone):
             job.done = reply
             self._events.on_frames(job.video.item, len(reply.collected.rows) - reply.collected.shipped)
-            self._finish_if_whole(job.video)
+            self._settle(job)
         elif isinstance(reply, TaskFailed):
             self._retry_or_fail(job, reply)
 
@@ -185,7 +216,8 @@ class Run:
         chosen = [(int(row), images[row]) for row in video.sampling.indices(np.zeros(len(images)))]
         self._expect(video, len(chosen))
         parts = [chosen[i : i + _IMAGES_PER_TASK] for i in range(0, len(chosen), _IMAGES_PER_TASK)]
-        self._add_tasks(video, [ImagesTask(tuple(p for _, p in part), tuple(r for r, _ in part)) for part in parts])
+        tasks = [ImagesTask(tuple(p for _, p in part), tuple(r for r, _ in part), len(parts) == 1) for part in parts]
+        self._add_tasks(video, tasks)
 
     def _split(self, video: _Video, index: VideoIndex) -> None:
         video.index = index
@@ -211,16 +243,19 @@ class Run:
     # From pictures to entries.
 
     def _on_features(self, attempt: _Attempt, features: FloatArray) -> None:
-        attempt.features.append(features.copy())
-        attempt.received += len(features)
-        if attempt.is_whole and not attempt.video.failed:
-            self._finish_if_whole(attempt.video)
-
-    def _finish_if_whole(self, video: _Video) -> None:
-        if not all(attempt.is_whole for attempt in video.attempts):
+        if attempt.video.over:
             return
+        attempt.arrived.append(features.copy())
+        attempt.received += len(features)
+        self._settle(attempt)
+
+    def _settle(self, attempt: _Attempt) -> None:
+        attempt.settle(self._dtype)
+        video = attempt.video
+        if any(attempt.features is None for attempt in video.attempts):
+            return
+        video.over = True  # nothing more is to come; late words of a lost attempt are ignored
         encoded = _assemble(video)
-        video.failed = True  # nothing more is to come; late words of a lost attempt are ignored
         if len(encoded.features) == 0:
             self._events.on_failed(video.item, "MediaError", "Not one of its frames can be decoded.")
         elif not np.isfinite(encoded.features).all():
@@ -243,7 +278,7 @@ class Run:
         lost = reply.error == "DecoderLost"
         retry = not attempt.second and (isinstance(task, SpanTask) or lost)
         if not retry:
-            attempt.video.failed = True
+            attempt.video.over = True
             self._events.on_failed(attempt.video.item, reply.error, reply.sentence)
             return
         if isinstance(task, SpanTask):
@@ -269,16 +304,25 @@ def split_spans(index: VideoIndex) -> list[Span]:
 
 
 def _assemble(video: _Video) -> EncodedItem:
-    """Join the spans of a video; repeated frames get the features of the picture they repeat."""
+    """Join the spans of a video."""
     dones = tuple(attempt.done for attempt in video.attempts if attempt.done is not None)
-    parts = []
-    for attempt, done in zip(video.attempts, dones, strict=True):
-        if len(done.collected.rows):
-            parts.append(np.concatenate(attempt.features)[done.collected.source])
-    features = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
     times = np.concatenate([done.collected.timestamps_ms for done in dones])
     rows = np.concatenate([done.collected.rows for done in dones])
+    features = _join([part for attempt in video.attempts for part in attempt.give_up_features()], len(rows))
     if video.index is not None and video.index.shown_pts is None:
         chosen = video.sampling.indices(times)  # an unindexed video is decoded whole
         features, times, rows = features[chosen], times[chosen], rows[chosen]
     return EncodedItem(video.item, video.index, video.sampling, video.wanted, dones, features, times, rows)
+
+
+def _join(parts: list[Features], rows: int) -> Features:
+    """Concatenate, giving each part back as it is copied: parts and whole together never take twice the memory."""
+    width = max((part.shape[1] for part in parts), default=0)
+    whole: Features = np.empty((rows, width), parts[0].dtype)
+    end = rows
+    while parts:
+        part = parts.pop()
+        if len(part):
+            whole[end - len(part) : end] = part
+            end -= len(part)
+    return whole

@@ -40,8 +40,7 @@ def make_resize(size: int, backend: str = "torch") -> Resize:
 
     Args:
         size: Input side of the model in pixels, e.g. 224.
-        backend: "pil" is exact; "torch" is 6 to 10 times faster and differs by at most 2 levels on under 0.5 % of
-            values.
+        backend: "pil", or "torch" for the faster of the two where `uses_torch` allows it.
 
     Raises:
         UsageError: Unknown backend.
@@ -51,13 +50,27 @@ def make_resize(size: int, backend: str = "torch") -> Resize:
     if backend == "torch":
         import torch
 
-        return lambda rgb: _resize_with_torch(torch, rgb, size)
+        def resize(rgb: Pixels) -> Pixels:
+            fast = uses_torch(rgb.shape[0], rgb.shape[1], size)
+            return _resize_with_torch(torch, rgb, size) if fast else _resize_with_pil(rgb, size)
+
+        return resize
     raise UsageError(f"Unknown resize backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
 
 
-def describe(size: int, backend: str) -> str:
+def uses_torch(height: int, width: int, size: int) -> bool:
+    """Whether torch's 8-bit resize, 6 to 10 times as fast as PIL's, stays close enough to it.
+
+    Measured against PIL on photographs and test pictures: reducing to half or less, 1 level apart on at most 0.33 % of
+    values; otherwise up to 2 levels on 0.75 %. The larger pictures are also those that gain from it.
+    """
+    return min(height, width) >= 2 * size
+
+
+def describe(height: int, width: int, size: int, backend: str) -> str:
     """What an entry records of its preprocessing."""
-    return f"clip: bicubic {size}, centre crop; {backend} uint8"
+    used = "torch uint8" if backend == "torch" and uses_torch(height, width, size) else "pil"
+    return f"clip: bicubic {size} ({used}), centre crop {size}"
 
 
 def _resize_with_torch(torch: Any, rgb: Pixels, size: int) -> Pixels:
@@ -89,7 +102,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
 
     try:
         with Image.open(Path(path)) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or "damaged, or not a picture"
         raise MediaError(f"Cannot read the image {ascii_safe(os.fspath(path))}: {reason}.") from error

@@ -33,10 +33,11 @@ class SpanTask:
 
 @dataclass(frozen=True)
 class ImagesTask:
-    """Read picture files; `rows` are their positions in the item."""
+    """Read picture files; `rows` are their positions in the item, and `is_whole` says that it wants no others."""
 
     paths: tuple[Path, ...] = field(repr=False)
     rows: tuple[int, ...] = field(repr=False)
+    is_whole: bool = True
 
 
 Task = IndexTask | SpanTask | ImagesTask

@@ -44,7 +44,7 @@ def attributes_of(encoded: EncodedItem, encoder: FrameEncoder, sampling: Samplin
         input_size=encoder.input_size,
         logit_scale=encoder.logit_scale,
         precision=encoder.placement.precision,
-        preprocess=describe(encoder.input_size, resize),
+        preprocess=describe(picture.height, picture.width, encoder.input_size, resize),
         sampling=str(sampling),
         decoder="+".join(decoders := encoded.decoders),
         decoder_version=", ".join(decoder_version(name) for name in decoders),

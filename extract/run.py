@@ -1,115 +1,27 @@
-"""The extraction stage as a function: plan, decode, encode, write, and say how it went."""
+"""The extraction stage as a function: decode, encode, write what was decided, and say how it went."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from ..cache.digest import DigestMemo
 from ..cache.errors import CacheError
 from ..cache.failures import Failure, FailureLog
-from ..cache.key import model_dir_name
-from ..cache.sampling import Sampling
+from ..cache.files import remove_stale_temporaries
 from ..cache.store import FeatureCache
+from ..cache.write import write_entry
 from .container import ascii_safe
 from .encoder import FrameEncoder, place
-from .inputs import HashedItem, Item, find_items, hash_items
-from .models import DEFAULT_MODEL, WeightsFile, find_weights
+from .inputs import HashedItem
 from .pipeline import EncodedItem, Run
-from .plan import Action, Step, plan
-from .pool import STALL_SECONDS, InProcessPool, WorkerPool
+from .plan import Action
+from .pool import InProcessPool, WorkerPool
+from .prepare import ExtractOptions, Prepared, mismatches, prepare
 from .progress import Progress, Summary
 from .record import attributes_of, now
 from .resources import Workers, choose_workers
-
-EVERY_FRAME = Sampling()
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """How to extract. The defaults are those of the command line.
-
-    Attributes:
-        model: One of OpenAI's names in any spelling, or any name together with `weights`.
-        weights: File with the model's weights; None takes OpenAI's, downloaded on first use.
-        trust_weights: Open a TorchScript archive that is not OpenAI's own.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: "auto", "fp32", "bf16" or "fp16"; auto is fp16 on CUDA, bf16 on CPUs that compute in it, else fp32.
-        batch_size: Pictures per batch; None chooses by device.
-        num_workers: Decoding processes; None chooses, 0 decodes in this process.
-        decoder: "auto", "decord" or "pyav".
-        sampling: Which frames of each video.
-        dtype: "float16" or "float32", of the cached features.
-        overwrite: Encode again what is cached.
-        retry_failed: Try again what failed before.
-        memory_limit: Bytes that the run may hold; None for no limit.
-        verbose: One line per item on stderr.
-        debug: Let the decoders' own messages through.
-        stall_seconds: A worker that decodes nothing for so long is killed.
-    """
-
-    model: str = DEFAULT_MODEL
-    weights: Path | None = None
-    trust_weights: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    num_workers: int | None = None
-    decoder: str = "auto"
-    sampling: Sampling = EVERY_FRAME
-    dtype: str = "float16"
-    overwrite: bool = False
-    retry_failed: bool = False
-    memory_limit: int | None = None
-    verbose: bool = False
-    debug: bool = False
-    stall_seconds: float = STALL_SECONDS
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run that is decided but not begun.
-
-    Attributes:
-        cache_dir: Where entries go.
-        weights: What encodes.
-        model_dir: Folder of the cache for these weights.
-        steps: One per item.
-        options: As asked for.
-    """
-
-    cache_dir: Path
-    weights: WeightsFile
-    model_dir: str
-    steps: list[Step]
-    options: ExtractOptions
-
-    def as_text(self) -> str:
-        """One line per item, and the count of each action."""
-        lines = [f"{step.action.value:<12} {ascii_safe(os.fspath(step.item.item.path))}" for step in self.steps]
-        counts = Counter(step.action.value for step in self.steps)
-        return "\n".join([*lines, ", ".join(f"{count} {action}" for action, count in counts.items())])
-
-    def as_json(self) -> str:
-        """A list of objects: path, kind, sha256, bytes, action."""
-        rows = [
-            {
-                "path": os.fspath(step.item.item.path),
-                "kind": step.item.item.kind,
-                "sha256": step.item.sha256,
-                "bytes": step.item.size,
-                "action": step.action.value,
-            }
-            for step in self.steps
-        ]
-        return json.dumps(rows, indent=2)
 
 
 def extract(
@@ -138,45 +50,6 @@ def extract(
     return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file))
 
 
-def prepare(
-    inputs: Sequence[str | os.PathLike[str]],
-    cache_dir: Path,
-    options: ExtractOptions,
-    *,
-    list_file: Path | None = None,
-) -> Prepared:
-    """Find and hash the inputs and decide what to do with each; nothing is decoded, no model is loaded.
-
-    Raises:
-        UsageError: Nothing to work on, or an unknown model.
-        ModelError: The weights file named does not exist.
-    """
-    memo = DigestMemo()
-    weights = find_weights(options.model, options.weights, memo)
-    model_dir = model_dir_name(weights.model, weights.sha256)
-    items = find_items(inputs, list_file)
-    hashed = _hash_with_bar(items, memo)
-    is_cached, failed = _known(cache_dir, model_dir, options.sampling)
-    steps = plan(hashed, is_cached, failed, overwrite=options.overwrite, retry_failed=options.retry_failed)
-    return Prepared(cache_dir, weights, model_dir, steps, options)
-
-
-def _hash_with_bar(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
-    from tqdm import tqdm
-
-    with tqdm(desc="Hashing", unit="B", unit_scale=True, delay=1.0, leave=False, disable=None) as bar:
-        hashed = list(hash_items(items, memo, bar.update))
-    memo.flush()
-    return hashed
-
-
-def _known(cache_dir: Path, model_dir: str, sampling: Sampling) -> tuple[Callable[[str], bool], Collection[str]]:
-    if not cache_dir.is_dir():
-        return lambda _: False, ()
-    cache = FeatureCache(cache_dir)
-    return lambda sha256: cache.find(model_dir, sha256, sampling) is not None, FailureLog(cache_dir).read(model_dir)
-
-
 def carry_out(prepared: Prepared) -> Summary:
     """Do what was decided.
 
@@ -185,12 +58,11 @@ def carry_out(prepared: Prepared) -> Summary:
         ModelError: Weights missing, damaged or of another model.
         CacheError: The cache cannot be written.
     """
-    work = [step.item for step in prepared.steps if step.is_work]
-    session = _Session(prepared, work)
+    session = _Session(prepared)
     try:
         session.note_skipped()
-        if work:
-            session.run(work)
+        if prepared.work:
+            session.run()
     finally:
         session.close()
     return session.summary
@@ -199,17 +71,20 @@ def carry_out(prepared: Prepared) -> Summary:
 class _Session:
     """One run: hears what happens (`RunEvents`), writes entries and failures, counts."""
 
-    def __init__(self, prepared: Prepared, work: list[HashedItem]) -> None:
+    def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
         self._options = prepared.options
         self._failures = FailureLog(prepared.cache_dir)
-        self._progress = Progress(work, verbose=self._options.verbose)
+        self._progress = Progress(prepared.work, verbose=self._options.verbose)
         self._retried = {step.item.sha256 for step in prepared.steps if step.action is Action.RETRY}
+        self._known_failures = self._failures.read(prepared.model_dir) if prepared.cache_dir.is_dir() else {}
         self._started = time.monotonic()
         self.summary = Summary()
 
     def note_skipped(self) -> None:
-        """Count what needs no work, and report what cannot be read."""
+        """Count what needs no work, and report what cannot be read or is not quite what is asked for."""
+        for sentence in mismatches(self._prepared):
+            self._progress.say(f"clipcache: {sentence}")
         for step in self._prepared.steps:
             if step.action in (Action.HIT, Action.DUPLICATE):
                 self.summary.cached += 1
@@ -221,15 +96,24 @@ class _Session:
             if not step.is_work and self._options.verbose:
                 self._progress.say(f"{ascii_safe(str(step.item.item.path))}: {step.action.value}")
 
-    def run(self, work: list[HashedItem]) -> None:
+    def run(self) -> None:
         """Decode, encode and write."""
         options = self._options
         _make_folder(self._prepared.cache_dir)
+        remove_stale_temporaries(self._prepared.cache_dir)
+        self._cache = FeatureCache(self._prepared.cache_dir)
         placement = place(options.device, options.precision, options.batch_size)
         workers = choose_workers(options.num_workers, placement.device, options.memory_limit)
         self._resize = workers.resize
         self._encoder = FrameEncoder(self._prepared.weights, placement, trust=options.trust_weights)
-        run = Run(work, self._encoder, options.sampling, options.decoder, self)
+        run = Run(
+            self._prepared.work,
+            self._encoder,
+            self,
+            sampling=options.sampling,
+            decoder=options.decoder,
+            dtype=options.dtype,
+        )
         pool = self._pool(workers)
         whole = False
         try:
@@ -258,6 +142,15 @@ class _Session:
     def _on_wait(self, seconds: float) -> None:
         self.summary.decode_wait_seconds += seconds
 
+    def on_open(self, item: HashedItem) -> bool:
+        """See `RunEvents`; two runs over the same folder share the work instead of both doing all of it."""
+        prepared, options = self._prepared, self._options
+        if options.overwrite or not self._cache.find(prepared.model_dir, item.sha256, options.sampling, fresh=True):
+            return True
+        self.summary.cached += 1
+        self._progress.item(item, Action.HIT.value)
+        return False
+
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`."""
         self._progress.expect(item, frames)
@@ -268,17 +161,14 @@ class _Session:
 
     def on_encoded(self, encoded: EncodedItem) -> None:
         """Write the entry."""
-        from ..cache.write import write_entry
-
-        sampling = encoded.sampling
-        attributes = attributes_of(encoded, self._encoder, sampling, self._resize)
+        attributes = attributes_of(encoded, self._encoder, encoded.sampling, self._resize)
         names = (
             [encoded.item.item.images[row].name for row in encoded.frame_index] if encoded.item.item.images else None
         )
         write_entry(
             self._prepared.cache_dir,
             attributes,
-            encoded.features.astype(np.dtype(self._options.dtype)),
+            encoded.features,
             encoded.timestamps_ms,
             encoded.frame_index,
             names,
@@ -294,7 +184,8 @@ class _Session:
         outcome = f"{frames} frames"
         if not encoded.complete:
             self.summary.partial += 1
-            outcome += f" of {encoded.frames_wanted}, the rest is damaged; cached with complete = false"
+            wanted = encoded.frames_expected if encoded.sampling.is_all else encoded.frames_wanted
+            outcome += f" of {wanted}, the rest is damaged; cached with complete = false"
         self._progress.item(encoded.item, outcome)
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
@@ -307,7 +198,10 @@ class _Session:
         if not self._options.verbose:
             self._progress.say(f"clipcache: {sentence}")
         _make_folder(self._prepared.cache_dir)
-        self._failures.append(Failure(path, item.sha256, error, sentence, now(), self._prepared.model_dir))
+        failure = Failure(path, item.sha256, error, sentence, now(), self._prepared.model_dir)
+        known = self._known_failures.get(failure.key)
+        if item.sha256 or known is None or known.sentence != sentence:  # a missing file is said again, not noted again
+            self._failures.append(failure)
 
 
 def _make_folder(folder: Path) -> None:

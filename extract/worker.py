@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+import av
+
 from ..cache.errors import ClipcacheError, MediaError
 from .collect import FrameCollector, Ship
 from .decode import DecodeReport, decode_span
@@ -38,6 +40,7 @@ from .protocol import (
 
 _BEAT_SECONDS = 1.0
 _ORPHAN_CHECK_SECONDS = 1.0
+_PYTHON_ERRORS = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError, LookupError, TypeError)
 
 
 def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[], None], threads: int = 1) -> Reply:
@@ -54,7 +57,7 @@ def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[
         return SpanDone(sink.finish(), report)
     except ClipcacheError as error:
         return TaskFailed(type(error).__name__, str(error))
-    except (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError, LookupError, TypeError) as error:
+    except (av.FFmpegError, *_PYTHON_ERRORS) as error:
         # A decoder's own failure on this one file must not end the worker.
         return TaskFailed(type(error).__name__, f"Decoding failed: {error or type(error).__name__}.")
 
@@ -67,7 +70,7 @@ def _read_images(task: ImagesTask, sink: FrameCollector) -> SpanDone:
         try:
             rgb = read_image(path)
         except MediaError:
-            if len(task.paths) == 1:
+            if task.is_whole and len(task.paths) == 1:
                 raise
             report.errors += 1
             continue

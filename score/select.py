@@ -13,20 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache import Entry, EntryAttributes, FeatureCache
-from ..cache.digest import IMAGE_SUFFIXES, Digests, image_files
+from ..cache.digest import Digests, image_files
 from ..cache.errors import CacheError, NotCachedError, UsageError
 from ..cache.key import model_dir_name, parse_model_dir_name
+from ..cache.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .evaluate import OnSkip
 
 ENTRY_SUFFIX = ".h5"
-# What must be cached in a folder that is named, the list of `extract`; other files there are scored if they are cached.
-# fmt: off
-VIDEO_SUFFIXES = frozenset({
-    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m1v", ".m2ts",
-    ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".rm",
-    ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
-})
-# fmt: on
 ExtractMissing = Callable[[Sequence[Path], str | None], None]  # targets; model, None for the default one
 
 

@@ -14,7 +14,7 @@ from clipcache.cache import DigestMemo, Entry
 from clipcache.cache.digest import folder_sha256, sha256_file
 from clipcache.cache.errors import CacheError, ClipcacheError, NotCachedError, UsageError
 from clipcache.cache.key import model_dir_name
-from clipcache.score.select import VIDEO_SUFFIXES, Chosen, Selector, check_one_model, differences
+from clipcache.score.select import Chosen, Selector, check_one_model, differences
 from score_caches import FRAMES, make_video, put
 
 OTHER: dict[str, Any] = {"model": "ViT-L/14", "weights_sha256": "b" * 64}
@@ -178,12 +178,6 @@ def test_pictures_beside_videos_and_typescript_are_no_items(cache: Path, videos:
     make_video(videos, "poster.jpg")
     make_video(videos, "program.ts", b"export const x = 1\n")
     assert sorted(names(cache, [videos])) == ["a.mp4", "stream.ts"]
-
-
-def test_a_folder_means_the_same_videos_to_score_as_to_extract() -> None:
-    from clipcache.extract import inputs
-
-    assert inputs.VIDEO_SUFFIXES == VIDEO_SUFFIXES
 
 
 @pytest.mark.parametrize("name", ["nowhere.mp4", "nothing here"], ids=["no such file", "empty folder"])

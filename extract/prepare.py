@@ -1,0 +1,181 @@
+"""Decide what a run will do: what is asked for, what is there, one step per item. Nothing is decoded or loaded here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cache.digest import DigestMemo
+from ..cache.errors import EntryError, UsageError
+from ..cache.failures import FailureLog
+from ..cache.key import model_dir_name
+from ..cache.read import open_entry
+from ..cache.sampling import Sampling
+from ..cache.store import FeatureCache
+from .container import ascii_safe
+from .inputs import HashedItem, Item, find_items, hash_items
+from .models import DEFAULT_MODEL, WeightsFile, find_weights
+from .plan import Action, Step, plan
+from .pool import STALL_SECONDS
+
+EVERY_FRAME = Sampling()
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How to extract. The defaults are those of the command line.
+
+    Attributes:
+        model: One of OpenAI's names in any spelling, or any name together with `weights`.
+        weights: File with the model's weights; None takes OpenAI's, downloaded on first use.
+        trust_weights: Open a TorchScript archive that is not OpenAI's own.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32", "bf16" or "fp16"; auto is fp16 on CUDA, bf16 on CPUs that compute in it, else fp32.
+        batch_size: Pictures per batch; None chooses by device.
+        num_workers: Decoding processes; None chooses, 0 decodes in this process.
+        decoder: "auto", "decord" or "pyav".
+        sampling: Which frames of each video.
+        dtype: "float16" or "float32", of the cached features.
+        overwrite: Encode again what is cached.
+        retry_failed: Try again what failed before.
+        memory_limit: Bytes that the run may hold; None for no limit.
+        verbose: One line per item on stderr.
+        debug: Let the decoders' own messages through.
+        stall_seconds: A worker that decodes nothing for so long is killed.
+    """
+
+    model: str = DEFAULT_MODEL
+    weights: Path | None = None
+    trust_weights: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    num_workers: int | None = None
+    decoder: str = "auto"
+    sampling: Sampling = EVERY_FRAME
+    dtype: str = "float16"
+    overwrite: bool = False
+    retry_failed: bool = False
+    memory_limit: int | None = None
+    verbose: bool = False
+    debug: bool = False
+    stall_seconds: float = STALL_SECONDS
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is decided but not begun.
+
+    Attributes:
+        cache_dir: Where entries go.
+        weights: What encodes.
+        model_dir: Folder of the cache for these weights.
+        steps: One per item.
+        options: As asked for.
+    """
+
+    cache_dir: Path
+    weights: WeightsFile
+    model_dir: str
+    steps: list[Step]
+    options: ExtractOptions
+
+    @property
+    def work(self) -> list[HashedItem]:
+        """Items whose frames will be decoded."""
+        return [step.item for step in self.steps if step.is_work]
+
+    def as_text(self) -> str:
+        """One line per item, and the count of each action."""
+        lines = [f"{step.action.value:<12} {ascii_safe(os.fspath(step.item.item.path))}" for step in self.steps]
+        counts = Counter(step.action.value for step in self.steps)
+        return "\n".join([*lines, ", ".join(f"{count} {action}" for action, count in counts.items())])
+
+    def as_json(self) -> str:
+        """A list of objects: path, kind, sha256, bytes, action."""
+        rows = [
+            {
+                "path": os.fspath(step.item.item.path),
+                "kind": step.item.item.kind,
+                "sha256": step.item.sha256,
+                "bytes": step.item.size,
+                "action": step.action.value,
+            }
+            for step in self.steps
+        ]
+        return json.dumps(rows, indent=2)
+
+
+def prepare(
+    inputs: Sequence[str | os.PathLike[str]],
+    cache_dir: Path,
+    options: ExtractOptions,
+    *,
+    list_file: Path | None = None,
+) -> Prepared:
+    """Find and hash the inputs and decide what to do with each; nothing is decoded, no model is loaded.
+
+    Raises:
+        UsageError: Nothing to work on, not one input that can be read, or an unknown model.
+        ModelError: The weights file named does not exist.
+    """
+    memo = DigestMemo()
+    weights = find_weights(options.model, options.weights, memo)
+    model_dir = model_dir_name(weights.model, weights.sha256)
+    items = find_items(inputs, list_file)
+    hashed = _hash_with_bar(items, memo)
+    problems = [item.problem for item in hashed if item.problem is not None]
+    if len(problems) == len(hashed):
+        raise UsageError(str(problems[0]) + (f" ({len(problems) - 1} more like it.)" if problems[1:] else ""))
+    is_cached, failed = _known(cache_dir, model_dir, options.sampling)
+    steps = plan(hashed, is_cached, failed, overwrite=options.overwrite, retry_failed=options.retry_failed)
+    return Prepared(cache_dir, weights, model_dir, steps, options)
+
+
+def _hash_with_bar(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
+    from tqdm import tqdm
+
+    with tqdm(desc="Hashing", unit="B", unit_scale=True, delay=1.0, leave=False, disable=None) as bar:
+        hashed = list(hash_items(items, memo, bar.update))
+    memo.flush()
+    return hashed
+
+
+def _known(cache_dir: Path, model_dir: str, sampling: Sampling) -> tuple[Callable[[str], bool], Collection[str]]:
+    if not cache_dir.is_dir():
+        return lambda _: False, ()
+    cache = FeatureCache(cache_dir)
+    return lambda sha256: cache.find(model_dir, sha256, sampling) is not None, FailureLog(cache_dir).read(model_dir)
+
+
+def mismatches(prepared: Prepared) -> list[str]:
+    """Sentences on cached entries that were made otherwise than is asked for now; they are used as they are.
+
+    Only what was asked for by name counts: "auto" takes what is there. Entries are opened for this alone.
+    """
+    options, found = prepared.options, Counter[str]()
+    if options.precision == "auto" and options.dtype == "float16":
+        return []
+    cache = FeatureCache(prepared.cache_dir) if prepared.cache_dir.is_dir() else None
+    for step in prepared.steps:
+        if step.action is Action.HIT and cache is not None:
+            path = cache.find(prepared.model_dir, step.item.sha256, options.sampling)
+            found.update(_differences(path, options) if path else ())
+    return [f"{n} cached item(s) {what}; --overwrite makes them again." for what, n in sorted(found.items())]
+
+
+def _differences(path: Path, options: ExtractOptions) -> Iterator[str]:
+    try:
+        with open_entry(path) as entry:
+            precision, dtype = entry.attributes.precision, str(entry.features.dtype)
+    except EntryError as error:
+        yield f"cannot be read ({error})"
+        return
+    if options.precision not in ("auto", precision):
+        yield f"were encoded in {precision}, not in {options.precision}"
+    if options.dtype == "float32" and dtype != "float32":
+        yield f"are stored as {dtype}, not as float32"
