@@ -111,6 +111,7 @@ class FrameEncoder:
         self._visual = _cast(torch, model.visual, dtype).to(placement.device)
         self._cuda = placement.device.startswith("cuda")
         self.in_flight = 2 if self._cuda else 1
+        self._upload = torch.cuda.Stream(placement.device) if self._cuda else None
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(MEAN, device=placement.device).view(shape) * 255
         self._std = torch.tensor(STD, device=placement.device).view(shape) * 255
@@ -123,18 +124,28 @@ class FrameEncoder:
 
     def encode(self, pictures: Any) -> PendingFeatures:
         """Start encoding (n, size, size, 3) uint8 pictures; the tensor must stay untouched until the result is read."""
+        with self._torch.inference_mode():
+            return self._start_on_cuda(pictures) if self._cuda else PendingFeatures(self._forward(pictures), None)
+
+    def _forward(self, on_device: Any) -> Any:
+        scaled = (on_device.permute(0, 3, 1, 2).float() - self._mean) / self._std
+        return self._visual(scaled.to(self._dtype)).float()
+
+    def _start_on_cuda(self, pictures: Any) -> PendingFeatures:
+        """Queue upload, encoding and download; the upload has a stream of its own, beside the batch being encoded."""
         torch = self._torch
-        with torch.inference_mode():
-            on_device = pictures.to(self.placement.device, non_blocking=True)
-            scaled = (on_device.permute(0, 3, 1, 2).float() - self._mean) / self._std
-            features = self._visual(scaled.to(self._dtype)).float()
-            if not self._cuda:
-                return PendingFeatures(features, None)
+        with torch.cuda.device(self.placement.device):
+            compute = torch.cuda.current_stream()
+            with torch.cuda.stream(self._upload):
+                on_device = pictures.to(self.placement.device, non_blocking=True)
+            compute.wait_stream(self._upload)
+            on_device.record_stream(compute)  # its memory was allocated on the other stream
+            features = self._forward(on_device)
             host = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
             host.copy_(features, non_blocking=True)
             done = torch.cuda.Event()
-            done.record()
-            return PendingFeatures(host, done)
+            done.record(compute)
+        return PendingFeatures(host, done)
 
 
 @dataclass(frozen=True)

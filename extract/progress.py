@@ -55,14 +55,16 @@ class Summary:
         return json.dumps(self.as_dict(), indent=2)
 
     def as_text(self) -> str:
-        """For people, in three lines."""
+        """For people: a line of items and, where something was extracted, one of frames and one of times."""
         videos = f"{self.extracted} extracted, {self.cached} cached, {self.partial} partial, {self.failed} failed"
         if self.failed_before:
             videos += f", {self.failed_before} failed before (--retry-failed tries them again)"
+        if not self.extracted:
+            return f"Items: {videos}"
         return (
             f"Items: {videos}\n"
-            f"Frames: {self.frames} cached, {self.encoded} encoded (the rest repeat their predecessor), "
-            f"{self.frames_per_second:.1f} frames/s\n"
+            f"Frames: {self.frames} cached, {self.frames_per_second:.1f} frames/s; "
+            f"{self.encoded} pictures encoded, identical neighbours once\n"
             f"Time: {self.seconds:.1f} s, of it waiting on decode {self.decode_wait_seconds:.1f} s, "
             f"on encode {self.encode_seconds:.1f} s"
         )

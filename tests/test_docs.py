@@ -1,4 +1,7 @@
-"""Documentation that cannot drift: docs/cli.md is what --help says. `UPDATE_DOCS=1 pytest tests/test_docs.py` renews it."""
+"""Documentation that cannot drift: docs/cli.md is what --help says.
+
+`UPDATE_DOCS=1 pytest tests/test_docs.py` renews it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tu
 def reference() -> str:
     parts = ["# Commands\n\nWritten by `UPDATE_DOCS=1 pytest tests/test_docs.py` from the program's own help.\n"]
     for path, command in commands(cli, ("clipcache",)):
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100, help_option_names=["-h", "--help"])
+        context = click.Context(
+            command, info_name=" ".join(path), terminal_width=100, help_option_names=["-h", "--help"]
+        )
         parts.append(f"\n## {' '.join(path)}\n\n```\n{command.get_help(context)}\n```\n")
     return "".join(parts)
 
