@@ -37,7 +37,7 @@ class FrameCollector:
         resize: From (H, W, 3) to (size, size, 3), uint8.
         ship: Takes up to `page_frames` pictures; may block until there is room.
         page_frames: Pictures per page.
-        beat: Called once per frame, to show that work goes on.
+        beat: Called once per frame and commit, to show that work goes on.
     """
 
     def __init__(self, resize: Resize, ship: Ship, page_frames: int, beat: Callable[[], None]) -> None:
@@ -67,6 +67,7 @@ class FrameCollector:
 
     def commit(self) -> None:
         """Make what was added final and ship all full pages."""
+        self._beat()
         self._committed = len(self._rows), self._unique
         while len(self._waiting) >= self._page_frames:
             self._ship_page()

@@ -158,6 +158,8 @@ def _drain_segment(
     for frame in _decord_frames(remux(packets, reader.stream, index.rotation), threads):
         if frames == len(order):
             raise DecordRefusedError("more frames than packets")
+        if tuple(frame.shape) != (index.height, index.width, 3):  # decord2 3.4: (H, 144, 4)
+            raise DecordRefusedError("frames of another shape")
         row = row_of.get(int(order[frames]))
         frames += 1
         if row is not None and wanted[row]:
@@ -264,7 +266,7 @@ def _decode_with_pyav(
             row = row_of.get(frame.pts, -1)
             if first_row <= row < end_row and wanted[row]:
                 sink.add(row, float(times[row]), upright(frame.to_ndarray(format="rgb24"), index.rotation))
-                sink.commit()
+            sink.commit()  # for frames that nobody wants too: it shows that work goes on
     report.decoders.add("pyav")
 
 

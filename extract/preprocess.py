@@ -89,7 +89,7 @@ def _resize_with_pil(rgb: Pixels, size: int) -> Pixels:
 
 def _centre_crop(rgb: Pixels, size: int) -> Pixels:
     top, left = crop_offset(rgb.shape[0], size), crop_offset(rgb.shape[1], size)
-    return np.ascontiguousarray(rgb[top : top + size, left : left + size])
+    return rgb[top : top + size, left : left + size].copy()  # contiguous, and writable where PIL's own is not
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:

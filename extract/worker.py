@@ -107,9 +107,10 @@ class _Mailbox:
             message = self._connection.recv()
             assert isinstance(message, PageFree)  # noqa: S101  no task is sent while one is running
             self._free.append(message.page)
-        page = self._free.pop()
+        page = self._free[-1]
         for slot, picture in zip(self._pages[page], pictures, strict=False):
             slot[...] = picture
+        self._free.pop()  # not before: a picture that does not fit must not cost the page
         self.reply(PageFull(page, len(pictures)))
 
     def beat(self) -> None:

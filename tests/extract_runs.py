@@ -87,7 +87,9 @@ def start_extract(*words: str | os.PathLike[str], **how: Any) -> subprocess.Pope
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     command = [sys.executable, "-c", listen + "from clipcache.cli import main; main()", *map(os.fspath, words)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, errors="replace", start_new_session=True, **pipes, **how)
+    # One thread: the tiny model gains nothing from more, and waits for them wherever cores are few and busy.
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, text=True, errors="replace", start_new_session=True, env=env, **pipes, **how)
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
@@ -101,9 +103,10 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 
 def children(pid: int) -> list[int]:
     """Process ids of the living children of a process."""
-    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in table.splitlines()]
-    return [int(child) for child, parent, state, *_ in rows if int(parent) == pid and not state.startswith("Z")]
+    with subprocess.Popen(["ps", "-A", "-o", "pid=,ppid=,stat="], stdout=subprocess.PIPE, text=True) as ps:
+        rows = [line.split() for line in ps.communicate()[0].splitlines()]
+    found = [int(child) for child, parent, state in rows if int(parent) == pid and not state.startswith("Z")]
+    return [child for child in found if child != ps.pid]
 
 
 def is_running(pid: int) -> bool:

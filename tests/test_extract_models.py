@@ -237,6 +237,23 @@ def test_prompts_are_tokenised_as_openai_does(tiny_weights: Path) -> None:
     assert_allclose(encoder.encode_texts(prompts), expected, atol=1e-5)
 
 
+def test_reference_images_are_encoded_as_clip_does(tmp_path: Path, tiny_weights: Path) -> None:
+    from clip.clip import _transform
+    from PIL import Image
+
+    paths = []
+    for number, size in enumerate([(300, 200), (224, 224), (1000, 900), (50, 60)]):
+        paths.append(tmp_path / f"{number}.png")
+        Image.effect_noise(size, 80).convert("RGB").save(paths[-1])
+    encoder = load_reference_encoder("tiny", sha256_file(tiny_weights), weights=tiny_weights, device="cpu")
+    with torch.inference_mode():
+        batch = torch.stack([_transform(224)(Image.open(path)) for path in paths])
+        expected = load_model(given(tiny_weights)).encode_image(batch).numpy()
+    found = encoder.encode_images(paths)
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosine.min() >= 0.99999
+
+
 def test_a_prompt_too_long_is_named(tiny_weights: Path) -> None:
     encoder = load_reference_encoder("tiny", sha256_file(tiny_weights), weights=tiny_weights, device="cpu")
     prompt = "word " * 100

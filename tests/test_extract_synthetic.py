@@ -13,12 +13,13 @@ from barcode import read_barcode
 from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.verify import verify
 from clipcache.extract import extract, index
+from clipcache.extract.collect import FrameCollector
 from clipcache.extract.decode import DecodeReport, Span, decode_span
 from clipcache.extract.index import VideoIndex, read_index
 from clipcache.extract.progress import Summary
 from clipcache.extract.run import ExtractOptions
 from media import SYNTHETIC, has_encoder
-from video_files import VideoTruth
+from video_files import VideoTruth, make_video
 
 CASES = [pytest.param(case.name, id=case.name) for case in SYNTHETIC]
 # Cases that decord must be able to decode alone: a change that sends everything to PyAV would otherwise go unnoticed.
@@ -173,6 +174,34 @@ def test_videos_really_are_cut_at_every_keyframe(
     monkeypatch.setattr(index, "MIN_SEGMENT_FRAMES", 1)
     for name, segments in (("h264_closed_gop", 4), ("h264_open_gop", 4), ("mpeg2_ts", 4), ("mjpeg", 48)):
         assert len(read_index(synthetic_video(name).path).segments) >= segments, name
+
+
+def test_frames_that_nobody_wants_show_that_work_goes_on(synthetic_video: Callable[[str], VideoTruth]) -> None:
+    """Else a worker that decodes a long group of pictures for the sake of one would be taken for hung."""
+    truth = synthetic_video("long_gop")
+    video, beats = read_index(truth.path), 0
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+
+    wanted = np.arange(len(truth.numbers)) == len(truth.numbers) - 1
+    sink = FrameCollector(lambda rgb: rgb, lambda pictures: None, 55, beat)
+    decode_span(truth.path, video, whole(video), sink, wanted=wanted)
+    assert list(sink.finish().rows) == [len(truth.numbers) - 1]
+    assert beats >= len(truth.numbers)
+
+
+@pytest.mark.parametrize("width", [32, 48, 96, 144])
+def test_narrow_video_has_three_channels(width: int, tmp_path: Path) -> None:
+    """decord2 3.4 takes the padding of rows of these widths for further channels."""
+    truth = make_video(tmp_path / "narrow.mp4", frames=5, size=(width, 64))
+    video = read_index(truth.path)
+    frames, _ = decode(truth.path, video, whole(video), "decord")
+    assert {picture.shape for picture in frames.pictures} == {(64, width, 3)}
+    plain, _ = decode(truth.path, video, whole(video), "pyav")
+    assert np.array_equal(np.stack(frames.pictures), np.stack(plain.pictures))
+    assert frames.rows == list(range(5))
 
 
 @pytest.mark.parametrize("name", ["h264_closed_gop", "h264_open_gop", "long_gop", "edit_list", "vp8"])
