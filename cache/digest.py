@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UsageError
+from .naming import quoted
 from .suffixes import IMAGE_SUFFIXES
 
 # Some file systems count time in steps of two seconds: a file changed within one step of being hashed may change
@@ -235,4 +236,4 @@ def _has_stamp(path: bytes, stamp: str) -> bool:
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError) -> UsageError:
-    return UsageError(f"Cannot read {os.fspath(path)}: {error.strerror or error}.")
+    return UsageError(f"Cannot read {quoted(path)}: {error.strerror or error}.")

@@ -16,6 +16,7 @@ from typing import Any
 import av
 
 from ..cache.errors import MediaError
+from ..cache.naming import quoted
 
 # Demuxers that read one self-contained file. Absent on purpose: hls, dash, concat, image2, sdp, rtsp and every other
 # format that refers to further files or to the network.
@@ -41,10 +42,12 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     try:
         file = Path(path).open("rb")  # noqa: SIM115  closed below, after the container
     except OSError as error:
-        raise MediaError(f"Cannot read {_name(path)}: {error.strerror}; check the path and its permissions.") from error
+        raise MediaError(
+            f"Cannot read {quoted(path)}: {error.strerror}; check the path and its permissions."
+        ) from error
     with file:
         if os.fstat(file.fileno()).st_size == 0:
-            raise MediaError(f"{_name(path)} is empty (0 bytes); copy or download it again.")
+            raise MediaError(f"{quoted(path)} is empty (0 bytes); copy or download it again.")
         try:
             container = av.open(
                 file,
@@ -55,7 +58,7 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
             )
         except (av.FFmpegError, ValueError) as error:
             raise MediaError(
-                f"{_name(path)} is not a video that FFmpeg can open ({_reason(error)}); "
+                f"{quoted(path)} is not a video that FFmpeg can open ({_reason(error)}); "
                 "it may be cut short or of another type."
             ) from error
         with container:
@@ -67,7 +70,7 @@ def _main_stream(container: Any, path: str | os.PathLike[str]) -> Any:
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None or _is_cover(stream):
         kinds = sorted({s.type for s in container.streams}) or ["none"]
-        raise MediaError(f"{_name(path)} has no video stream (streams: {', '.join(kinds)}); leave it out.")
+        raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)}); leave it out.")
     return stream
 
 
@@ -77,17 +80,3 @@ def _is_cover(stream: Any) -> bool:
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).rstrip(".")
-
-
-def _name(path: str | os.PathLike[str]) -> str:
-    """A path that can be printed: quoted, with undecodable bytes and control characters escaped."""
-    return ascii_safe(os.fspath(path))
-
-
-def ascii_safe(path: str) -> str:
-    """Quote a path for a sentence; line breaks and undecodable bytes become visible escapes."""
-    return (
-        "'"
-        + "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path)
-        + "'"
-    )

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import MediaError
-from .container import ascii_safe, open_video
+from ..cache.naming import quoted
+from .container import open_video
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -195,11 +196,9 @@ def _demux(container: Any, stream: Any, path: str | os.PathLike[str]) -> _Packet
         found.extend(_describe(packet) for packet in container.demux(stream) if packet.size)
     except av.FFmpegError as error:
         if not found:
-            raise MediaError(
-                f"{ascii_safe(os.fspath(path))} has no readable video packet ({error.strerror})."
-            ) from error
+            raise MediaError(f"{quoted(path)} has no readable video packet ({error.strerror}).") from error
     if not found:
-        raise MediaError(f"{ascii_safe(os.fspath(path))} holds no video frame; it may be an unfinished recording.")
+        raise MediaError(f"{quoted(path)} holds no video frame; it may be an unfinished recording.")
     pts, dts, sizes, positions, keyframe, discard = zip(*found, strict=True)
     return _Packets(list(pts), list(dts), list(sizes), list(positions), np.array(keyframe), np.array(discard))
 
@@ -218,9 +217,7 @@ def _first_frame(path: str | os.PathLike[str]) -> Any:
                 continue  # damage before the first good frame: later frames may still decode
             if frames:
                 return frames[0]
-    raise MediaError(
-        f"No frame of {ascii_safe(os.fspath(path))} can be decoded; the file is damaged or its codec is unknown."
-    )
+    raise MediaError(f"No frame of {quoted(path)} can be decoded; the file is damaged or its codec is unknown.")
 
 
 def cut(pts: list[int | None], keyframe: BoolArray, discard: BoolArray) -> tuple[IntArray | None, tuple[Segment, ...]]:

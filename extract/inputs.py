@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ..cache.digest import Digests, content_sha256, image_files, natural_key
 from ..cache.errors import ClipcacheError, UsageError
+from ..cache.naming import quoted
 from ..cache.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from .container import ascii_safe
 
 _SNIFF_BYTES = 1024
 # Matroska, FLV, Ogg, MPEG-PS, MPEG-1/2, GIF, IVF, ASF.
@@ -78,7 +78,7 @@ def find_items(inputs: Sequence[str | os.PathLike[str]], list_file: Path | None 
         raise UsageError("One of the inputs is an empty name; check the variable or the script that it comes from.")
     items = {os.path.realpath(item.path): item for name in names for item in _expand(name)}
     if not items:
-        what = ", ".join(ascii_safe(name) for name in names[:3])
+        what = ", ".join(quoted(name) for name in names[:3])
         raise UsageError(f"No video and no image in {what}; check the path, or name the files one by one.")
     return list(items.values())
 
@@ -155,16 +155,14 @@ def _read_list(list_file: Path) -> list[str]:
     try:
         text = list_file.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
-        raise UsageError(f"Cannot read the list {ascii_safe(str(list_file))}: {error.strerror}.") from error
+        raise UsageError(f"Cannot read the list {quoted(list_file)}: {error.strerror}.") from error
     if "\0" in text:
-        raise UsageError(
-            f"The list {ascii_safe(str(list_file))} is no text; give a file with one path a line, or a CSV."
-        )
+        raise UsageError(f"The list {quoted(list_file)} is no text; give a file with one path a line, or a CSV.")
     # Not `splitlines`: it also parts names at characters such as U+2028, and takes the line breaks out of quoted ones.
     try:
         names = _listed_names(list_file, io.StringIO(text).readlines())
     except csv.Error as error:
-        raise UsageError(f"The list {ascii_safe(str(list_file))} is no proper CSV: {error}.") from error
+        raise UsageError(f"The list {quoted(list_file)} is no proper CSV: {error}.") from error
     return [_beside(list_file, name) for name in names if name.strip()]
 
 
@@ -173,7 +171,7 @@ def _listed_names(list_file: Path, lines: list[str]) -> list[str]:
     if list_file.suffix.lower() != ".csv" and "path" not in header:
         return [line.rstrip("\r\n") for line in lines]
     if "path" not in header:
-        raise UsageError(f"The CSV {ascii_safe(str(list_file))} has no column named path; its columns: {header}.")
+        raise UsageError(f"The CSV {quoted(list_file)} has no column named path; its columns: {header}.")
     return [row["path"] or "" for row in csv.DictReader(lines)]
 
 
@@ -195,7 +193,7 @@ def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int]
         except ClipcacheError as error:
             hashed = HashedItem(item, "", 0, error)
         except OSError as error:
-            reason = UsageError(f"Cannot read {ascii_safe(str(item.path))}: {error.strerror}; check the path.")
+            reason = UsageError(f"Cannot read {quoted(item.path)}: {error.strerror}; check the path.")
             hashed = HashedItem(item, "", 0, reason)
         on_bytes(hashed.size)
         yield hashed
@@ -205,5 +203,5 @@ def _file_size(path: Path) -> int:
     """Bytes of a file; a folder that cannot be listed has some size too, and says why when it is hashed."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"{ascii_safe(str(path))} is a pipe or a device and no file; name a file or a folder.")
+        raise UsageError(f"{quoted(path)} is a pipe or a device and no file; name a file or a folder.")
     return status.st_size

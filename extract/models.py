@@ -18,7 +18,7 @@ from typing import Any
 from ..cache.digest import DigestMemo, sha256_file
 from ..cache.errors import ModelError, UsageError
 from ..cache.key import canonical_model
-from .container import ascii_safe
+from ..cache.naming import quoted
 
 DEFAULT_MODEL = "ViT-B/32"
 
@@ -85,7 +85,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
     name = canonical_model(model)
     if weights is not None:
         if not weights.is_file():
-            raise ModelError(f"The weights file {ascii_safe(str(weights))} does not exist; check --weights.")
+            raise ModelError(f"The weights file {quoted(weights)} does not exist; check --weights.")
         digest = memo.sha256(weights)
         return WeightsFile(name, digest, weights, any(m.sha256 == digest for m in OPENAI_MODELS.values()))
     if name not in OPENAI_MODELS:
@@ -118,7 +118,7 @@ def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
         model = clip_model.build_model(state)
     except (KeyError, RuntimeError, AttributeError, ValueError, IndexError, TypeError) as error:
         raise ModelError(
-            f"{ascii_safe(str(weights.path))} does not hold the weights of an OpenAI CLIP model; "
+            f"{quoted(weights.path)} does not hold the weights of an OpenAI CLIP model; "
             "give a state dict in OpenAI's layout."
         ) from error
     model = model.float().eval().requires_grad_(False)
@@ -135,7 +135,7 @@ def _check_shape(weights: WeightsFile, model: Any) -> None:
     stem = tuple(model.visual.conv1.weight.shape[::3])
     if found != (known.embed_dim, known.input_size) or (known.stem and stem != known.stem):
         raise ModelError(
-            f"{ascii_safe(str(weights.path))} holds another model than {weights.model}: features of {found[0]} values "
+            f"{quoted(weights.path)} holds another model than {weights.model}: features of {found[0]} values "
             f"from {found[1]}-pixel pictures by a first layer of {stem}, instead of {known.embed_dim} from "
             f"{known.input_size} by {known.stem}; name it with --model NAME."
         )
@@ -145,13 +145,13 @@ def _load_state(weights: WeightsFile, trust: bool) -> dict[str, Any]:
     if weights.published and weights.path.suffix != ".safetensors":
         return _load_published(weights)
     if not weights.path.is_file():
-        raise ModelError(f"The weights file {ascii_safe(str(weights.path))} does not exist; check --weights.")
+        raise ModelError(f"The weights file {quoted(weights.path)} does not exist; check --weights.")
     if weights.path.suffix == ".safetensors":
         return _load_safetensors(weights.path)
     if _is_torchscript(weights.path):
         if not trust:
             raise ModelError(
-                f"{ascii_safe(str(weights.path))} is a TorchScript archive, which can run code when opened, and not "
+                f"{quoted(weights.path)} is a TorchScript archive, which can run code when opened, and not "
                 "one that OpenAI published; pass --trust-weights if you know where it comes from."
             )
         return _load_torchscript(weights.path)
@@ -166,9 +166,7 @@ def _load_published(weights: WeightsFile) -> dict[str, Any]:
     if not weights.path.is_file():
         _download(weights)
     elif sha256_file(weights.path) != weights.sha256:
-        raise ModelError(
-            f"{ascii_safe(str(weights.path))} is damaged (its checksum is not OpenAI's); delete it and try again."
-        )
+        raise ModelError(f"{quoted(weights.path)} is damaged (its checksum is not OpenAI's); delete it and try again.")
     state = _load_torchscript(weights.path)
     _keep_copy(state, copy)
     return state
@@ -181,7 +179,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"The weights file {ascii_safe(str(path))} is damaged or not safetensors: {error}.") from error
+        raise ModelError(f"The weights file {quoted(path)} is damaged or not safetensors: {error}.") from error
     return state
 
 
@@ -194,15 +192,13 @@ def _load_state_dict(path: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(
-            f"The weights file {ascii_safe(str(path))} is damaged or holds more than tensors; save a plain state dict "
+            f"The weights file {quoted(path)} is damaged or holds more than tensors; save a plain state dict "
             "(torch.save(model.state_dict(), path)) or safetensors."
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(
-            f"The weights file {ascii_safe(str(path))} holds no state dict of tensors; save model.state_dict()."
-        )
+        raise ModelError(f"The weights file {quoted(path)} holds no state dict of tensors; save model.state_dict().")
     return state
 
 
@@ -225,9 +221,7 @@ def _load_torchscript(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore", DeprecationWarning)  # torch retires TorchScript; a copy is kept without it
             state = torch.jit.load(str(path), map_location="cpu").state_dict()
     except (RuntimeError, ValueError, OSError) as error:
-        raise ModelError(
-            f"The TorchScript archive {ascii_safe(str(path))} cannot be opened; download it again."
-        ) from error
+        raise ModelError(f"The TorchScript archive {quoted(path)} cannot be opened; download it again.") from error
     return {
         name: tensor
         for name, tensor in state.items()
@@ -268,7 +262,7 @@ def _download(weights: WeightsFile) -> None:
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise ModelError(
-            f"No weights for {weights.model}: {url} cannot be downloaded to {ascii_safe(str(weights.path))} "
+            f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} "
             f"({reason}); fetch it on another machine and copy it there, or name a file with --weights PATH."
         ) from error
 

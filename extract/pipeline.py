@@ -119,6 +119,7 @@ class _Attempt:
     second: bool = False
     arrived: list[FloatArray] = field(default_factory=list)
     received: int = 0
+    reported: int = 0
     done: SpanDone | None = None
     features: Features | None = None
 
@@ -186,7 +187,7 @@ class Run:
     def on_pictures(self, job: _Attempt, pictures: npt.NDArray[np.uint8]) -> None:
         """Pictures of a span, in order."""
         if not job.video.over:
-            self._events.on_frames(job.video.item, len(pictures))
+            self._report(job, len(pictures))
             self.batcher.add(job, pictures)
 
     def on_reply(self, job: _Attempt, reply: Reply) -> None:
@@ -197,7 +198,7 @@ class Run:
             self._split(job.video, reply.index)
         elif isinstance(reply, SpanDone):
             job.done = reply
-            self._events.on_frames(job.video.item, len(reply.collected.rows) - reply.collected.shipped)
+            self._report(job, len(reply.collected.rows) - reply.collected.shipped)
             self._settle(job)
         elif isinstance(reply, TaskFailed):
             self._retry_or_fail(job, reply)
@@ -249,6 +250,10 @@ class Run:
         attempt.received += len(features)
         self._settle(attempt)
 
+    def _report(self, attempt: _Attempt, frames: int) -> None:
+        attempt.reported += frames
+        self._events.on_frames(attempt.video.item, frames)
+
     def _settle(self, attempt: _Attempt) -> None:
         attempt.settle(self._dtype)
         video = attempt.video
@@ -286,7 +291,7 @@ class Run:
         again = _Attempt(attempt.video, task, attempt.position, second=True)
         if attempt.video.attempts:
             attempt.video.attempts[attempt.position] = again
-            self._events.on_frames(attempt.video.item, -attempt.received)
+            self._report(attempt, -attempt.reported)
         self._waiting.appendleft(again)
 
 

@@ -13,10 +13,10 @@ from ..cache.digest import DigestMemo
 from ..cache.errors import EntryError, UsageError
 from ..cache.failures import FailureLog
 from ..cache.key import model_dir_name
+from ..cache.naming import quoted
 from ..cache.read import open_entry
 from ..cache.sampling import Sampling
 from ..cache.store import FeatureCache
-from .container import ascii_safe
 from .inputs import HashedItem, Item, find_items, hash_items
 from .models import DEFAULT_MODEL, WeightsFile, find_weights
 from .plan import Action, Step, plan
@@ -91,7 +91,7 @@ class Prepared:
 
     def as_text(self) -> str:
         """One line per item, and the count of each action."""
-        lines = [f"{step.action.value:<12} {ascii_safe(os.fspath(step.item.item.path))}" for step in self.steps]
+        lines = [f"{step.action.value:<12} {quoted(step.item.item.path)}" for step in self.steps]
         counts = Counter(step.action.value for step in self.steps)
         return "\n".join([*lines, ", ".join(f"{count} {action}" for action, count in counts.items())])
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import MediaError, UsageError
-from .container import ascii_safe
+from ..cache.naming import quoted
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Callable[[Pixels], Pixels]
@@ -89,7 +89,8 @@ def _resize_with_pil(rgb: Pixels, size: int) -> Pixels:
 
 def _centre_crop(rgb: Pixels, size: int) -> Pixels:
     top, left = crop_offset(rgb.shape[0], size), crop_offset(rgb.shape[1], size)
-    return rgb[top : top + size, left : left + size].copy()  # contiguous, and writable where PIL's own is not
+    cropped: Pixels = rgb[top : top + size, left : left + size].copy()  # writable, where PIL's own is not
+    return cropped
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:
@@ -105,4 +106,4 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or "damaged, or not a picture"
-        raise MediaError(f"Cannot read the image {ascii_safe(os.fspath(path))}: {reason}.") from error
+        raise MediaError(f"Cannot read the image {quoted(path)}: {reason}.") from error

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .container import ascii_safe
+from ..cache.naming import quoted
 from .inputs import HashedItem
 
 
@@ -106,7 +106,7 @@ class Progress:
         """An item is through."""
         self._done += 1
         if self._verbose:
-            self.say(f"{ascii_safe(str(item.item.path))}: {outcome}")
+            self.say(f"{quoted(item.item.path)}: {outcome}")
 
     def say(self, line: str) -> None:
         """Print a line without tearing the bar."""

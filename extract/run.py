@@ -10,9 +10,9 @@ from pathlib import Path
 from ..cache.errors import CacheError
 from ..cache.failures import Failure, FailureLog
 from ..cache.files import remove_stale_temporaries
+from ..cache.naming import quoted
 from ..cache.store import FeatureCache
 from ..cache.write import write_entry
-from .container import ascii_safe
 from .encoder import FrameEncoder, place
 from .inputs import HashedItem
 from .pipeline import EncodedItem, Run
@@ -63,6 +63,7 @@ def carry_out(prepared: Prepared) -> Summary:
         session.note_skipped()
         if prepared.work:
             session.run()
+        session.note_duplicates()
     finally:
         session.close()
     return session.summary
@@ -78,6 +79,7 @@ class _Session:
         self._progress = Progress(prepared.work, verbose=self._options.verbose)
         self._retried = {step.item.sha256 for step in prepared.steps if step.action is Action.RETRY}
         self._known_failures = self._failures.read(prepared.model_dir) if prepared.cache_dir.is_dir() else {}
+        self._given_up = {step.item.sha256 for step in prepared.steps if step.action is Action.FAILED_BEFORE}
         self._started = time.monotonic()
         self.summary = Summary()
 
@@ -86,7 +88,7 @@ class _Session:
         for sentence in mismatches(self._prepared):
             self._progress.say(f"clipcache: {sentence}")
         for step in self._prepared.steps:
-            if step.action in (Action.HIT, Action.DUPLICATE):
+            if step.action is Action.HIT:
                 self.summary.cached += 1
             elif step.action is Action.FAILED_BEFORE:
                 self.summary.failed_before += 1
@@ -94,7 +96,17 @@ class _Session:
                 self.on_failed(step.item, type(step.item.problem).__name__, str(step.item.problem))
                 continue
             if not step.is_work and self._options.verbose:
-                self._progress.say(f"{ascii_safe(str(step.item.item.path))}: {step.action.value}")
+                self._progress.say(f"{quoted(step.item.item.path)}: {step.action.value}")
+
+    def note_duplicates(self) -> None:
+        """Copies share the fate of the item they are copies of: cached, or failed with it."""
+        for step in self._prepared.steps:
+            if step.action is not Action.DUPLICATE:
+                continue
+            if step.item.sha256 in self._given_up:
+                self.summary.failed += 1
+            else:
+                self.summary.cached += 1
 
     def run(self) -> None:
         """Decode, encode and write."""
@@ -191,9 +203,10 @@ class _Session:
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """Note a failure for this run and the next ones."""
         path = os.fspath(item.item.path)
-        sentence = sentence if ascii_safe(path) in sentence else f"{ascii_safe(path)}: {sentence}"
+        sentence = sentence if quoted(path) in sentence else f"{quoted(path)}: {sentence}"
         self.summary.failed += 1
         self.summary.failures[path] = sentence
+        self._given_up.add(item.sha256)
         self._progress.item(item, f"failed: {sentence}")
         if not self._options.verbose:
             self._progress.say(f"clipcache: {sentence}")
@@ -209,5 +222,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CacheError(
-            f"Cannot make the cache {ascii_safe(str(folder))}: {error.strerror}; choose another --cache."
+            f"Cannot make the cache {quoted(folder)}: {error.strerror}; choose another --cache."
         ) from error

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.errors import ModelError, UsageError
+from ..cache.naming import printable
 from ..cache.references import ReferenceStore, text_key
-from .naming import printable
 from .similarity import Floats
 
 ReferenceKind = Literal["text", "image", "embedding", "video"]

@@ -18,9 +18,9 @@ from itertools import chain, islice
 from pathlib import Path
 
 from ..cache.errors import UsageError
+from ..cache.naming import one_line
 from .ask import Answer
 from .evaluate import Comparison
-from .naming import one_line
 
 Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]

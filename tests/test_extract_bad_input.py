@@ -660,3 +660,14 @@ def test_dollar_empty_is_not_the_current_folder(good: VideoTruth, monkeypatch: p
     monkeypatch.chdir(good.path.parent)
     with pytest.raises(UsageError):
         inputs.find_items([""])
+
+
+def test_a_copy_shares_the_fate_of_what_it_copies(tmp_path: Path, tiny_weights: Path) -> None:
+    from clipcache.extract import ExtractOptions, extract
+
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"this is no video, twice")
+    options = ExtractOptions(model="tiny", weights=tiny_weights, num_workers=0)
+    for _ in range(2):
+        summary = extract([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "features", options)
+        assert (summary.cached, summary.failed + summary.failed_before) == (0, 2)
