@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from .cache.errors import ClipcacheError
+from .cache.naming import one_line
 
 if TYPE_CHECKING:
     from .score.ask import LoadEncoder, Surroundings
@@ -182,6 +183,7 @@ def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the good order short
         command = shlex.join(["clipcache", *sys.argv[1:]])
         click.echo(f"\nStopped. What is finished is kept; to go on, run the same command again: {command}", err=True)
         code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
@@ -206,7 +208,7 @@ def ls(cache_dir: Path, model: str | None, as_json: bool) -> None:
     from .cache.store import FeatureCache
 
     cache = FeatureCache(cache_dir)
-    entries = cache.iter_entries(lambda _, error: click.echo(f"clipcache: {error}", err=True), model)
+    entries = cache.iter_entries(lambda _, error: _warn(str(error)), model)
     described = [describe(entry) for entry in entries]
     click.echo(to_json(described) if as_json else ls_text(described, cache))
 
@@ -244,7 +246,7 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
     click.echo(findings_json(findings) if as_json else verify_text(findings))
     if delete_bad:
         for path in remove_bad(findings):
-            click.echo(f"clipcache: removed {path}", err=True)
+            _warn(f"removed {path}")
     if any(finding.problem for finding in findings):
         click.get_current_context().exit(1)
 
@@ -297,8 +299,8 @@ def score(
     """Compare cached videos with prompts, images, videos or given embeddings.
 
     TARGETS are videos, image folders, folders of them, or entries of the cache; none means the whole cache. Scores
-    are cosines, from -1 to 1, per frame and summed up per video. A reference video longer or shorter than a target
-    is compared up to the end of the shorter one; --fps, --every, --start and --end apply to both.
+    are cosines, from -1 to 1, per frame and summed up per video. Frames that only one of a target and a reference
+    video has are ignored; --fps, --every, --start and --end apply to both.
     """
     from .score.ask import Question, ask
     from .score.evaluate import Cut
@@ -388,7 +390,8 @@ def _extract_targets(paths: Sequence[Path], trust: bool, **options: str | Path |
 
 
 def _warn(sentence: str) -> None:
-    click.echo(f"clipcache: {sentence}", err=True)
+    """One line on stderr; names that come from files may hold line breaks and terminal escapes."""
+    click.echo(f"clipcache: {one_line(sentence)}", err=True)
 
 
 def main() -> NoReturn:
@@ -403,6 +406,11 @@ def main() -> NoReturn:
     except ClipcacheError as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(f"clipcache: {error}", err=True)
+        _warn(str(error))
         code = error.exit_code
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        _warn(f"Unexpected {type(error).__name__}: {str(error)[:200]}; please report it with what --debug prints.")
+        code = 1
     sys.exit(code)

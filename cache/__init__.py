@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import (
     CacheError,
     ClipcacheError,
+    ContentError,
     EntryError,
     MediaError,
     ModelError,
@@ -33,6 +34,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "CacheError",
     "ClipcacheError",
+    "ContentError",
     "DigestMemo",
     "Entry",
     "EntryAttributes",

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UsageError
+from .kinds import IMAGE_SUFFIXES
 from .naming import quoted
-from .suffixes import IMAGE_SUFFIXES
 
 # Some file systems count time in steps of two seconds: a file changed within one step of being hashed may change
 # again without a trace, so its hash is not believed later.
@@ -79,7 +79,7 @@ def content_sha256(path: Path, digests: Digests) -> str:
     Raises:
         UsageError: if `path` is missing, cannot be read, or is a folder without images.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         return digests.sha256(path)
     images = image_files(path)
     if not images:

@@ -111,6 +111,11 @@ class Entry:
         return self._keep(self._head[2])
 
     @property
+    def zero_ms(self) -> float:
+        """Timestamp of the entry's first frame, in milliseconds; the same for every slice: ticks count from here."""
+        return float(self._head[1][0])
+
+    @property
     def frame_names(self) -> list[str] | None:
         """N file names of images in natural order; None for a video."""
         with open_entry(self.path) as entry:
@@ -156,8 +161,10 @@ class Entry:
     ) -> Entry:
         """The entry reduced to some of its frames, as a view that reads only those.
 
-        Sampling comes first, then the range of time; so the frames of a range are the same whatever its start. An image
-        folder has no clock: `fps`, `start` and `end` leave it whole.
+        Sampling comes first, then the range of time; so the frames of a range are the same whatever its start, also
+        when a slice is sliced again. Ticks of `fps` count from the first frame that the entry holds: if decoding lost
+        the video's first frame (`complete` is False), they lie elsewhere than the whole video's. An image folder has
+        no clock: `fps`, `start` and `end` leave it whole.
 
         Args:
             fps: frames a second, by the rule of `Sampling`.
@@ -178,15 +185,30 @@ class Entry:
                 f"{self.path} holds the frames of {held}, from which {wanted} cannot be taken; extract the video again "
                 "with every frame."
             )
-        timestamps = self.timestamps_ms
-        rows = wanted.rows(timestamps, self.frame_index) if wanted != held else np.arange(len(self))
+        _, timestamps, index = self._head
+        rows = self._file_rows
+        if wanted != held:
+            rows = np.intersect1d(rows, wanted.rows(timestamps, index), assume_unique=True)
         if is_video:
             rows = rows[time_range(timestamps[rows], start, end)]
         return self._view(rows, str(wanted))
 
-    def _view(self, rows: npt.NDArray[np.int64], sampling: str) -> Entry:
+    def take(self, rows: npt.NDArray[np.int64]) -> Entry:
+        """The entry reduced to the frames at some positions, as a view that reads only those.
+
+        Args:
+            rows: (K,) positions in 0..N-1, strictly increasing.
+        """
+        return self._view(self._file_rows[rows], self.sampling)
+
+    @property
+    def _file_rows(self) -> npt.NDArray[np.int64]:
+        """(N,) where each frame lies in the file, whatever the slice."""
+        return self._keep(np.arange(len(self._head[1])))
+
+    def _view(self, file_rows: npt.NDArray[np.int64], sampling: str) -> Entry:
         view = copy.copy(self)
-        view._rows = self._keep(np.arange(len(self._head[1])))[rows]
+        view._rows = file_rows
         view.attributes = dataclasses.replace(self.attributes, sampling=sampling)
         return view
 

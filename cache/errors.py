@@ -6,6 +6,7 @@
     ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
+        ├── ContentError      what was to be stored cannot be, whatever the disk
         └── EntryError        an entry cannot be trusted: truncated, foreign, newer, hostile
 
 The text of each is one clear sentence: what happened, to which file, what to do. The library raises; `cli.main`
@@ -41,6 +42,10 @@ class CacheError(ClipcacheError):
 
 class NotCachedError(CacheError):
     """The video asked for has no entry in the cache."""
+
+
+class ContentError(CacheError):
+    """What was to be stored cannot be: the fault is the content's, not the disk's."""
 
 
 class EntryError(CacheError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,19 +37,20 @@ class ReferenceStore:
         """Keep the references of the model whose folder in `cache_dir` is `model_dir`."""
         self._root = cache_dir / model_dir / "references"
 
-    def get(self, kind: Kind, key_sha256: str) -> Vector | None:
-        """The vector (D,) float32, not normalised, or None if it is not there or damaged."""
+    def get(self, kind: Kind, key_sha256: str, embed_dim: int | None = None) -> Vector | None:
+        """The vector (D,) float32, not normalised, or None if it is not there, damaged, or D is not `embed_dim`."""
         path = self._path(kind, key_sha256)
         try:
             with path.open("rb") as file:
                 data = file.read(_MAX_BYTES)
         except OSError:
             return None
-        return _decoded(data)
+        vector = _decoded(data)
+        return vector if vector is not None and embed_dim in (None, len(vector)) else None
 
-    def get_many(self, kind: Kind, keys_sha256: Sequence[str]) -> list[Vector | None]:
+    def get_many(self, kind: Kind, keys_sha256: Sequence[str], embed_dim: int | None = None) -> list[Vector | None]:
         """What `get` gives for each key, in order."""
-        return [self.get(kind, key) for key in keys_sha256]
+        return [self.get(kind, key, embed_dim) for key in keys_sha256]
 
     def put(self, kind: Kind, key_sha256: str, vector: Vector) -> bool:
         """Keep `vector` (D,) float32; gives whether it was written (not, for example, on a read-only disk)."""
@@ -65,10 +68,43 @@ class ReferenceStore:
         return self._root / key_sha256[:2] / f"{kind}-{key_sha256}.npy"
 
 
+def read_array(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:
+    """Read an .npy file that may come from somebody else: nothing is unpickled, nothing too large is allocated.
+
+    Args:
+        file: at its start, seekable.
+        held_bytes: how long it is.
+
+    Raises:
+        ValueError: if it is no .npy file, holds objects, or declares more than it holds.
+        OSError: if it cannot be read.
+    """
+    try:
+        return _read_checked(file, held_bytes)
+    # What numpy lets through of a header that is not the Python it takes it for.
+    except (MemoryError, OverflowError, SyntaxError, TypeError, tokenize.TokenError) as error:
+        raise ValueError(f"The .npy header is damaged: {error}.") from error
+
+
+def _read_checked(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:  # numpy writes it for tables with named columns only
+        raise ValueError(f"Version {version} of the .npy format is not for plain arrays.")
+    if math.prod(shape) * dtype.itemsize > held_bytes:
+        raise ValueError(f"The file declares an array of shape {shape}, more than it holds.")
+    file.seek(0)
+    array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
 def _decoded(data: bytes) -> Vector | None:
     try:
-        vector = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        vector = read_array(io.BytesIO(data), len(data))
+    except (ValueError, OSError):
         return None
-    is_vector = isinstance(vector, np.ndarray) and vector.dtype == np.dtype("<f4") and vector.ndim == 1
+    is_vector = vector.dtype == np.dtype("<f4") and vector.ndim == 1
     return vector if is_vector and vector.size and np.isfinite(vector).all() else None

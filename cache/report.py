@@ -57,9 +57,9 @@ def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
             one_line(one["model"]),
             str(one["frames"]),
             f"{one['duration_s']:.2f}",
-            one["sampling"],
+            one_line(one["sampling"]),
             _shown(one["complete"]),
-            one["precision"],
+            one_line(one["precision"]),
             f"{one['file_bytes'] / 1e6:.2f}",
             one_line(Path(one["path"]).name),
         )

@@ -107,12 +107,29 @@ class Sampling:
             (K,) int64, strictly increasing, in 0..N-1.
         """
         if self.fps is not None and len(timestamps_ms):
-            micros = _micros(timestamps_ms)
-            ticks = (micros - micros[0] + TICK_TOLERANCE_US) * _millihertz(self.fps) // 10**9
+            ticks = self.ticks(timestamps_ms, timestamps_ms[0])
             return np.unique(ticks, return_index=True)[1].astype(np.int64)
         if self.every is not None:
             return np.flatnonzero(frame_index % self.every == 0).astype(np.int64)
         return np.arange(len(timestamps_ms), dtype=np.int64)
+
+    def ticks(self, timestamps_ms: npt.NDArray[np.float64], zero_ms: float) -> npt.NDArray[np.int64]:
+        """Number of the tick that each frame lies in; `fps` must be given.
+
+        Args:
+            timestamps_ms: (N,) float64, presentation times in milliseconds, none before `zero_ms`.
+            zero_ms: time of the first frame, where tick 0 begins.
+
+        Returns:
+            (N,) int64, in the order of the times.
+
+        Raises:
+            UsageError: if this is not a sampling by time.
+        """
+        if self.fps is None:
+            raise UsageError(f"Sampling {self} has no ticks; give frames a second.")
+        zero_us = _micros(np.array(zero_ms))
+        return (_micros(timestamps_ms) - zero_us + TICK_TOLERANCE_US) * _millihertz(self.fps) // 10**9
 
 
 def time_range(

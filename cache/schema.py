@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CacheError, EntryError
+from .errors import ContentError, EntryError
 
 SCHEMA_VERSION = 1
 SOURCE_KINDS = ("video", "image", "image-folder")
@@ -117,16 +117,16 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
     """Write all attributes to `group`.
 
     Raises:
-        CacheError: if a value has not the type of its field, or is text of more than 4096 bytes.
+        ContentError: if a value has not the type of its field, or is text of more than 4096 bytes.
     """
     for name, kind in ATTRIBUTE_TYPES.items():
         value = getattr(attributes, name)
         if not _is_a(value, kind):
-            raise CacheError(f"Attribute {name} must be {kind.__name__}, not {value!r}.")
+            raise ContentError(f"Attribute {name} must be {kind.__name__}, not {value!r}.")
         if kind is str:
             value = storable_text(value).encode()
             if len(value) > MAX_TEXT_BYTES:
-                raise CacheError(f"Attribute {name} has {len(value)} bytes; at most {MAX_TEXT_BYTES} are stored.")
+                raise ContentError(f"Attribute {name} has {len(value)} bytes; at most {MAX_TEXT_BYTES} are stored.")
             group.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value))))
         else:
             group.attrs.create(name, value, dtype={bool: np.bool_, int: np.int64, float: np.float64}[kind])

@@ -36,7 +36,7 @@ class FeatureCache:
             CacheError: if there is no such folder.
         """
         self.directory = Path(directory)
-        if not self.directory.is_dir():
+        if not os.path.isdir(self.directory):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
             raise CacheError(
                 f"There is no feature cache at {self.directory}; "
                 f"make it with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}"
@@ -48,10 +48,10 @@ class FeatureCache:
         return f"{type(self).__name__}({str(self.directory)!r})"
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self.entries())
+        return map(Entry, self._paths())
 
     def __len__(self) -> int:
-        return len(self.entries())
+        return len(self._paths())
 
     @property
     def memo(self) -> Digests:
@@ -90,13 +90,12 @@ class FeatureCache:
 
     def entries(self, model: str | None = None) -> list[Entry]:
         """Every entry, or those of the models that `model` names, sorted by name; none is opened."""
-        models = [one for one in self.models() if model is None or one.matches(model)]
-        paths = [path for one in models for found in self._listing(one.name).values() for path, _ in found]
-        return [Entry(path) for path in sorted(paths, key=lambda path: (natural_key(path.name), path))]
+        return [Entry(path) for path in self._paths(model)]
 
     def iter_entries(self, on_bad: Callable[[Path, EntryError], None], model: str | None = None) -> Iterator[Entry]:
         """Every entry that can be opened; `on_bad` is told of each that cannot, and the iteration goes on."""
-        for entry in self.entries(model):
+        # One at a time: an entry that has been opened keeps the times of its frames.
+        for entry in map(Entry, self._paths(model)):
             problem = _problem(entry)
             if problem is None:
                 yield entry
@@ -152,6 +151,12 @@ class FeatureCache:
         ]
         names = [(shard, entry.name) for shard in shards for entry in _listed(shard)]
         return sorted(shard / name for shard, name in names if name.endswith(".h5") and not name.startswith("."))
+
+    def _paths(self, model: str | None = None) -> list[Path]:
+        """Every entry, or those of the models that `model` names, sorted by name."""
+        models = [one for one in self.models() if model is None or one.matches(model)]
+        paths = [path for one in models for found in self._listing(one.name).values() for path, _ in found]
+        return sorted(paths, key=lambda path: (natural_key(path.name), path))
 
     def _held(self, model_dir: str, sha256: str) -> list[tuple[Path, Sampling]]:
         """Entries of one video, most frames first; the same order on every machine."""

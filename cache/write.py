@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CacheError
+from .errors import CacheError, ContentError
 from .files import remove_file, remove_stale_temporaries, write_atomically
 from .key import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
 from .read import open_entry
@@ -50,7 +50,8 @@ def write_entry(
         Path of the entry. If the video had an entry under another name, that name is kept.
 
     Raises:
-        CacheError: if the arrays do not fit together, or the disk does not take the file.
+        ContentError: if the arrays do not fit together, or hold what no entry may.
+        CacheError: if the disk does not take the file.
     """
     columns = _columns(features, timestamps_ms, frame_index, frame_names, quality or {})
     _check(attributes, features, columns)
@@ -73,7 +74,11 @@ def _columns(
     frame_names: Sequence[str] | None,
     quality: Mapping[str, npt.NDArray[np.float32]],
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Datasets with one value a frame, by their path in the file, checked for length."""
+    """Datasets with one value a frame, by their path in the file, checked for length.
+
+    Raises:
+        ContentError: if one has another length than the features, or a name that is no identifier.
+    """
     columns: dict[str, npt.NDArray[np.generic]] = {
         "timestamps_ms": np.asarray(timestamps_ms, dtype="<f8"),
         "frame_index": np.asarray(frame_index, dtype="<i8"),
@@ -82,11 +87,11 @@ def _columns(
         columns["frame_names"] = _text_column(frame_names)
     for name, measure in quality.items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-            raise CacheError(f"Quality {name!r} must be named with letters, digits and underscores.")
+            raise ContentError(f"Quality {name!r} must be named with letters, digits and underscores.")
         columns[f"quality/{name}"] = np.asarray(measure, dtype="<f4")
     for name, values in columns.items():
         if values.shape != (len(features),):
-            raise CacheError(f"{name} has shape {values.shape} where ({len(features)},) belongs.")
+            raise ContentError(f"{name} has shape {values.shape} where ({len(features)},) belongs.")
     return columns
 
 
@@ -102,21 +107,21 @@ def _check(
     """What `write_entry` refuses to store.
 
     Raises:
-        CacheError: if something would make an entry that `cache verify` calls bad.
+        ContentError: if something would make an entry that `cache verify` calls bad.
     """
     video = attributes.video_name
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
-        raise CacheError(
+        raise ContentError(
             f"Features of {video} have shape {features.shape} and type {features.dtype} where "
             f"(N, {attributes.embed_dim}) float16 or float32 belong."
         )
     if len(features) == 0:
-        raise CacheError(f"{video} gave no frame, and an entry without frames is not stored.")
+        raise ContentError(f"{video} gave no frame, and an entry without frames is not stored.")
     if not all(np.isfinite(block).all() for block in _blocks(features)):
-        raise CacheError(f"Features of {video} hold NaN or infinity; extract it again with --precision fp32.")
+        raise ContentError(f"Features of {video} hold NaN or infinity; extract it again with --precision fp32.")
     problem = timeline_problem(columns["timestamps_ms"].astype("<f8"), columns["frame_index"].astype("<i8"))
     if problem:
-        raise CacheError(f"Frames of {video} cannot be stored: {problem}.")
+        raise ContentError(f"Frames of {video} cannot be stored: {problem}.")
 
 
 def _file_image(

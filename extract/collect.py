@@ -37,7 +37,7 @@ class FrameCollector:
         resize: From (H, W, 3) to (size, size, 3), uint8.
         ship: Takes up to `page_frames` pictures; may block until there is room.
         page_frames: Pictures per page.
-        beat: Called once per frame and commit, to show that work goes on.
+        beat: Called for every frame, delivered or not, to show that work goes on.
     """
 
     def __init__(self, resize: Resize, ship: Ship, page_frames: int, beat: Callable[[], None]) -> None:
@@ -65,9 +65,12 @@ class FrameCollector:
         self._source.append(self._unique - 1)
         self._beat()
 
+    def beat(self) -> None:
+        """Show that work goes on."""
+        self._beat()
+
     def commit(self) -> None:
         """Make what was added final and ship all full pages."""
-        self._beat()
         self._committed = len(self._rows), self._unique
         while len(self._waiting) >= self._page_frames:
             self._ship_page()
@@ -86,12 +89,10 @@ class FrameCollector:
         self.commit()
         if self._waiting:
             self._ship_page()
-        return CollectedRows(
-            np.array(self._rows, np.int64),
-            np.array(self._timestamps_ms, np.float64),
-            np.array(self._source, np.int64),
-            self._unique,
-        )
+        # After damage a decoder may give frames out of order, or one twice: they are put in order, the first counts.
+        rows, first = np.unique(np.array(self._rows, np.int64), return_index=True)
+        timestamps_ms, source = np.array(self._timestamps_ms, np.float64), np.array(self._source, np.int64)
+        return CollectedRows(rows, timestamps_ms[first], source[first], self._unique)
 
     def _ship_page(self) -> None:
         self._ship(self._waiting[: self._page_frames])

@@ -67,7 +67,10 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
 
 def _main_stream(container: Any, path: str | os.PathLike[str]) -> Any:
     """The stream FFmpeg would show; raises MediaError where there is none."""
-    stream = container.streams.best("video")
+    try:
+        stream = container.streams.best("video")
+    except IndexError:  # PyAV's answer to a container whose best stream is none it lists
+        stream = None
     if stream is None or stream.codec_context is None or _is_cover(stream):
         kinds = sorted({s.type for s in container.streams}) or ["none"]
         raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)}); leave it out.")

@@ -6,8 +6,9 @@ returns them.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,11 +121,25 @@ class FrameEncoder:
     def new_batch(self) -> Any:
         """A (batch, size, size, 3) uint8 tensor to fill: pinned where the device copies from it by itself."""
         shape = (self.placement.batch_size, self.input_size, self.input_size, 3)
-        return self._torch.empty(shape, dtype=self._torch.uint8, pin_memory=self._cuda)
+        with self._memory_errors():
+            return self._torch.empty(shape, dtype=self._torch.uint8, pin_memory=self._cuda)
+
+    @contextlib.contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        """Turn torch's several ways of running out of memory into one sentence."""
+        try:
+            yield
+        except (self._torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if "memory" not in str(error).lower():
+                raise
+            raise UsageError(
+                f"Not enough memory on {self.placement.device} for batches of {self.placement.batch_size} pictures; "
+                "choose a smaller --batch-size."
+            ) from error
 
     def encode(self, pictures: Any) -> PendingFeatures:
         """Start encoding (n, size, size, 3) uint8 pictures; the tensor must stay untouched until the result is read."""
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._memory_errors():
             return self._start_on_cuda(pictures) if self._cuda else PendingFeatures(self._forward(pictures), None)
 
     def _forward(self, on_device: Any) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from ..cache.errors import MediaError
 from ..cache.naming import quoted
 from .container import open_video
+from .cutshort import is_cut_short
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -29,8 +31,9 @@ MIN_SEGMENT_FRAMES = 96
 
 MAX_SEGMENT_FRAMES = 1000
 MAX_SEGMENT_BYTES = 3 << 29
+MAX_SEGMENT_SECONDS = 3600.0
 """A GOP of more frames, or of more bytes as RGB (1.5 GiB: 250 frames of 1080p), is not drained but streamed: decord
-decodes ahead of whoever reads it, at worst to the end of what it was given."""
+decodes ahead of whoever reads it, at worst to the end of what it was given. Where time jumps by days, decord aborts."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,6 @@ class Segment:
     next_keyframe: int | None
     first_row: int
     rows: int
-
-    def fits_in_memory(self, frame_bytes: int) -> bool:
-        """Whether the segment may be handed to a decoder that does not wait for its reader."""
-        return self.rows <= MAX_SEGMENT_FRAMES and self.rows * frame_bytes <= MAX_SEGMENT_BYTES
 
     def feeds(self, packet_number: int, pts: int) -> bool:
         """Whether the decoder of this segment needs the packet."""
@@ -88,6 +87,7 @@ class VideoIndex:
             doubled ones): such a video is decoded in one go and counted as it comes.
         segments: Where the video can be cut; empty when `shown_pts` is None.
         anchors: The first packet of each segment, by its four numbers.
+        first_row: Row of `shown_pts[0]` in the whole video; not 0 only in a `part`.
     """
 
     codec: str
@@ -103,6 +103,21 @@ class VideoIndex:
     shown_pts: IntArray | None = field(repr=False)
     segments: tuple[Segment, ...] = field(repr=False)
     anchors: tuple[Anchor, ...] = field(repr=False)
+    first_row: int = 0
+
+    def is_drainable(self, segment: Segment) -> bool:
+        """Whether a segment may be handed to decord, which decodes ahead of whoever reads it."""
+        seconds = float((segment.end_pts - segment.start_pts) * self.time_base)
+        size = segment.rows * self.width * self.height * 3
+        return segment.rows <= MAX_SEGMENT_FRAMES and size <= MAX_SEGMENT_BYTES and seconds <= MAX_SEGMENT_SECONDS
+
+    def part(self, first: int, end: int) -> VideoIndex:
+        """The index of segments `first` to `end` (exclusive) alone, as it crosses to a worker."""
+        assert self.shown_pts is not None  # noqa: S101  segments imply an index
+        segments = self.segments[first:end]
+        start, stop = segments[0].first_row, segments[-1].first_row + segments[-1].rows
+        shown = self.shown_pts[start - self.first_row : stop - self.first_row]
+        return replace(self, shown_pts=shown, segments=segments, anchors=self.anchors[first:end], first_row=start)
 
     @property
     def frames_expected(self) -> int:
@@ -115,9 +130,17 @@ class VideoIndex:
         return None if self.shown_pts is None else pts_to_ms(self.shown_pts, self.time_base)
 
 
+def quarter_turns(rotation: float) -> int:
+    """The rotation that is applied, in degrees: pictures are turned by quarters, whatever a file asks for."""
+    return round(rotation / 90) * 90 % 360
+
+
 def pts_to_ms(pts: IntArray, time_base: Fraction) -> npt.NDArray[np.float64]:
-    """Ticks to milliseconds, rounded once: pts * numerator * 1000 stays exact below 2**53."""
-    return (pts * (time_base.numerator * 1000)).astype(np.float64) / time_base.denominator
+    """Ticks to milliseconds, rounded once as long as pts * numerator * 1000 stays below 2**53."""
+    factor = time_base.numerator * 1000
+    largest = max((abs(int(p)) for p in (pts.min(), pts.max())), default=0) if len(pts) else 0
+    ticks = pts * factor if largest * factor < 1 << 63 else pts.astype(np.float64) * factor
+    return ticks.astype(np.float64) / time_base.denominator
 
 
 @dataclass(frozen=True)
@@ -135,16 +158,16 @@ class _Packets:
         return Anchor(self.pts[number], self.dts[number], self.sizes[number], self.positions[number])
 
 
-def read_index(path: str | os.PathLike[str]) -> VideoIndex:
-    """Demux a video once and decode its first frame.
+def read_index(path: str | os.PathLike[str], beat: Callable[[], None] = lambda: None) -> VideoIndex:
+    """Demux a video once and decode its first frame; `beat` is called for every packet.
 
     Raises:
         MediaError: Not a video, no video stream, no packets, or not one frame that decodes.
     """
     with open_video(path) as (container, stream):
-        packets = _demux(container, stream, path)
+        packets = _demux(container, stream, path, beat)
         codec, time_base, fps = stream.codec_context.codec.canonical_name, stream.time_base, _fps(stream)
-        missing = _frames_missing(container, stream, packets)
+        missing = _frames_missing(path, stream, packets)
     frame = _first_frame(path)
     shown_pts, segments = cut(packets.pts, packets.keyframe, packets.discard)
     return VideoIndex(
@@ -152,7 +175,7 @@ def read_index(path: str | os.PathLike[str]) -> VideoIndex:
         pix_fmt=frame.format.name,
         width=frame.width,
         height=frame.height,
-        rotation=int(round(frame.rotation)) % 360,
+        rotation=quarter_turns(frame.rotation),
         interlaced=bool(frame.interlaced_frame),
         fps=fps,
         time_base=time_base,
@@ -169,18 +192,16 @@ def _fps(stream: Any) -> float:
     return float(rate) if rate else 0.0
 
 
-def _frames_missing(container: Any, stream: Any, packets: _Packets) -> int:
-    """Frames lost at the end of a file cut short, where its header tells: MP4's sample table, Matroska's tags."""
-    if "mp4" in container.format.name:
-        return max(0, int(stream.frames) - len(packets.pts))
-    times = [pts for pts in packets.pts if pts is not None]
-    fps = _fps(stream)
-    promised_s = _tagged_duration_s(stream.metadata.get("DURATION", ""))
-    if "matroska" not in container.format.name or not times or not fps:
+def _frames_missing(path: str | os.PathLike[str], stream: Any, packets: _Packets) -> int:
+    """Frames lost at the end of a file that was cut short, as far as its header tells; at least 1 where it was cut."""
+    if not is_cut_short(path):
         return 0
-    missing_s = promised_s - (max(times) * float(stream.time_base) + 1.0 / fps)
-    # Writers round this tag and may count a long last frame in; half a second and ten frames are beyond that.
-    return round(missing_s * fps) if missing_s > max(0.5, 10.0 / fps) else 0
+    promised = int(stream.frames) - len(packets.pts)  # MP4 and AVI count their frames
+    times = [pts for pts in packets.pts if pts is not None]
+    if promised <= 0 and times:
+        end_s = max(times) * float(stream.time_base)
+        promised = round((_tagged_duration_s(stream.metadata.get("DURATION", "")) - end_s) * _fps(stream)) - 1
+    return max(1, promised)
 
 
 def _tagged_duration_s(tag: str) -> float:
@@ -189,11 +210,14 @@ def _tagged_duration_s(tag: str) -> float:
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
-def _demux(container: Any, stream: Any, path: str | os.PathLike[str]) -> _Packets:
+def _demux(container: Any, stream: Any, path: str | os.PathLike[str], beat: Callable[[], None]) -> _Packets:
     """All packets of the stream; damage at the end of a file ends the list, as it ends playback."""
     found: list[tuple[int | None, int | None, int, int | None, bool, bool]] = []
     try:
-        found.extend(_describe(packet) for packet in container.demux(stream) if packet.size)
+        for packet in container.demux(stream):
+            beat()
+            if packet.size:
+                found.append((packet.pts, packet.dts, packet.size, packet.pos, packet.is_keyframe, packet.is_discard))
     except av.FFmpegError as error:
         if not found:
             raise MediaError(f"{quoted(path)} has no readable video packet ({error.strerror}).") from error
@@ -201,10 +225,6 @@ def _demux(container: Any, stream: Any, path: str | os.PathLike[str]) -> _Packet
         raise MediaError(f"{quoted(path)} holds no video frame; it may be an unfinished recording.")
     pts, dts, sizes, positions, keyframe, discard = zip(*found, strict=True)
     return _Packets(list(pts), list(dts), list(sizes), list(positions), np.array(keyframe), np.array(discard))
-
-
-def _describe(packet: Any) -> tuple[int | None, int | None, int, int | None, bool, bool]:
-    return packet.pts, packet.dts, packet.size, packet.pos, packet.is_keyframe, packet.is_discard
 
 
 def _first_frame(path: str | os.PathLike[str]) -> Any:

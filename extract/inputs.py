@@ -13,21 +13,10 @@ from pathlib import Path
 
 from ..cache.digest import Digests, content_sha256, image_files, natural_key
 from ..cache.errors import ClipcacheError, UsageError
+from ..cache.kinds import IMAGE_SUFFIXES, is_video
 from ..cache.naming import quoted
-from ..cache.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-_SNIFF_BYTES = 1024
-# Matroska, FLV, Ogg, MPEG-PS, MPEG-1/2, GIF, IVF, ASF.
-_SIGNATURES = (
-    b"\x1aE\xdf\xa3",
-    b"FLV\x01",
-    b"OggS",
-    b"\0\0\x01\xba",
-    b"\0\0\x01\xb3",
-    b"GIF8",
-    b"DKIF",
-    b"0&\xb2u\x8ef\xcf",
-)
+Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
 
 
 @dataclass(frozen=True)
@@ -54,12 +43,21 @@ class HashedItem:
         sha256: Of the content; see `cache.digest.content_sha256`. Empty where the item could not be read.
         size: Bytes on disk.
         problem: Why it could not be read; None where it could.
+        stamps: Size, modification time and inode of each file before it was hashed.
     """
 
     item: Item
     sha256: str
     size: int
     problem: ClipcacheError | None = None
+    stamps: tuple[Stamp, ...] = ()
+
+    def has_changed(self) -> bool:
+        """Whether a file is no longer what was hashed: replaced, still growing, or gone."""
+        try:
+            return _stamps(self.item) != self.stamps
+        except (OSError, ClipcacheError):
+            return True
 
 
 def find_items(inputs: Sequence[str | os.PathLike[str]], list_file: Path | None = None) -> list[Item]:
@@ -85,11 +83,11 @@ def find_items(inputs: Sequence[str | os.PathLike[str]], list_file: Path | None 
 
 def _expand(name: str) -> Iterator[Item]:
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
         yield from _search(path)
     elif not os.path.lexists(path) and glob.has_magic(name):
         for match in sorted(glob.glob(name, recursive=True), key=natural_key):  # noqa: PTH207  patterns may be absolute
-            if not Path(match).is_dir():
+            if not os.path.isdir(match):  # noqa: PTH112
                 yield _single(Path(match))
     else:
         yield _single(path)  # missing files too: they are reported with the others' failures
@@ -113,41 +111,6 @@ def _search(top: Path) -> Iterator[Item]:
         if images:
             yield Item(here, "image-folder", images)
     yield from (Item(Path(os.fsdecode(error.filename)), "video") for error in unreadable)
-
-
-def is_video(path: Path) -> bool:
-    """Whether a file found in a folder is meant as a video: by its suffix, and without one by its first bytes."""
-    if path.name.startswith("."):
-        return False
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        return suffix != ".ts" or not _is_text(path)
-    return suffix not in IMAGE_SUFFIXES and _looks_like_video(_first_bytes(path))
-
-
-def _first_bytes(path: Path) -> bytes:
-    try:
-        if not path.is_file():  # opening a named pipe would wait for a writer
-            return b""
-        with path.open("rb") as file:
-            return file.read(_SNIFF_BYTES)
-    except OSError:
-        return b""
-
-
-def _is_text(path: Path) -> bool:
-    """TypeScript sources share the suffix of MPEG transport streams."""
-    return b"\0" not in _first_bytes(path)
-
-
-def _looks_like_video(head: bytes) -> bool:
-    """Signatures of the containers that hold videos; see the formats' own specifications."""
-    return (
-        head[4:8] in (b"ftyp", b"moov", b"mdat")
-        or head.startswith(_SIGNATURES)
-        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
-        or (len(head) > 376 and head[0] == head[188] == head[376] == 0x47)
-    )
 
 
 def _read_list(list_file: Path) -> list[str]:
@@ -188,8 +151,9 @@ def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int]
     """Hash the content of each item; `on_bytes` hears of each item's size when it is through."""
     for item in items:
         try:
-            size = sum(_file_size(path) for path in item.images or (item.path,))
-            hashed = HashedItem(item, content_sha256(item.path, digests), size)
+            stamps = _stamps(item)
+            size = sum(size for size, _, _ in stamps)
+            hashed = HashedItem(item, content_sha256(item.path, digests), size, stamps=stamps)
         except ClipcacheError as error:
             hashed = HashedItem(item, "", 0, error)
         except OSError as error:
@@ -199,9 +163,13 @@ def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int]
         yield hashed
 
 
-def _file_size(path: Path) -> int:
-    """Bytes of a file; a folder that cannot be listed has some size too, and says why when it is hashed."""
+def _stamps(item: Item) -> tuple[Stamp, ...]:
+    return tuple(_stamp(path) for path in item.images or (item.path,))
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes with a file's content; a folder that cannot be listed has one too, and says why when hashed."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise UsageError(f"{quoted(path)} is a pipe or a device and no file; name a file or a folder.")
-    return status.st_size
+    return status.st_size, status.st_mtime_ns, status.st_ino

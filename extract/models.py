@@ -6,17 +6,18 @@ plain state dict, so files are opened here and the model is built from a checked
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..cache.digest import DigestMemo, sha256_file
-from ..cache.errors import ModelError, UsageError
+from ..cache.errors import CacheError, ModelError, UsageError
+from ..cache.files import write_atomically
 from ..cache.key import canonical_model
 from ..cache.naming import quoted
 
@@ -84,7 +85,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
     """
     name = canonical_model(model)
     if weights is not None:
-        if not weights.is_file():
+        if not os.path.isfile(weights):  # noqa: PTH113  Path.is_file raises for a name that is too long
             raise ModelError(f"The weights file {quoted(weights)} does not exist; check --weights.")
         digest = memo.sha256(weights)
         return WeightsFile(name, digest, weights, any(m.sha256 == digest for m in OPENAI_MODELS.values()))
@@ -116,7 +117,7 @@ def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
         clip_model = importlib.import_module("clip.model")
     try:
         model = clip_model.build_model(state)
-    except (KeyError, RuntimeError, AttributeError, ValueError, IndexError, TypeError) as error:
+    except Exception as error:
         raise ModelError(
             f"{quoted(weights.path)} does not hold the weights of an OpenAI CLIP model; "
             "give a state dict in OpenAI's layout."
@@ -162,7 +163,10 @@ def _load_published(weights: WeightsFile) -> dict[str, Any]:
     """OpenAI's archive: from the safetensors copy made at its first use, else from the archive, fetched if need be."""
     copy = weights.path.with_name(f"{weights.path.stem}.{weights.sha256[:16]}.safetensors")
     if copy.is_file():
-        return _load_safetensors(copy)
+        try:
+            return _load_safetensors(copy)
+        except ModelError:  # damaged: it is made again
+            copy.unlink(missing_ok=True)
     if not weights.path.is_file():
         _download(weights)
     elif sha256_file(weights.path) != weights.sha256:
@@ -231,40 +235,34 @@ def _load_torchscript(path: Path) -> dict[str, Any]:
 
 def _keep_copy(state: dict[str, Any], copy: Path) -> None:
     """Keep the tensors as safetensors beside the archive; a folder that cannot be written costs only the speed-up."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    temporary = copy.with_name(f".{copy.name}.{os.getpid()}")
-    try:
-        save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, temporary)
-        temporary.replace(copy)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(CacheError):
+        write_atomically(copy, save({name: tensor.contiguous().clone() for name, tensor in state.items()}))
 
 
 def _download(weights: WeightsFile) -> None:
     """Fetch OpenAI's archive: to a temporary file, checked, then moved."""
-    import urllib.error
+    import http.client
     import urllib.request
 
     url = f"{_DOWNLOAD_ROOT}/{weights.sha256}/{weights.path.name}"
+    temporary = weights.path.with_name(f".{weights.path.name}.{os.getpid()}")
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            urllib.request.urlopen(url, timeout=30) as source,  # noqa: S310  a constant https URL
-            tempfile.NamedTemporaryFile(dir=weights.path.parent, prefix=".download-") as target,
-        ):
+        with urllib.request.urlopen(url, timeout=30) as source, temporary.open("wb") as target:  # noqa: S310  https
             _copy_with_bar(source, target, weights.path.name)
-            if sha256_file(Path(target.name)) != weights.sha256:
-                raise ModelError(f"The download of {url} arrived damaged (wrong checksum); try again.")
-            os.link(target.name, weights.path)
-    except FileExistsError:
-        return  # another run was faster
-    except (urllib.error.URLError, OSError) as error:
+        if sha256_file(temporary) != weights.sha256:
+            raise ModelError(f"The download of {url} arrived damaged (wrong checksum); try again.")
+        temporary.replace(weights.path)
+    except (http.client.HTTPException, OSError) as error:  # a URLError is an OSError
         reason = getattr(error, "reason", None) or error
         raise ModelError(
             f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} "
             f"({reason}); fetch it on another machine and copy it there, or name a file with --weights PATH."
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _copy_with_bar(source: Any, target: Any, name: str) -> None:
@@ -275,4 +273,3 @@ def _copy_with_bar(source: Any, target: Any, name: str) -> None:
         while block := source.read(1 << 20):
             target.write(block)
             bar.update(len(block))
-    target.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
@@ -21,8 +21,11 @@ class SegmentReader:
     start, which costs time but never frames.
     """
 
-    def __init__(self, path: str | os.PathLike[str], index: VideoIndex) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], index: VideoIndex, beat: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
+        self._beat = beat
         self._index = index
         self._files = ExitStack()
         self._held: list[tuple[int, Any]] = []  # packets read already that the next segment needs as well
@@ -76,6 +79,7 @@ class SegmentReader:
     def _demux(self) -> Iterator[Any]:
         with suppress(av.FFmpegError):  # damage at the end ends the packets here, as it ended the index
             for packet in self._container.demux(self._stream):
+                self._beat()
                 if packet.size:
                     yield packet
 

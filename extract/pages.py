@@ -9,6 +9,8 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +45,15 @@ class SharedPages:
         """One page, (frames, size, size, 3) uint8, shared."""
         view: npt.NDArray[np.uint8] = self._pages[page]
         return view
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Give the memory back if what follows fails."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give the memory back; views of it must be gone by now or keep it alive until they are."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import CacheError, ClipcacheError
+from ..cache.errors import ContentError
 from ..cache.sampling import Sampling
 from .batching import Batcher
 from .decode import Span
 from .encoder import FloatArray, FrameEncoder
-from .index import VideoIndex
+from .index import BoolArray, VideoIndex
 from .inputs import HashedItem
 from .protocol import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed
 
@@ -58,15 +59,22 @@ class EncodedItem:
 
     @property
     def complete(self) -> bool:
-        """Whether every frame asked for is there."""
-        return self.errors == 0 and (self.index is None or self.index.frames_missing == 0)
+        """Whether every frame asked for is there; a video without an index has no more to miss than what failed."""
+        if self.errors or (self.index is not None and self.index.frames_missing):
+            return False
+        return self.is_unindexed or len(self.features) == self.frames_wanted
+
+    @property
+    def is_unindexed(self) -> bool:
+        """Whether this is a video whose frames were not known before they were decoded."""
+        return self.index is not None and self.index.shown_pts is None
 
     @property
     def frames_expected(self) -> int:
-        """Frames of the whole item, before sampling; where nothing is damaged, what was shown counts."""
+        """Frames of the whole item, before sampling."""
         if self.index is None:
             return len(self.item.item.images)
-        if self.complete and self.sampling.is_all:
+        if self.is_unindexed and self.complete and self.sampling.is_all:
             return len(self.features)
         return self.index.frames_expected
 
@@ -89,7 +97,7 @@ class RunEvents(Protocol):
         """So many more frames are done."""
 
     def on_encoded(self, encoded: EncodedItem) -> None:
-        """An item is through: time to write it. May raise `CacheError` to end the run."""
+        """An item is through: time to write it. `ContentError` gives the item up, any other `CacheError` the run."""
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """An item is given up; `error` is a class name."""
@@ -231,7 +239,7 @@ class Run:
         wanted[video.sampling.indices(times)] = True
         self._expect(video, int(wanted.sum()))
         spans = split_spans(index)
-        self._add_tasks(video, [SpanTask(video.item.item.path, index, s, self._decoder, wanted) for s in spans])
+        self._add_tasks(video, [span_task(video.item.item.path, index, span, self._decoder, wanted) for span in spans])
 
     def _expect(self, video: _Video, frames: int) -> None:
         video.wanted = frames
@@ -264,7 +272,10 @@ class Run:
         if len(encoded.features) == 0:
             self._events.on_failed(video.item, "MediaError", "Not one of its frames can be decoded.")
         elif not np.isfinite(encoded.features).all():
-            sentence = "The model gave NaN or infinite features; try --precision fp32, or check the weights."
+            sentence = (
+                "The model gave features that are not finite, or too large for the cache's float16; "
+                "try --precision fp32 --dtype float32, or check the weights."
+            )
             self._events.on_failed(video.item, "ModelError", sentence)
         else:
             self._write(video, encoded)
@@ -272,16 +283,13 @@ class Run:
     def _write(self, video: _Video, encoded: EncodedItem) -> None:
         try:
             self._events.on_encoded(encoded)
-        except CacheError:
-            raise  # the disk, not the video
-        except ClipcacheError as error:
+        except ContentError as error:
             self._events.on_failed(video.item, type(error).__name__, str(error))
 
     def _retry_or_fail(self, attempt: _Attempt, reply: TaskFailed) -> None:
         """A lost or failed span is tried once more, with PyAV; a lost index task once more as it is."""
         task = attempt.task
-        lost = reply.error == "DecoderLost"
-        retry = not attempt.second and (isinstance(task, SpanTask) or lost)
+        retry = not attempt.second and (isinstance(task, SpanTask) or reply.is_lost)
         if not retry:
             attempt.video.over = True
             self._events.on_failed(attempt.video.item, reply.error, reply.sentence)
@@ -306,6 +314,14 @@ def split_spans(index: VideoIndex) -> list[Span]:
     if first < len(index.segments):
         spans.append(Span(first, len(index.segments)))
     return spans
+
+
+def span_task(path: Path, index: VideoIndex, span: Span, decoder: str, wanted: BoolArray) -> SpanTask:
+    """The task for a span, with the part of the index that it needs: its segments and their neighbours."""
+    first = max(0, span.first - 1)
+    part = index.part(first, span.end + 1)
+    rows = slice(part.first_row, part.first_row + sum(segment.rows for segment in part.segments))
+    return SpanTask(path, part, Span(span.first - first, span.end - first), decoder, wanted[rows])
 
 
 def _assemble(video: _Video) -> EncodedItem:

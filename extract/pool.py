@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..cache.errors import ClipcacheError
 from .preprocess import make_resize
 from .process import WorkerProcess
 from .protocol import Beat, PageFull, Reply, Task, TaskFailed
@@ -37,6 +39,19 @@ class TaskSource(Protocol):
 
     def on_reply(self, job: Any, reply: Reply) -> None:
         """`Indexed`, `SpanDone` or `TaskFailed`: the task is over."""
+
+
+def _how_it_ended(exit_code: int | None) -> tuple[str, str]:
+    """Name and sentence for a worker that died; "DecoderKilled" is not the file's fault."""
+    if exit_code == -signal.SIGKILL:
+        return (
+            "DecoderKilled",
+            "The decoder was killed from outside, perhaps for lack of memory; run the command again.",
+        )
+    how = "closed its connection" if exit_code is None else f"ended with exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        how = f"was ended by signal {-exit_code}"
+    return "DecoderCrashed", f"The decoder crashed: its process {how}."
 
 
 class WorkerPool:
@@ -84,7 +99,7 @@ class WorkerPool:
         reply = worker.receive()
         job = self._busy[worker]
         if reply is None:
-            self._lose(worker, source, f"The decoder crashed: its process {worker.how_it_ended()}.")
+            self._lose(worker, source, *_how_it_ended(worker.exit_code()))
         elif isinstance(reply, PageFull):
             source.on_pictures(job, worker.page(reply.page, reply.count))
             worker.free(reply.page)
@@ -95,12 +110,17 @@ class WorkerPool:
 
     def _kill_silent(self, source: TaskSource) -> None:
         for worker in [w for w in self._busy if w.silent_seconds > self._stall_seconds and not w.connection.poll()]:
-            self._lose(worker, source, f"The decoder hung: no frame for {self._stall_seconds:.0f} s.")
+            self._lose(worker, source, "DecoderHung", f"The decoder hung: no frame for {self._stall_seconds:.0f} s.")
 
-    def _lose(self, worker: WorkerProcess, source: TaskSource, sentence: str) -> None:
+    def _lose(self, worker: WorkerProcess, source: TaskSource, error: str, sentence: str) -> None:
         job = self._busy.pop(worker)
         worker.close(kill=True)
-        source.on_reply(job, TaskFailed("DecoderLost", sentence))
+        if not worker.was_ready:
+            raise ClipcacheError(
+                f"The decoding processes do not start ({sentence.rstrip('.')}); look at their messages with "
+                "--debug, or decode without them: --num-workers 0."
+            )
+        source.on_reply(job, TaskFailed(error, sentence, is_lost=True))
 
     def close(self, *, kill: bool = False) -> None:
         """End all workers; those at work are killed."""

@@ -22,6 +22,9 @@ Resize = Callable[[Pixels], Pixels]
 
 BACKENDS = ("torch", "pil")
 
+# What the suffixes in `cache.suffixes` promise; Pillow would go by the content, and start Ghostscript for PostScript.
+_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+
 
 def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
     """(height, width) after scaling the shorter side to `size`, rounded down as torchvision's `Resize` does."""
@@ -99,11 +102,11 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     Raises:
         MediaError: Missing, damaged, or not a picture.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(Path(path)) as image:
+        with Image.open(Path(path), formats=_FORMATS) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    except Exception as error:
         reason = getattr(error, "strerror", None) or "damaged, or not a picture"
         raise MediaError(f"Cannot read the image {quoted(path)}: {reason}.") from error

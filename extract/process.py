@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -34,7 +35,7 @@ class WorkerProcess:
     def __init__(self, size: int, resize: str, *, quiet: bool) -> None:
         self._pages = SharedPages(size)
         ours, theirs = socket.socketpair()
-        with ours, theirs:
+        with ours, theirs, self._pages.closed_on_error():
             settings = {
                 "size": size,
                 "resize": resize,
@@ -52,6 +53,7 @@ class WorkerProcess:
             )
             self.connection = Connection(ours.detach())
         self._last_sign = time.monotonic()
+        self.was_ready = False
         self.task: Task | None = None
 
     @property
@@ -74,8 +76,9 @@ class WorkerProcess:
         self._last_sign = time.monotonic()
         try:
             reply: Reply = self.connection.recv()
-        except (EOFError, OSError):
+        except Exception:  # noqa: BLE001  dead, or dying in the middle of a message
             return None
+        self.was_ready = True
         return reply
 
     def page(self, number: int, count: int) -> npt.NDArray[np.uint8]:
@@ -93,13 +96,12 @@ class WorkerProcess:
         except OSError:
             return  # dead: `receive` tells
 
-    def how_it_ended(self) -> str:
-        """For people: by which signal or exit code the process ended."""
+    def exit_code(self) -> int | None:
+        """How the process ended, negative for a signal; None where it lives on without its connection."""
         try:
-            code = self._process.wait(_GRACE_SECONDS)
+            return self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            return "closed its connection"
-        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            return None
 
     def close(self, *, kill: bool = False) -> None:
         """End the process, politely unless `kill`, and give its memory back."""
@@ -111,6 +113,7 @@ class WorkerProcess:
                 kill = True
         if kill:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # a process that waits for a dead disk cannot even be killed
+                self._process.wait(_GRACE_SECONDS)
         self.connection.close()
         self._pages.close()

@@ -85,10 +85,14 @@ class SpanDone:
 
 @dataclass(frozen=True)
 class TaskFailed:
-    """From the worker: the task raised. `error` is the exception's class name, `sentence` its text."""
+    """From the worker: the task raised. `error` is the exception's class name, `sentence` its text.
+
+    From the pool, where the worker was lost over the task: `is_lost`, and `error` says how.
+    """
 
     error: str
     sentence: str
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ from .progress import Progress, Summary
 from .record import attributes_of, now
 from .resources import Workers, choose_workers
 
+# Failures that say nothing of the file: they are reported, and the file is tried again next time.
+NOT_REMEMBERED = frozenset({"DecoderKilled", "FileChanged", "ModelError"})
+
 
 def extract(
     inputs: Sequence[str | os.PathLike[str]],
@@ -173,6 +176,9 @@ class _Session:
 
     def on_encoded(self, encoded: EncodedItem) -> None:
         """Write the entry."""
+        if encoded.item.has_changed():
+            self.on_failed(encoded.item, "FileChanged", "It changed while it was read; run the command again.")
+            return
         attributes = attributes_of(encoded, self._encoder, encoded.sampling, self._resize)
         names = (
             [encoded.item.item.images[row].name for row in encoded.frame_index] if encoded.item.item.images else None
@@ -210,6 +216,8 @@ class _Session:
         self._progress.item(item, f"failed: {sentence}")
         if not self._options.verbose:
             self._progress.say(f"clipcache: {sentence}")
+        if error in NOT_REMEMBERED:
+            return
         _make_folder(self._prepared.cache_dir)
         failure = Failure(path, item.sha256, error, sentence, now(), self._prepared.model_dir)
         known = self._known_failures.get(failure.key)

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-import av
-
 from ..cache.errors import ClipcacheError, MediaError
 from .collect import FrameCollector, Ship
 from .decode import DecodeReport, decode_span
@@ -40,14 +38,13 @@ from .protocol import (
 
 _BEAT_SECONDS = 1.0
 _ORPHAN_CHECK_SECONDS = 1.0
-_PYTHON_ERRORS = (ValueError, RuntimeError, OSError, MemoryError, ArithmeticError, LookupError, TypeError)
 
 
 def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[], None], threads: int = 1) -> Reply:
     """Do one task; pictures go to `ship` on the way. Errors become a `TaskFailed`."""
     try:
         if isinstance(task, IndexTask):
-            return Indexed(read_index(task.path))
+            return Indexed(read_index(task.path, beat))
         sink = FrameCollector(resize, ship, page_frames(size), beat)
         if isinstance(task, ImagesTask):
             return _read_images(task, sink)
@@ -57,8 +54,7 @@ def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[
         return SpanDone(sink.finish(), report)
     except ClipcacheError as error:
         return TaskFailed(type(error).__name__, str(error))
-    except (av.FFmpegError, *_PYTHON_ERRORS) as error:
-        # A decoder's own failure on this one file must not end the worker.
+    except Exception as error:  # noqa: BLE001  a decoder may raise anything, and must not end the worker
         return TaskFailed(type(error).__name__, f"Decoding failed: {error or type(error).__name__}.")
 
 
@@ -139,6 +135,7 @@ def main() -> None:
     mailbox = _Mailbox(Connection(settings["socket"]), SharedPages(size, settings["pages"]))
     resize = _quiet_resize(size, settings["resize"])
     try:
+        mailbox.reply(Beat())  # ready: what fails before is the machine's fault, not a file's
         while (task := mailbox.next_task()) is not None:
             mailbox.reply(run_task(task, resize, size, mailbox.ship, mailbox.beat))
     except (EOFError, BrokenPipeError, ConnectionResetError):

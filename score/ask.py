@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def ask(question: Question, surroundings: Surroundings) -> Answer:
     for sentence in differences([*chosen, *partners]):
         surroundings.warn(sentence)
     made_with = chosen[0].attributes
-    resolver = _resolver(surroundings, memo, made_with.model, made_with.weights_sha256)
+    resolver = _resolver(surroundings, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
     references: list[Reference] = [
         *resolver.texts(prompts, question.truncate),
         *resolver.images(question.images),
@@ -105,29 +106,34 @@ def compare_images(a: Path, b: Path, surroundings: Surroundings, weights: Path |
         ModelError: the model cannot be loaded.
     """
     memo = DigestMemo()
-    model, weights_sha256 = _identify_model(surroundings, weights, memo)
-    first, second = _resolver(surroundings, memo, model, weights_sha256).images([a, b])
+    model, weights_sha256, embed_dim = _identify_model(surroundings, weights, memo)
+    first, second = _resolver(surroundings, memo, model, weights_sha256, embed_dim).images([a, b])
     return float(similarities(first.vector[None], second.vector[None])[0, 0])
 
 
-def _identify_model(surroundings: Surroundings, weights: Path | None, memo: DigestMemo) -> tuple[str, str]:
-    """Return a model's name and the sha256 of its weights: those given, the cache's, or the published ones."""
+def _identify_model(surroundings: Surroundings, weights: Path | None, memo: DigestMemo) -> tuple[str, str, int | None]:
+    """Return a model's name, the sha256 of its weights (those given, the cache's, or the published ones), and its D.
+
+    D is None where only the weights themselves would tell.
+    """
     name = surroundings.model or DEFAULT_MODEL
     if weights is not None:
-        return name, memo.sha256(weights)
-    if surroundings.cache_dir.is_dir():
+        return name, memo.sha256(weights), None
+    if os.path.isdir(surroundings.cache_dir):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         with contextlib.suppress(NotCachedError):
             made_with = Selector(surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip).any_one()
-            return made_with.model, made_with.weights_sha256
-    return name, surroundings.published_weights(name)
+            return made_with.model, made_with.weights_sha256, made_with.embed_dim
+    return name, surroundings.published_weights(name), None
 
 
-def _resolver(surroundings: Surroundings, memo: DigestMemo, model: str, weights_sha256: str) -> ReferenceResolver:
+def _resolver(
+    surroundings: Surroundings, memo: DigestMemo, model: str, weights_sha256: str, embed_dim: int | None
+) -> ReferenceResolver:
     """Resolve references of one model, remembering their vectors in the cache where there is one."""
     store = None
-    if surroundings.cache_dir.is_dir():
+    if os.path.isdir(surroundings.cache_dir):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         store = ReferenceStore(surroundings.cache_dir, model_dir_name(model, weights_sha256))
-    return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256)
+    return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
 
 
 def _only(chosen: Sequence[Chosen], path: Path) -> Chosen:

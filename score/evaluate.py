@@ -51,12 +51,12 @@ class Cut:
 class Comparison:
     """One video against one reference."""
 
-    video: Entry  # the frames that counted, `cosines` belonging to the first of them
+    video: Entry  # the frames that counted, each with its cosine
     kind: ReferenceKind
     reference: str  # name of the reference, fit for printing
     cosines: NDArray[np.float32] = field(repr=False)  # (n,), cosine in [-1, 1]
     pooled: float  # cosine of the reference with the mean of the normalised frames, in [-1, 1]
-    frames_ignored: int = 0  # frames of the longer of two videos that have no partner in the shorter
+    frames_ignored: int = 0  # frames that only one of two videos has
 
     @property
     def name(self) -> str:
@@ -67,6 +67,13 @@ class Comparison:
     def summary(self) -> Summary:
         """Statistics over `cosines`."""
         return summarise(self.cosines, self.pooled)
+
+    @property
+    def max_at_ms(self) -> float | None:
+        """Timestamp of the (first) frame with the highest cosine, in milliseconds; None for images: no clock."""
+        if self.video.source_kind != "video":
+            return None
+        return float(self.video.timestamps_ms[np.argmax(self.cosines)])
 
 
 def evaluate(
@@ -81,9 +88,10 @@ def evaluate(
     Args:
         entries: the videos to score.
         references: vectors that every frame is compared with.
-        reference_videos: compared frame i with frame i; leftover frames of the longer video are ignored.
+        reference_videos: compared frame i with frame i; frames that only one of the two has are ignored.
         cut: which frames count, in the reference videos too.
-        on_skip: told of each entry that cannot be scored, and why; the others are scored all the same.
+        on_skip: told of each entry that cannot be scored, or not with one of the reference videos, and why; the
+            others are scored all the same.
     """
     partners = [cut.of(partner) for partner in reference_videos]
     for entry in entries:
@@ -97,9 +105,14 @@ def _evaluate_one(
     try:
         video = cut.of(entry)
         yield from _against_vectors(video, references)
-        yield from (_against_video(video, partner) for partner in partners)
     except (CacheError, UsageError) as error:
         on_skip(entry.path, error)
+        return
+    for partner in partners:
+        try:
+            yield _against_video(video, partner)
+        except (CacheError, UsageError) as error:
+            on_skip(entry.path, error)
 
 
 def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[Comparison]:
@@ -120,17 +133,45 @@ def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[
 
 
 def _against_video(video: Entry, partner: Entry) -> Comparison:
-    """Compare frame i with frame i."""
-    cosines = pair_blocks(video.iter_features(), partner.iter_features())
+    """Compare the frames that both videos have.
+
+    Raises:
+        UsageError: they have none in common, or are sampled differently, so that it is not known which they are.
+    """
+    if video.sampling != partner.sampling:
+        raise UsageError(
+            f"The frames of {video.video_name!r} ({video.sampling}) and {partner.video_name!r} ({partner.sampling}) "
+            "are sampled differently and cannot be paired: choose an --fps or --every that both can give, or extract "
+            "one of them again."
+        )
+    _, rows, partner_rows = np.intersect1d(_frame_numbers(video), _frame_numbers(partner), return_indices=True)
+    if not len(rows):
+        raise UsageError(
+            f"{video.video_name!r} and {partner.video_name!r} have no frame in common: widen --start and --end."
+        )
+    paired = video.take(rows)
+    cosines = pair_blocks(paired.iter_features(), partner.take(partner_rows).iter_features())
     _check_finite(cosines.pooled, video, partner)
     return Comparison(
-        video=video,
+        video=paired,
         kind="video",
         reference=partner.video_name,
         cosines=cosines.per_frame[:, 0],
         pooled=float(cosines.pooled[0]),
-        frames_ignored=abs(len(video) - len(partner)),
+        frames_ignored=len(video) + len(partner) - 2 * len(rows),
     )
+
+
+def _frame_numbers(video: Entry) -> NDArray[np.int64]:
+    """Return what makes frames of two videos the same frame, (N,), non-decreasing.
+
+    It is the position in the video; of frames chosen by time it is the tick, for at the same time two videos of
+    different frame rates are at different positions.
+    """
+    sampling = Sampling.parse(video.sampling)
+    if sampling.fps is None:
+        return video.frame_index
+    return sampling.ticks(video.timestamps_ms, video.zero_ms)
 
 
 def _check_finite(pooled: NDArray[np.float32], *compared: Entry) -> None:

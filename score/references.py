@@ -7,6 +7,7 @@ missing: a repeated question loads neither torch nor weights.
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..cache.errors import ModelError, UsageError
 from ..cache.naming import printable
-from ..cache.references import ReferenceStore, text_key
+from ..cache.references import ReferenceStore, read_array, text_key
 from .similarity import Floats
 
 ReferenceKind = Literal["text", "image", "embedding", "video"]
@@ -52,6 +53,7 @@ class ReferenceResolver:
         store: where vectors of this model are kept, or None to keep nothing.
         load_encoder: loads the model; called at most once, and only when a vector is missing.
         digest: content hash (sha256, hex) of a file.
+        embed_dim: D of the model's vectors, where it is known; a stored vector of another length counts as missing.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class ReferenceResolver:
         store: ReferenceStore | None,
         load_encoder: Callable[[], ReferenceEncoder],
         digest: Callable[[Path], str],
+        embed_dim: int | None = None,
     ) -> None:
         self._store = store
         self._load_encoder = load_encoder
         self._digest = digest
+        self._embed_dim = embed_dim
         self._encoder: ReferenceEncoder | None = None
 
     def texts(self, prompts: Iterable[str], truncate: bool = False) -> list[Reference]:
@@ -97,7 +101,7 @@ class ReferenceResolver:
         """
         wanted = list(paths)
         for path in wanted:
-            if not path.is_file():
+            if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
                 raise UsageError(f"There is no reference image {str(path)!r}: check the path.")
         vectors = self._resolve(
             "image",
@@ -128,7 +132,7 @@ class ReferenceResolver:
         """Return the vector stored under the first known key."""
         if self._store is None:
             return None
-        return next((v for key in keys if (v := self._store.get(kind, key)) is not None), None)
+        return next((v for key in keys if (v := self._store.get(kind, key, self._embed_dim)) is not None), None)
 
     def _loaded_encoder(self) -> ReferenceEncoder:
         """Load the model on first use."""
@@ -188,16 +192,25 @@ def _load_arrays(path: Path) -> tuple[Floats, NDArray[Any] | None]:
     """Return the features and, from an .npz that has them, the names; nothing is unpickled."""
     try:
         with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded, None
-            return loaded["features"], loaded.get("names")
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                return read_array(file, os.fstat(file.fileno()).st_size), None
+            with zipfile.ZipFile(file) as archive:
+                has_names = "names.npy" in archive.namelist()
+                return _member(archive, "features.npy"), _member(archive, "names.npy") if has_names else None
     except OSError as error:
         raise UsageError(f"Cannot read embeddings from {str(path)!r}: {error.strerror or error}.") from error
     except KeyError as error:
         raise UsageError(f"{str(path)!r} has no array 'features': save it under that name.") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:  # empty, damaged or pickled
+    # Empty, damaged, pickled, encrypted, or declaring more than it holds.
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{str(path)!r} is no sound .npy or .npz file: save it by numpy.") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """Read one array of an .npz."""
+    with archive.open(name) as file:
+        return read_array(file, archive.getinfo(name).file_size)
 
 
 def _text_keys(prompt: str, truncate: bool) -> list[str]:

@@ -6,6 +6,7 @@ Finding out opens no HDF5 file but the chosen ones: a video is hashed (memoised)
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,8 @@ from ..cache import Entry, EntryAttributes, FeatureCache
 from ..cache.digest import Digests, image_files
 from ..cache.errors import CacheError, NotCachedError, UsageError
 from ..cache.key import model_dir_name, parse_model_dir_name
-from ..cache.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..cache.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video
+from ..cache.naming import one_line
 from .evaluate import OnSkip
 
 ENTRY_SUFFIX = ".h5"
@@ -29,7 +31,7 @@ class _Item:
 
     path: Path  # an entry, a video, an image or an image folder
     target: Path  # what the user named, which `clipcache extract` takes as well
-    required: bool = True  # False: a file of unknown kind in a folder, of interest only if it is cached
+    required: bool = True  # False: a file of unknown suffix among others, of interest only if it is cached
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,17 @@ class Selector:
 
     def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, none for an item that is not cached."""
-        cache = FeatureCache(self._directory, self._memo) if self._directory.is_dir() else None
-        return [self._find(item.path, cache) for item in items]
+        cache = FeatureCache(self._directory, self._memo) if _is_folder(self._directory) else None
+        return [self._find_item(item, cache) for item in items]
+
+    def _find_item(self, item: _Item, cache: FeatureCache | None) -> list[Path]:
+        """Look an item up; one of no more than possible interest that cannot be read is not cached."""
+        try:
+            return self._find(item.path, cache)
+        except UsageError:
+            if item.required:
+                raise
+            return []
 
     def _find(self, path: Path, cache: FeatureCache | None) -> list[Path]:
         """Look an item up; an image folder that was not extracted as one item may have been image by image."""
@@ -116,7 +127,7 @@ class Selector:
         try:
             return [cache.get(path, self._model).path]
         except NotCachedError:
-            images = image_files(path) if path.is_dir() else []
+            images = image_files(path) if _is_folder(path) else []
         found = [entry for image in images for entry in self._find(image, cache)]
         return found if len(found) == len(images) else []
 
@@ -141,7 +152,7 @@ class Selector:
 
     def _model_to_extract(self) -> str | None:
         """Return the model that was named, else the one that the rest of the cache was made with, if any."""
-        if self._model is not None or not self._directory.is_dir():
+        if self._model is not None or not _is_folder(self._directory):
             return self._model
         with contextlib.suppress(NotCachedError):
             return self.any_one().model
@@ -152,7 +163,7 @@ class Selector:
         command = ["clipcache", "extract", *map(str, missing), "--cache", str(self._directory)]
         model = self._model_to_extract()
         if model is not None:
-            command += ["--model", model]
+            command += ["--model", one_line(model)]
         names = ", ".join(repr(str(path)) for path in missing)
         return f"Not, or not wholly, in the cache {str(self._directory)!r}: {names}; run: {shlex.join(command)}"
 
@@ -165,7 +176,7 @@ def check_one_model(chosen: Sequence[Chosen]) -> None:
     """
     models = sorted({(one.attributes.model, one.attributes.weights_sha256[:8]) for one in chosen})
     if len(models) > 1:
-        names = ", ".join(f"{name} (weights {weights})" for name, weights in models)
+        names = ", ".join(f"{one_line(name)} (weights {weights})" for name, weights in models)
         raise UsageError(f"The entries are of several models, {names}: choose one by --model.")
 
 
@@ -174,7 +185,7 @@ def differences(chosen: Sequence[Chosen]) -> Iterator[str]:
     for attribute in ("precision", "sampling"):
         counts = Counter(str(getattr(one.attributes, attribute)) for one in chosen)
         if len(counts) > 1:
-            shares = ", ".join(f"{count} with {value}" for value, count in counts.most_common())
+            shares = ", ".join(f"{count} with {one_line(value)}" for value, count in counts.most_common())
             yield f"The entries differ in {attribute}: {shares}."
     partial = [one.attributes.video_name for one in chosen if not one.attributes.complete]
     if partial:
@@ -184,11 +195,11 @@ def differences(chosen: Sequence[Chosen]) -> Iterator[str]:
 
 def _expand(target: Path) -> Iterator[_Item]:
     """Yield what one target stands for."""
-    if target.is_file():
+    if _is_file(target):
         yield _Item(target, target)
-    elif target.is_dir():
+    elif _is_folder(target):
         items = list(_expand_directory(target))
-        if not any(item.required for item in items):
+        if not items:
             raise UsageError(f"There is no video, image or entry in {str(target)!r}: check the path.")
         yield from items
     else:
@@ -197,28 +208,31 @@ def _expand(target: Path) -> Iterator[_Item]:
 
 def _expand_directory(target: Path) -> Iterator[_Item]:
     """Yield the entries of a directory that holds some, else its videos and image folders, at any depth."""
-    files = sorted(path for path in target.rglob("[!.]*") if path.is_file())
+    files = sorted(path for path in target.rglob("[!.]*") if _is_file(path))
     entries = [path for path in files if path.suffix == ENTRY_SUFFIX]
     if entries:
         yield from (_Item(path, target) for path in entries)
         return
-    videos = [path for path in files if _is_video(path)]
+    found = [path for path in files if is_video(path)]
+    videos = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    yield from (_Item(path, target) for path in videos)
-    folders = dict.fromkeys(path.parent for path in images)
-    with_videos = {path.parent for path in videos}  # their pictures are posters and thumbnails to `extract`, too
-    yield from (_Item(folder, target) for folder in folders if folder not in with_videos)
-    others = set(files).difference(videos, images)
-    yield from (_Item(path, target, required=False) for path in sorted(others))
+    with_videos = {path.parent for path in found}  # their pictures are posters and thumbnails to `extract`, too
+    folders = dict.fromkeys(path.parent for path in images if path.parent not in with_videos)
+    certain = [*videos, *folders]
+    yield from (_Item(path, target) for path in certain)
+    # Known by their first bytes alone, which sound and photographs may share: required only if there is nothing else.
+    others = [path for path in found if path.suffix.lower() not in VIDEO_SUFFIXES]
+    yield from (_Item(path, target, required=not certain) for path in others)
 
 
-def _is_video(path: Path) -> bool:
-    """Tell by its suffix whether a file is a video; a .ts without a zero byte is TypeScript, not a stream."""
-    suffix = path.suffix.lower()
-    if suffix != ".ts":
-        return suffix in VIDEO_SUFFIXES
-    with path.open("rb") as file:
-        return b"\0" in file.read(1024)
+def _is_file(path: Path) -> bool:
+    """What `Path.is_file` says, but for names too long and folders that may not be entered, where it raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _is_folder(path: Path) -> bool:
+    """What `Path.is_dir` says, but for names too long and folders that may not be entered, where it raises."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _targets_of_missing(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:

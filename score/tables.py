@@ -34,12 +34,13 @@ TABLE_COLUMNS = (
     "median_cosine",
     "min_cosine",
     "max_cosine",
+    "max_at_ms",  # None for images
     "std_cosine",
     "pooled_cosine",
 )
 SUMMARY_COLUMNS = (
     *TABLE_COLUMNS,
-    "frames_ignored",  # of the longer of two videos
+    "frames_ignored",  # that only one of two videos has
     "video_sha256",
     "model",
     "weights_sha256",
@@ -61,7 +62,8 @@ FRAME_COLUMNS = (*FRAME_TABLE_COLUMNS, "video_sha256")
 ROWS_MEASURED = 1000  # the rows of a table that its column widths are taken from
 FRAME_FOOTNOTE = "cosine: -1 to 1\n"
 FOOTNOTE = (
-    "cosine: -1 to 1, per frame; std_cosine: of the population; "
+    "cosine: -1 to 1, per frame; max_at_ms: time of the frame with the highest cosine, milliseconds on the "
+    "container's clock; std_cosine: of the population; "
     "pooled_cosine: of the reference with the mean of the normalised frames\n"
 )
 
@@ -93,14 +95,15 @@ def summary_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
             "median_cosine": summary.median,
             "min_cosine": summary.min,
             "max_cosine": summary.max,
+            "max_at_ms": comparison.max_at_ms,
             "std_cosine": summary.std,
             "pooled_cosine": summary.pooled,
             "frames_ignored": comparison.frames_ignored,
-            "video_sha256": attributes.video_sha256,
-            "model": attributes.model,
+            "video_sha256": one_line(attributes.video_sha256),
+            "model": one_line(attributes.model),
             "weights_sha256": attributes.weights_sha256,
-            "precision": attributes.precision,
-            "sampling": attributes.sampling,
+            "precision": one_line(attributes.precision),
+            "sampling": one_line(attributes.sampling),
             "complete": attributes.complete,
         }
 
@@ -113,11 +116,10 @@ def frame_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
             "video": video.video_name,
             "comparison": comparison.name,
             "reference": comparison.reference,
-            "video_sha256": video.video_sha256,
+            "video_sha256": one_line(video.video_sha256),
         }
         names: Sequence[str | None] = video.frame_names or [None] * len(video)
-        # Cosines end first where a reference video is shorter.
-        frames = zip(video.frame_index, video.timestamps_ms, names, comparison.cosines, strict=False)
+        frames = zip(video.frame_index, video.timestamps_ms, names, comparison.cosines, strict=True)
         for index, timestamp_ms, name, cosine in frames:
             yield {
                 **constant,
@@ -155,12 +157,14 @@ def describe(comparison: Comparison) -> Iterator[str]:
     yield f"Mean {score}: {summary.mean:.4f} {scale}\n"
     yield f"Median {score}: {summary.median:.4f} {scale}\n"
     yield f"Min {score}: {summary.min:.4f} {scale}\n"
-    yield f"Max {score}: {summary.max:.4f} {scale}\n"
+    at = "" if comparison.max_at_ms is None else f", at {comparison.max_at_ms / 1000:.3f} s"
+    yield f"Max {score}: {summary.max:.4f} {scale}{at}\n"
     yield f"Std {score}: {summary.std:.4f} (cosine, of the population)\n"
     yield f"Pooled {score}: {summary.pooled:.4f} (cosine with the mean of the normalised frames, -1 to 1)\n"
     if comparison.frames_ignored:
-        yield f"Frames ignored: {comparison.frames_ignored} (at the end of the longer video: frame i meets frame i)\n"
-    yield f"Model: {attributes.model} (weights {attributes.weights_sha256[:8]}, {attributes.precision})\n"
+        yield f"Frames ignored: {comparison.frames_ignored} (only one of the videos has them: frame i meets frame i)\n"
+    model, precision = one_line(attributes.model), one_line(attributes.precision)
+    yield f"Model: {model} (weights {attributes.weights_sha256[:8]}, {precision})\n"
 
 
 def write_text(pieces: Iterable[str], output: Path | None) -> None:

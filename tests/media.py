@@ -65,14 +65,14 @@ def _video(name: str, proves: str, suffix: str, late_ms: float = 0.0, **how: Any
     return Synthetic(name, proves, build, how.get("codec", "libx264"))
 
 
-def _edited(name: str, proves: str, options: dict[str, str]) -> Synthetic:
+def _edited(name: str, proves: str, options: dict[str, str], shown: int = 43) -> Synthetic:
     """48 coded frames of which the edit list hides the first 5; 5 is in the middle of a group of pictures."""
 
     def build(folder: Path) -> VideoTruth:
         path = folder / f"{name}.mp4"
         make_video(path, options=options)
-        skip_first(path, skipped=5, shown=43, fps=25)
-        return VideoTruth(path, tuple(range(5, 48)), tuple(FRAME_MS * n for n in range(43)), 160, 120)
+        skip_first(path, skipped=5, shown=shown, fps=25)
+        return VideoTruth(path, tuple(range(5, 5 + shown)), tuple(FRAME_MS * n for n in range(shown)), 160, 120)
 
     return Synthetic(name, proves, build)
 
@@ -169,6 +169,7 @@ SYNTHETIC: list[Synthetic] = [
     _video("rotated_270", "a display matrix of 270 degrees clockwise", ".mp4", rotation=270),
     _edited("edit_list", "frames hidden by an edit list are decoded but not shown", CLOSED_GOP),
     _edited("edit_list_no_b", "the same without reordering", {"x264-params": "keyint=12:bframes=0:scenecut=0"}),
+    _edited("trimmed", "an edit list hides the end as well, and the video is whole all the same", CLOSED_GOP, shown=20),
     _video("interlaced", "H.264 fields", ".mp4", options={"x264-params": "tff=1:keyint=12:bframes=2"}),
     _video("one_frame", "one frame", ".mp4", frames=1),
     _video("two_frames", "two frames", ".mp4", frames=2),
@@ -303,8 +304,10 @@ BAD: list[BadInput] = [
     BadInput("audio_only", "sound without a picture", "refused", _audio_only),
     _damaged("no_moov", "cut before the index at its end", "refused", ".mp4", _cut(0.5)),
     _damaged("cut_faststart", "cut in the middle, index in front", "partial", ".mp4", _cut(0.6), "faststart"),
-    _damaged("cut_mkv", "cut in the middle, no index needed", "prefix", ".mkv", _cut(0.6)),
-    _damaged("cut_fragmented", "cut in a fragment", "prefix", ".mp4", _cut(0.6), "frag_keyframe+empty_moov"),
+    _damaged("cut_mkv", "cut in the middle, no index needed", "partial", ".mkv", _cut(0.6)),
+    _damaged("cut_fragmented", "cut in a fragment", "partial", ".mp4", _cut(0.6), "frag_keyframe+empty_moov"),
+    _damaged("cut_avi", "cut in the middle, index at the lost end", "partial", ".avi", _cut(0.6)),
+    _damaged("cut_ts", "cut in the middle, and the container cannot tell", "prefix", ".ts", _cut(0.6)),
     _damaged("flipped", "inverted bytes in the middle", "partial", ".mp4", _flip_middle),
     BadInput("no_frames_mp4", "a track without frames", "refused", _no_frames(".mp4")),
     BadInput("no_frames_mkv", "a track without frames", "refused", _no_frames(".mkv")),

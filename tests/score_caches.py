@@ -27,9 +27,13 @@ def make_video(folder: Path, name: str, content: bytes | None = None) -> Path:
 
 
 def put(cache: Path, video: Path, features: np.ndarray = FRAMES, **changes: Any) -> Path:
-    """Write the entry of a file, ten frames a second, with attributes changed at will; gives the entry's path."""
+    """Write the entry of a file, ten frames a second, with attributes changed at will; gives the entry's path.
+
+    `frame_names` make it one of images, `frame_index` says where its frames lie in the video, `step_ms` how far apart.
+    """
     frame_names = changes.pop("frame_names", None)
-    step_ms = 0.0 if frame_names else 100.0
+    step_ms = changes.pop("step_ms", 0.0 if frame_names else 100.0)
+    index = np.array(changes.pop("frame_index", range(len(features))), np.int64)
     known: dict[str, Any] = {
         "schema_version": 1,
         "clipcache_version": "0.1.0",
@@ -60,7 +64,6 @@ def put(cache: Path, video: Path, features: np.ndarray = FRAMES, **changes: Any)
         "torch_version": "2.9",
     }
     attributes = EntryAttributes(**(known | changes))
-    index = np.arange(len(features))
     timestamps_ms = index.astype(np.float64) * step_ms
     return write_entry(cache, attributes, features.astype(np.float16), timestamps_ms, index, frame_names)
 

@@ -46,6 +46,15 @@ def test_ls_is_a_table_with_totals(tmp_path: Path) -> None:
     assert total.startswith(f"2 entries, {FRAMES + 20} frames, ")
 
 
+def test_nothing_of_a_foreign_entry_reaches_the_terminal_raw(tmp_path: Path) -> None:
+    path = put_entry(tmp_path)
+    spoil(path, model="ViT\x1b[2J", precision="fp\x1b[31m", sampling="all\x1b[0m", codec="\x1b]0;x\x07")
+    for output in (run("ls", "--cache", tmp_path).output, run("info", path).output):
+        assert r"fp\x1b[31m" in output
+        assert r"all\x1b[0m" in output
+        assert not {"\x1b", "\x07"} & set(output)
+
+
 def test_ls_json_tells_everything(tmp_path: Path) -> None:
     path = put_entry(tmp_path, video_name="żółw.mp4")
     result = run("ls", "--json", "--cache", tmp_path)

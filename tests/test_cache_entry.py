@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cache_entries import DIM, FRAMES, MODEL_DIR, make_attributes, make_features, put_entry
 from clipcache.cache.entry import Entry
-from clipcache.cache.errors import CacheError, EntryError, UsageError
+from clipcache.cache.errors import ContentError, EntryError, UsageError
 from clipcache.cache.schema import EntryAttributes
 from clipcache.cache.write import write_entry
 
@@ -90,6 +90,25 @@ def test_slices_are_rows_of_the_whole(tmp_path: Path) -> None:
     assert len(entry) == 3000, "a slice leaves its entry alone"
 
 
+@pytest.mark.parametrize("start", [0.12, 0.16])
+def test_a_slice_keeps_the_clock_of_its_entry(tmp_path: Path, start: float) -> None:
+    entry = Entry(put_entry(tmp_path))  # 25 frames a second: ticks of a tenth begin with frames 0, 3, 5, 8, 10 ...
+    whole = entry.slice(fps=10)
+    assert whole.frame_index.tolist()[:5] == [0, 3, 5, 8, 10]
+    expected = [index for index in whole.frame_index.tolist() if index * 0.04 >= start - 1e-9]
+    assert entry.slice(start=start).slice(fps=10).frame_index.tolist() == expected
+    assert entry.slice(fps=10, start=start).frame_index.tolist() == expected
+    assert entry.slice(start=start).zero_ms == entry.zero_ms == 0
+
+
+def test_frames_are_taken_by_position(tmp_path: Path) -> None:
+    features = make_features()
+    view = Entry(put_entry(tmp_path)).slice(every=2).take(np.array([0, 3, 4]))
+    np.testing.assert_array_equal(view.features, features[[0, 6, 8]])
+    assert view.frame_index.tolist() == [0, 6, 8]
+    assert view.sampling == "every=2"
+
+
 def test_a_slice_says_its_sampling(tmp_path: Path) -> None:
     entry = Entry(put_entry(tmp_path))
     assert entry.slice(fps=2).sampling == "fps=2"
@@ -144,7 +163,7 @@ def test_an_entry_may_be_removed_while_it_is_known(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_not_written(tmp_path: Path, arrays: dict[str, object], sentence: str) -> None:
     good = {"features": make_features(), "timestamps_ms": np.arange(50) * 40.0, "frame_index": np.arange(50)}
-    with pytest.raises(CacheError, match=sentence):
+    with pytest.raises(ContentError, match=sentence):
         write_entry(tmp_path, make_attributes(), **(good | arrays))
     assert list(tmp_path.rglob("*")) == []
 
@@ -161,5 +180,5 @@ def test_what_does_not_fit_is_not_written(tmp_path: Path, arrays: dict[str, obje
     ],
 )
 def test_attributes_are_typed(tmp_path: Path, change: dict[str, object]) -> None:
-    with pytest.raises(CacheError, match=next(iter(change))):
+    with pytest.raises(ContentError, match=next(iter(change))):
         put_entry(tmp_path, **change)

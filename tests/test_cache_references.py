@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -65,6 +66,25 @@ def test_another_array_is_a_miss(tmp_path: Path, array: np.ndarray) -> None:
     store.put("text", text_key("a dog"), VECTOR)
     (path,) = tmp_path.rglob("*.npy")
     np.save(path, array)
+    assert store.get("text", text_key("a dog")) is None
+
+
+def test_a_vector_of_another_length_is_a_miss(tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path, MODEL_DIR)
+    key = text_key("a dog")
+    store.put("text", key, VECTOR)
+    assert store.get("text", key, 768) is None
+    assert store.get_many("text", [key], 768) == [None]
+    np.testing.assert_array_equal(store.get("text", key, 512), VECTOR)
+
+
+def test_a_file_that_declares_more_than_it_holds_is_a_miss(tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path, MODEL_DIR)
+    store.put("text", text_key("a dog"), VECTOR)
+    (path,) = tmp_path.rglob("*.npy")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+    path.write_bytes(header.getvalue() + VECTOR.tobytes())
     assert store.get("text", text_key("a dog")) is None
 
 

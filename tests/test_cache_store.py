@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ import pytest
 from cache_entries import MODEL_DIR, put_entry
 from clipcache.cache import FeatureCache
 from clipcache.cache.digest import folder_sha256, sha256_file
+from clipcache.cache.entry import Entry
 from clipcache.cache.errors import CacheError, EntryError, NotCachedError, UsageError
 from clipcache.cache.sampling import Sampling
 
@@ -152,6 +154,31 @@ def test_a_bad_entry_does_not_stop_the_others(cache_dir: Path) -> None:
     assert [entry.path for entry in entries] == [paths[0], paths[2]]
     assert [path for path, _ in told] == [paths[1]]
     assert "not an HDF5 file" in str(told[0][1])
+
+
+def test_entries_gone_through_are_not_kept(cache_dir: Path) -> None:
+    for number in range(1, 6):
+        put_entry(cache_dir, video_sha256=f"{number}" * 64)
+    cache = FeatureCache(cache_dir)
+
+    def refuse(path: Path, error: EntryError) -> None:
+        raise error
+
+    for entries in (iter(cache), cache.iter_entries(refuse)):
+        seen: list[weakref.ref[Entry]] = []
+        for entry in entries:
+            assert len(entry.timestamps_ms)
+            seen.append(weakref.ref(entry))
+            assert sum(one() is not None for one in seen) <= 2, "this one, and while it was made the one before"
+        assert len(seen) == 5
+
+
+def test_a_name_that_is_too_long_is_one_sentence(cache_dir: Path) -> None:
+    put_entry(cache_dir)
+    with pytest.raises(CacheError, match="There is no feature cache"):
+        FeatureCache(cache_dir / ("x" * 300))
+    with pytest.raises(UsageError, match="Cannot read"):
+        FeatureCache(cache_dir).get(cache_dir / ("x" * 300))
 
 
 def test_strangers_in_the_cache_are_not_entries(cache_dir: Path) -> None:

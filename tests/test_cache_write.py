@@ -16,7 +16,7 @@ import pytest
 from cache_entries import MODEL_DIR, make_features, put_entry, sha256_of
 from clipcache.cache import FeatureCache
 from clipcache.cache.entry import Entry
-from clipcache.cache.errors import CacheError
+from clipcache.cache.errors import CacheError, ContentError
 from clipcache.cache.files import STALE_AFTER_S, remove_stale_temporaries, temporary_name, write_atomically
 from clipcache.cache.verify import problem_of, verify
 
@@ -100,8 +100,9 @@ def test_failing_disk_keeps_the_old_entry(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(CacheError, match=os.strerror(code)):
+    with pytest.raises(CacheError, match=os.strerror(code)) as caught:
         put_entry(tmp_path, seed=2)
+    assert not isinstance(caught.value, ContentError), "the fault is the disk's"
     assert files_in(tmp_path) == [path]
     np.testing.assert_array_equal(Entry(path).features, make_features(seed=1))
 

@@ -97,9 +97,11 @@ def test_damaged_video_is_cached_as_far_as_it_goes(case: BadInput, clipcache: Cl
     assert 40 <= len(entry) < 96
     if case.expect == "partial":
         assert not entry.complete
-        assert (entry.frames_expected, entry.frames_decoded) == (96, len(entry))
+        counted = case.name not in ("cut_mkv", "cut_fragmented")  # the others know how many frames they had
+        assert entry.frames_expected == 96 if counted else entry.frames_expected > len(entry)
+        assert entry.frames_decoded == len(entry)
         assert "1 partial, 0 failed" in outcome.out
-        assert f"{len(entry)} frames of 96" in outcome.err
+        assert f"{len(entry)} frames of {entry.frames_expected}" in outcome.err
     else:
         # Of the packets before the cut, the last may have lost its end, and others may be shown after it.
         assert len(entry) - 1 <= entry.frame_index[-1] <= len(entry)
@@ -181,7 +183,7 @@ def test_retry_that_succeeds_forgets_the_failure(
     hopeless = tmp_path / "hopeless.mp4"
     hopeless.write_text("no video")
 
-    def fail(path: Path) -> None:
+    def fail(path: Path, beat: object) -> None:
         raise ValueError("the decoder has a bad day")
 
     with monkeypatch.context() as patch:

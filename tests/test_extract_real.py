@@ -123,7 +123,7 @@ def test_lower_rates_are_slices_of_every_frame(
 
 def test_a_worker_loads_no_cuda_library() -> None:
     program = (
-        "import sys; from clipcache.extract.decode import import_decord; import_decord();"
+        "import sys; from clipcache.extract.decord_reader import import_decord; import_decord();"
         "maps = open('/proc/self/maps').read();"
         "sys.exit('libcublas' in maps or 'torch' in sys.modules or 'nvidia' in sys.modules)"
     )

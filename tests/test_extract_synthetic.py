@@ -52,6 +52,9 @@ class FrameList:
     def commit(self) -> None:
         self.committed = len(self.rows)
 
+    def beat(self) -> None:
+        pass
+
     def rollback(self) -> None:
         for kept in (self.rows, self.timestamps_ms, self.pictures):
             del kept[self.committed :]

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from clipcache.cache import Entry, write_entry
 from clipcache.cache.errors import ModelError, NotCachedError, UsageError
 from clipcache.cli import cli
-from score_caches import FRAMES, WEIGHTS, FakeEncoder, X, Y, make_video, put
+from score_caches import FRAMES, WEIGHTS, FakeEncoder, X, Y, Z, make_video, put
 
 POOLED_X = 1.6 / math.hypot(1.6, 1.8)  # the three normalised frames add up to (1.6, 1.8, 0, 0)
 STD_X = math.sqrt((1 + 0 + 0.36) / 3 - (1.6 / 3) ** 2)
@@ -72,7 +72,7 @@ def test_one_video_and_one_prompt_read_as_a_person_would_say_it(cache: Path, enc
         "Mean CLIP score (video-to-text): 0.5333 (cosine, -1 to 1)\n"
         "Median CLIP score (video-to-text): 0.6000 (cosine, -1 to 1)\n"
         "Min CLIP score (video-to-text): 0.0000 (cosine, -1 to 1)\n"
-        "Max CLIP score (video-to-text): 1.0000 (cosine, -1 to 1)\n"
+        "Max CLIP score (video-to-text): 1.0000 (cosine, -1 to 1), at 0.000 s\n"
         "Std CLIP score (video-to-text): 0.4110 (cosine, of the population)\n"
         "Pooled CLIP score (video-to-text): 0.6644 (cosine with the mean of the normalised frames, -1 to 1)\n"
         "Model: ViT-B/32 (weights 44444444, fp32)\n"
@@ -87,6 +87,7 @@ def test_json_holds_every_statistic_and_what_it_was_made_with(cache: Path, encod
     assert row["mean_cosine"] == pytest.approx(1.6 / 3, abs=1e-6)
     assert row["median_cosine"] == pytest.approx(0.6, abs=1e-6)
     assert (row["min_cosine"], row["max_cosine"]) == pytest.approx((0, 1), abs=1e-6)
+    assert row["max_at_ms"] == 0
     assert row["std_cosine"] == pytest.approx(STD_X, abs=1e-6)
     assert row["pooled_cosine"] == pytest.approx(POOLED_X, abs=1e-6)
     assert row["frames_ignored"] == 0
@@ -134,6 +135,105 @@ def test_a_reference_video_of_another_length_is_said(cache: Path, tmp_path: Path
     assert (row["frames"], row["frames_ignored"]) == (2, 1)
     frames = rows("score", video, "--cache", cache, "--video", short, "--per-frame")
     assert [row["cosine"] for row in frames] == pytest.approx([0, 1], abs=1e-6)
+
+
+def test_frames_meet_by_their_place_in_the_video(cache: Path, tmp_path: Path) -> None:
+    partial = make_video(tmp_path / "videos", "partial.mp4")
+    put(cache, partial, np.array([X, 3 * X + 4 * Y, Z]), frame_index=[0, 2, 5], complete=False, frames_expected=6)
+    whole = tmp_path / "videos" / "a.mp4"
+    for target, reference in ((whole, partial), (partial, whole)):
+        arguments = ["score", target, "--cache", cache, "--video", reference]
+        (row,) = rows(*arguments)
+        assert row["mean_cosine"] == pytest.approx(1, abs=1e-6), "2 meets 2, not 1"
+        assert (row["frames"], row["frames_ignored"]) == (2, 2)
+        frames = rows(*arguments, "--per-frame")
+        assert [(row["frame_index"], row["timestamp_ms"]) for row in frames] == [(0, 0), (2, 200)]
+
+
+def test_images_meet_by_their_place_too(cache: Path, tmp_path: Path) -> None:
+    images = make_video(tmp_path / "videos", "burst")
+    put(cache, images, np.array([Y, X]), frame_index=[1, 2], frame_names=["2.jpg", "3.jpg"])
+    (row,) = rows("score", images, "--cache", cache, "--video", tmp_path / "videos" / "a.mp4")
+    assert row["mean_cosine"] == pytest.approx((1 + 0.6) / 2, abs=1e-6)
+    assert (row["frames"], row["frames_ignored"], row["max_at_ms"]) == (2, 1, None)
+
+
+def test_at_one_rate_frames_of_one_time_meet_whatever_the_videos_own_rates(cache: Path, tmp_path: Path) -> None:
+    faster = make_video(tmp_path / "videos", "faster.mp4")
+    put(cache, faster, FRAMES.repeat(3, axis=0), fps=30.0, step_ms=100 / 3)
+    arguments = ["score", tmp_path / "videos" / "a.mp4", "--cache", cache, "--video", faster, "--fps", 10]
+    for more in ([], ["--start", 0.1]):
+        (row,) = rows(*arguments, *more)
+        assert row["mean_cosine"] == pytest.approx(1, abs=1e-6)
+        assert row["frames_ignored"] == 0
+
+
+def test_videos_sampled_differently_are_not_paired_and_the_rest_is_scored(cache: Path, tmp_path: Path) -> None:
+    video, sampled = tmp_path / "videos" / "a.mp4", make_video(tmp_path / "videos", "sampled.mp4")
+    put(cache, sampled, FRAMES[::2], frame_index=[0, 2], sampling="every=2")
+    arguments = ["score", video, "--cache", cache, "--video", sampled]
+    result = run(*arguments, "--video", video, "--format", "json")
+    assert result.exit_code == 1
+    assert [(row["reference"], row["frames"]) for row in json.loads(result.stdout)] == [("a.mp4", 3)]
+    (sentence,) = [line for line in result.stderr.splitlines() if "Skipped" in line]
+    for part in ("'a.mp4' (all)", "'sampled.mp4' (every=2)", "--fps or --every"):
+        assert part in sentence
+    (row,) = rows(*arguments, "--every", 2)
+    assert (row["frames"], row["frames_ignored"]) == (2, 0)
+    assert row["mean_cosine"] == pytest.approx(1, abs=1e-6)
+
+
+def test_videos_without_a_common_frame_are_skipped_aloud(cache: Path, tmp_path: Path) -> None:
+    late = make_video(tmp_path / "videos", "late.mp4")
+    put(cache, late, frame_index=[7, 8, 9], complete=False, frames_expected=10)
+    result = run("score", tmp_path / "videos" / "a.mp4", "--cache", cache, "--video", late, "--format", "json")
+    assert (result.exit_code, json.loads(result.stdout)) == (1, [])
+    assert "no frame in common" in result.stderr
+
+
+def test_the_time_of_the_best_frame_is_told(cache: Path, encoder: FakeEncoder) -> None:
+    arguments = ["score", "--cache", cache, "--text", "y axis"]
+    assert rows(*arguments)[0]["max_at_ms"] == 100
+    assert rows(*arguments, "--start", 0.15)[0]["max_at_ms"] == 200
+    assert "Max CLIP score (video-to-text): 1.0000 (cosine, -1 to 1), at 0.100 s\n" in run(*arguments).stdout
+    header, first, _, note = run(*arguments, "--text", "x axis").stdout.splitlines()
+    assert dict(zip(header.split(), first.replace("y axis", "y").split(), strict=True))["max_at_ms"] == "100.0000"
+    assert "max_at_ms: time of the frame with the highest cosine, milliseconds" in note
+
+
+def test_images_have_no_time_of_the_best_frame(tmp_path: Path, encoder: FakeEncoder) -> None:
+    put(tmp_path / "features", tmp_path / "burst", frame_names=["1.jpg", "2.jpg", "3.jpg"], video_sha256="c" * 64)
+    arguments = ["score", "--cache", tmp_path / "features", "--text", "y axis"]
+    assert rows(*arguments)[0]["max_at_ms"] is None
+    assert "Max CLIP score (video-to-text): 1.0000 (cosine, -1 to 1)\n" in run(*arguments).stdout
+
+
+def test_nothing_of_a_foreign_entry_reaches_the_terminal_raw(cache: Path, encoder: FakeEncoder, tmp_path: Path) -> None:
+    put(
+        cache,
+        make_video(tmp_path / "videos", "evil\x1b[2J.mp4"),
+        model="ViT-B/32\x1b]0;x\x07",
+        precision="fp\x9b31m",
+    )
+    (foreign,) = cache.glob("ViT-B-32-0-x*/*/*.h5")
+    alone = ["score", foreign, "--cache", cache, "--text", "x axis"]
+    outputs = [run(*alone, *more).output for more in ([], ["--format", "json"], ["--per-frame"])]
+    outputs.append(run(*alone, "--text", "y axis").output)
+    with pytest.raises(UsageError, match="several models") as caught:
+        run("score", foreign, *cache.glob("ViT-B-32-4*/*/*.h5"), "--text", "x axis")
+    for output in (*outputs, str(caught.value)):
+        assert not {"\x1b", "\x07", "\x9b"} & set(output)
+        assert output
+
+
+def test_a_remembered_vector_of_another_length_is_encoded_again(cache: Path, encoder: FakeEncoder) -> None:
+    arguments = ["score", "--cache", cache, "--text", "x axis", "--text", "y axis"]
+    expected = rows(*arguments)
+    for path in cache.rglob("references/*/*.npy"):
+        np.save(path, np.ones(7, np.float32))
+        break
+    assert rows(*arguments) == expected
+    assert len(encoder.loaded) == 2
 
 
 def test_per_frame_gives_each_frame_with_its_time(cache: Path, encoder: FakeEncoder) -> None:

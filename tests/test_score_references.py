@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,8 @@ def test_a_prompt_must_be_text(prompt: str) -> None:
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.jpg"):
         resolver(None, Loader()).images([tmp_path / "nowhere.jpg"])
+    with pytest.raises(UsageError, match="no reference image"):
+        resolver(None, Loader()).images([tmp_path / ("x" * 300 + ".jpg")])
 
 
 def test_prompts_are_read_one_a_line(tmp_path: Path) -> None:
@@ -163,6 +167,18 @@ def test_embeddings_come_with_their_names_or_numbers(tmp_path: Path) -> None:
         np.testing.assert_array_equal([reference.vector for reference in references], rows)
 
 
+def _declaring(count: int) -> bytes:
+    """An .npy file that holds two rows and says that it holds `count`."""
+    data = io.BytesIO()
+    np.lib.format.write_array_header_1_0(data, {"descr": "<f4", "fortran_order": False, "shape": (count, 4)})
+    return data.getvalue() + np.array([X, Y]).tobytes()
+
+
+def test_the_file_that_declares_what_it_holds_is_read(tmp_path: Path) -> None:
+    (tmp_path / "rows.npy").write_bytes(_declaring(2))
+    np.testing.assert_array_equal([one.vector for one in read_embeddings(tmp_path / "rows.npy", 4)], [X, Y])
+
+
 def _write_bad(path: Path, kind: str) -> None:
     rows = np.array([X, Y])
     arrays = {
@@ -185,6 +201,13 @@ def _write_bad(path: Path, kind: str) -> None:
         elif kind == "cut zip":
             np.savez(file, features=rows)
             file.truncate(100)
+        elif kind == "declared far too long":
+            file.write(_declaring(10**12))
+        elif kind == "declared too long in a zip":
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("features.npy", _declaring(10**12))
+        elif kind == "broken header":
+            file.write(_declaring(2).replace(b"(2, 4), }", b"(2, 4), ("))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +224,9 @@ def _write_bad(path: Path, kind: str) -> None:
         "text",
         "empty",
         "cut zip",
+        "declared far too long",
+        "declared too long in a zip",
+        "broken header",
     ],
 )
 def test_embeddings_that_cannot_be_meant_are_refused(tmp_path: Path, kind: str) -> None:
@@ -208,6 +234,13 @@ def test_embeddings_that_cannot_be_meant_are_refused(tmp_path: Path, kind: str) 
     _write_bad(path, kind)
     with pytest.raises(UsageError, match=r"vectors\.npy"):
         read_embeddings(path, 4)
+
+
+def test_compressed_embeddings_are_read(tmp_path: Path) -> None:
+    rows = np.ones((1000, 4), np.float32)  # larger than the file that holds them
+    np.savez_compressed(tmp_path / "rows.npz", features=rows)
+    assert (tmp_path / "rows.npz").stat().st_size < rows.nbytes
+    assert len(read_embeddings(tmp_path / "rows.npz", 4)) == 1000
 
 
 def test_missing_embeddings_are_refused(tmp_path: Path) -> None:

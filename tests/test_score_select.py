@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from clipcache.cache.key import model_dir_name
 from clipcache.score.select import Chosen, Selector, check_one_model, differences
 from score_caches import FRAMES, make_video, put
 
+MP4 = b"\0\0\0\x18ftypisom"  # how an MP4 file begins
 OTHER: dict[str, Any] = {"model": "ViT-L/14", "weights_sha256": "b" * 64}
 
 
@@ -92,10 +94,37 @@ def test_a_folder_of_entries_gives_those_of_the_model(cache: Path, videos: Path)
 def test_a_folder_of_videos_gives_each_and_ignores_notes(cache: Path, videos: Path) -> None:
     put(cache, make_video(videos, "a.mp4"))
     put(cache, make_video(videos / "deeper", "B.MKV"))
-    put(cache, make_video(videos, "no suffix"))
+    put(cache, make_video(videos, "no suffix", MP4))
     make_video(videos, "notes.txt")
     make_video(videos, ".hidden.mp4")
     assert sorted(names(cache, [videos])) == ["B.MKV", "a.mp4", "no suffix"]
+
+
+def test_of_unknown_files_only_those_that_look_like_videos_are_hashed(cache: Path, videos: Path) -> None:
+    video = make_video(videos, "a.mp4")
+    put(cache, video)
+    make_video(videos, "backup.bin")
+    sound = make_video(videos, "sound", MP4)
+
+    class Hashed(DigestMemo):
+        def sha256(self, path: str | os.PathLike[str]) -> str:
+            asked.append(Path(path))
+            if path == sound:
+                raise UsageError("Cannot read it.")
+            return super().sha256(path)
+
+    asked: list[Path] = []
+    chosen = Selector(cache, None, Hashed(), Skipped()).select([videos])
+    assert [one.attributes.video_name for one in chosen] == ["a.mp4"], "what cannot be read is passed over"
+    assert asked == [video, sound]
+
+
+def test_videos_without_a_suffix_count_where_there_is_nothing_else(cache: Path, videos: Path) -> None:
+    put(cache, make_video(videos, "first", MP4))
+    assert names(cache, [videos]) == ["first"]
+    make_video(videos, "second", MP4 + b"2")
+    with pytest.raises(NotCachedError, match="videos"):
+        names(cache, [videos])
 
 
 def test_an_uncached_video_in_a_folder_is_missed(cache: Path, videos: Path) -> None:
@@ -180,11 +209,38 @@ def test_pictures_beside_videos_and_typescript_are_no_items(cache: Path, videos:
     assert sorted(names(cache, [videos])) == ["a.mp4", "stream.ts"]
 
 
-@pytest.mark.parametrize("name", ["nowhere.mp4", "nothing here"], ids=["no such file", "empty folder"])
+@pytest.mark.parametrize(
+    "name", ["nowhere.mp4", "nothing here", "x" * 300], ids=["no such file", "empty folder", "too long"]
+)
 def test_a_target_of_nothing_is_refused(cache: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "nothing here").mkdir()
     with pytest.raises(UsageError, match=name):
         names(cache, [tmp_path / name])
+
+
+def test_a_folder_that_may_not_be_entered_is_one_sentence(
+    cache: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = make_video(videos, "a.mp4")
+    real = os.stat
+
+    def refuse(path: Any, *how: Any, **more: Any) -> os.stat_result:
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for target in (closed, videos):
+        with pytest.raises(UsageError, match="check the path"):
+            names(cache, [target])
+
+
+def test_a_cache_whose_name_is_too_long_is_no_cache(tmp_path: Path, videos: Path) -> None:
+    video = make_video(videos, "a.mp4")
+    with pytest.raises(NotCachedError):
+        names(tmp_path / ("x" * 300), [video])
+    with pytest.raises(CacheError, match="There is no feature cache"):
+        names(tmp_path / ("x" * 300), [])
 
 
 def test_a_bad_entry_is_reported_and_the_rest_chosen(cache: Path, videos: Path) -> None:

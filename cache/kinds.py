@@ -1,0 +1,60 @@
+"""What a file found in a folder is taken for: by its suffix (lower case, with its dot), else by its first bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+VIDEO_SUFFIXES = frozenset(
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .ivf .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts "
+    ".mxf .nut .obu .ogm .ogv .rm .rmvb .ts .vob .webm .wmv .wtv .y4m".split()
+)
+
+_SNIFF_BYTES = 1024
+# Matroska, FLV, Ogg, MPEG-PS, MPEG-1/2, GIF, IVF, ASF.
+_SIGNATURES = (
+    b"\x1aE\xdf\xa3",
+    b"FLV\x01",
+    b"OggS",
+    b"\0\0\x01\xba",
+    b"\0\0\x01\xb3",
+    b"GIF8",
+    b"DKIF",
+    b"0&\xb2u\x8ef\xcf",
+)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file found in a folder is meant as a video: by its suffix, and without one by its first bytes."""
+    if path.name.startswith("."):
+        return False
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return suffix != ".ts" or not _is_text(path)
+    return suffix not in IMAGE_SUFFIXES and _looks_like_video(_first_bytes(path))
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # opening a named pipe would wait for a writer
+            return b""
+        with path.open("rb") as file:
+            return file.read(_SNIFF_BYTES)
+    except OSError:
+        return b""
+
+
+def _is_text(path: Path) -> bool:
+    """TypeScript sources share the suffix of MPEG transport streams."""
+    return b"\0" not in _first_bytes(path)
+
+
+def _looks_like_video(head: bytes) -> bool:
+    """Signatures of the containers that hold videos; see the formats' own specifications."""
+    return (
+        head[4:8] in (b"ftyp", b"moov", b"mdat")
+        or head.startswith(_SIGNATURES)
+        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+        or (len(head) > 376 and head[0] == head[188] == head[376] == 0x47)
+    )
