@@ -271,6 +271,7 @@ _FORMATS = click.Choice(["table", "csv", "json", "jsonl"])
 @click.option("--per-frame", is_flag=True, help="One row a frame, with its timestamp.")
 @click.option("--format", "style", type=_FORMATS, default="table", show_default=True, help="Of the output.")
 @click.option("--output", type=_PATH, help="Write to this file instead of stdout.")
+@click.option("--plot", type=_PATH, help="Draw similarity over time: .png, .svg or .pdf.")
 @click.option("--extract-missing", is_flag=True, help="First extract what is not in the cache.")
 @_SCORE_OPTIONS
 def score(
@@ -288,6 +289,7 @@ def score(
     per_frame: bool,
     style: str,
     output: Path | None,
+    plot: Path | None,
     extract_missing: bool,
     cache_dir: Path,
     model: str | None,
@@ -304,6 +306,7 @@ def score(
     """
     from .score.ask import Question, ask
     from .score.evaluate import Cut
+    from .score.plots import plot_similarity
     from .score.tables import answer_text, write_text
 
     def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
@@ -315,7 +318,12 @@ def score(
     surroundings = _surroundings(cache_dir, model, load_encoder, skipped.append, extractor)
     cut = Cut(fps=fps, every=every, start=start, end=end)
     question = Question(targets, texts, text_files, images, videos, embeddings, truncate, cut)
-    write_text(answer_text(ask(question, surroundings), style, per_frame=per_frame), output)
+    answer = ask(question, surroundings)
+    if plot:
+        answer = answer.kept()
+        if problem := plot_similarity(list(answer.comparisons), plot):
+            _warn(problem)
+    write_text(answer_text(answer, style, per_frame=per_frame), output)
     if skipped:
         click.get_current_context().exit(1)
 

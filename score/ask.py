@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..cache import DigestMemo, Entry, ReferenceStore
@@ -53,7 +53,11 @@ class Answer:
 
     videos: int
     references: int
-    comparisons: Iterator[Comparison]  # videos x references, all references of a video in a row
+    comparisons: Iterable[Comparison]  # videos x references, all references of a video in a row
+
+    def kept(self) -> Answer:
+        """The same with all comparisons made and held, to be gone through more than once."""
+        return replace(self, comparisons=list(self.comparisons))
 
 
 def ask(question: Question, surroundings: Surroundings) -> Answer:

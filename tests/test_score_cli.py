@@ -498,3 +498,11 @@ def test_real_features_put_barbell_first(test_data: Path, tmp_path: Path) -> Non
         ("dumbbell", 0.251),
     ]
     assert {row["frames"] for row in found} == {355}
+
+
+def test_a_plot_comes_beside_the_table(cache: Path, encoder: FakeEncoder, tmp_path: Path) -> None:
+    plain = run("score", "--cache", cache, "--text", "x axis")
+    drawn = run("score", "--cache", cache, "--text", "x axis", "--plot", tmp_path / "plot.png")
+    assert drawn.exit_code == 0, drawn.output
+    assert drawn.stdout == plain.stdout
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
