@@ -1,0 +1,128 @@
+"""`clipcache extract`: typed options in, a run, a summary and an exit code out."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from ..cache.terminal import CACHE, LOADING, PATH
+
+
+def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, Any], int | None]:
+    """A callback that reads `auto` as None, and anything else as a whole number from `least` on."""
+
+    def convert(context: click.Context, option: click.Parameter, value: Any) -> int | None:
+        return None if value == "auto" else click.IntRange(min=least).convert(value, option, context)
+
+    return convert
+
+
+@click.command(short_help="Encode every frame of videos and images into the cache.")
+@click.argument("inputs", nargs=-1, type=click.Path())
+@click.option("--list", "list_file", type=PATH, help="More inputs: a path a line, or a CSV with a path column.")
+@CACHE
+@click.option("--model", default="ViT-B/32", envvar="CLIPCACHE_MODEL", show_default=True, help="Name of the model.")
+@LOADING
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Of the encoder; auto: fp16 on CUDA, bf16 where the CPU computes in it, else fp32.",
+)
+@click.option(
+    "--batch-size",
+    metavar="auto|N",
+    callback=_auto_or_at_least(1),
+    default="auto",
+    show_default=True,
+    help="Pictures per batch.",
+)
+@click.option(
+    "--num-workers",
+    metavar="auto|N",
+    callback=_auto_or_at_least(0),
+    default="auto",
+    show_default=True,
+    help="Decoding processes; 0: none.",
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "decord", "pyav"]),
+    default="auto",
+    show_default=True,
+    help="auto: decord where it equals PyAV bit for bit.",
+)
+@click.option("--fps", type=float, help="Encode this many frames a second of video, not every frame.")
+@click.option("--every", type=int, help="Encode every N-th frame.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Of the cached features.",
+)
+@click.option("--overwrite", is_flag=True, help="Encode again what is cached.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+@click.option("--limit-memory", metavar="SIZE", help="Fewer and leaner decoders, to stay under SIZE, such as 4GB.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="One line for each input on stderr.")
+@click.option("--debug", is_flag=True, help="Tracebacks, and the decoders' own messages.")
+def extract(
+    inputs: tuple[str, ...],
+    list_file: Path | None,
+    cache_dir: Path,
+    fps: float | None,
+    every: int | None,
+    limit_memory: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Encode every frame of INPUT...: videos, images, folders of them, globs.
+
+    What is in the cache already is not decoded again, wherever it lies and whatever it is called now.
+    """
+    from ..cache.sampling import Sampling
+    from .prepare import ExtractOptions, prepare
+    from .resources import parse_bytes
+    from .run import carry_out
+
+    memory_limit = parse_bytes(limit_memory) if limit_memory else None
+    options = ExtractOptions(sampling=Sampling(fps, every), memory_limit=memory_limit, **choices)
+    with _resumable():
+        prepared = prepare(inputs, cache_dir, options, list_file=list_file)
+        if dry_run:
+            click.echo(prepared.as_json() if as_json else prepared.as_text())
+            return
+        summary = carry_out(prepared)
+    click.echo(summary.as_json() if as_json else summary.as_text())
+    click.get_current_context().exit(1 if summary.failed or summary.failed_before else 0)
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a run in good order, and say how to go on."""
+
+    def terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001  the signature of a handler
+        raise KeyboardInterrupt(number)
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the good order short
+        command = shlex.join(["clipcache", *sys.argv[1:]])
+        click.echo(f"\nStopped. What is finished is kept; to go on, run the same command again: {command}", err=True)
+        code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+        raise click.exceptions.Exit(int(code)) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
