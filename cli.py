@@ -17,6 +17,7 @@ import click
 from .cache.command import cache_group
 from .cache.errors import ClipcacheError
 from .cache.terminal import warn
+from .demo.command import demo
 from .extract.command import extract
 from .score.command import Wiring, compare, score
 
@@ -34,7 +35,7 @@ def cli(context: click.Context) -> None:
     context.obj = Wiring(load_encoder=_load_encoder, published_weights=_published_weights, run=_run)
 
 
-for _command in (extract, score, compare, cache_group):
+for _command in (extract, score, compare, cache_group, demo):
     cli.add_command(_command)
 
 

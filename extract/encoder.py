@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..cache.digest import DigestMemo
 from ..cache.errors import ModelError, UsageError
 from ..cache.key import canonical_model
-from .models import OPENAI_MODELS, WeightsFile, find_weights, load_model
+from .models import DEMO_MODEL, OPENAI_MODELS, WeightsFile, find_weights, load_model
 from .preprocess import make_resize, read_image
 
 FloatArray = npt.NDArray[np.float32]
@@ -265,8 +265,8 @@ def load_reference_encoder(
     """
     memo = DigestMemo()
     name = canonical_model(model)
-    published = name in OPENAI_MODELS and OPENAI_MODELS[name].sha256 == weights_sha256
-    if weights is None and not published:
+    known = name == DEMO_MODEL or (name in OPENAI_MODELS and OPENAI_MODELS[name].sha256 == weights_sha256)
+    if weights is None and not known:
         weights = next(iter(memo.paths_of(weights_sha256)), None)
         if weights is None:
             raise ModelError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.resources
 import os
 import re
 import warnings
@@ -22,6 +23,7 @@ from ..cache.key import canonical_model
 from ..cache.naming import quoted
 
 DEFAULT_MODEL = "ViT-B/32"
+DEMO_MODEL = "demo"
 
 _DOWNLOAD_ROOT = "https://openaipublic.azureedge.net/clip/models"
 
@@ -89,11 +91,18 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
             raise ModelError(f"The weights file {quoted(weights)} does not exist; check --weights.")
         digest = memo.sha256(weights)
         return WeightsFile(name, digest, weights, any(m.sha256 == digest for m in OPENAI_MODELS.values()))
+    if name == DEMO_MODEL:
+        path = bundled_weights()
+        return WeightsFile(name, memo.sha256(path), path, False)
     if name not in OPENAI_MODELS:
-        raise UsageError(
-            f"Unknown model {name!r}; choose one of {', '.join(OPENAI_MODELS)}, or name its file: --weights."
-        )
+        known = ", ".join([*OPENAI_MODELS, DEMO_MODEL])
+        raise UsageError(f"Unknown model {name!r}; choose one of {known}, or name its file: --weights.")
     return WeightsFile(name, OPENAI_MODELS[name].sha256, download_folder() / f"{re.sub('[/@]', '-', name)}.pt", True)
+
+
+def bundled_weights() -> Path:
+    """The tiny CLIP that comes with the package: it knows coloured shapes, not the world (demo/README.md)."""
+    return Path(str(importlib.resources.files("clipcache.demo"))) / "demo.npz"
 
 
 def download_folder() -> Path:
@@ -149,6 +158,8 @@ def _load_state(weights: WeightsFile, trust: bool) -> dict[str, Any]:
         raise ModelError(f"The weights file {quoted(weights.path)} does not exist; check --weights.")
     if weights.path.suffix == ".safetensors":
         return _load_safetensors(weights.path)
+    if weights.path.suffix == ".npz":
+        return _load_npz(weights.path)
     if _is_torchscript(weights.path):
         if not trust:
             raise ModelError(
@@ -185,6 +196,17 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"The weights file {quoted(path)} is damaged or not safetensors: {error}.") from error
     return state
+
+
+def _load_npz(path: Path) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+    except Exception as error:
+        raise ModelError(f"The weights file {quoted(path)} is damaged or not an .npz of arrays.") from error
 
 
 def _load_state_dict(path: Path) -> dict[str, Any]:
@@ -259,7 +281,8 @@ def _download(weights: WeightsFile) -> None:
         reason = getattr(error, "reason", None) or error
         raise ModelError(
             f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} "
-            f"({reason}); fetch it on another machine and copy it there, or name a file with --weights PATH."
+            f"({reason}); fetch it on another machine and copy it there, name a file with --weights PATH, or try "
+            f"--model {DEMO_MODEL}, which is bundled and knows coloured shapes only."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

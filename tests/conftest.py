@@ -6,8 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from demo_library import DemoLibrary
 
 DATA_VARIABLE = "CLIPCACHE_TEST_DATA"
 
@@ -89,3 +93,17 @@ def synthetic_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         return built[name]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def demo_library(tmp_path_factory: pytest.TempPathFactory, _isolated_session: None) -> DemoLibrary:
+    """The demo library, extracted with the demo model; made once a session."""
+    from clipcache.demo.library import write_library
+    from clipcache.extract import ExtractOptions, extract
+    from demo_library import DemoLibrary
+
+    folder = tmp_path_factory.mktemp("demo")
+    truth = write_library(folder / "videos")
+    summary = extract([folder / "videos"], folder / "features", ExtractOptions(model="demo"))
+    assert (summary.extracted, summary.failed, summary.partial) == (6, 0, 0)
+    return DemoLibrary(folder / "videos", folder / "features", tuple(truth))

@@ -192,6 +192,8 @@ def test_without_a_network_one_sentence_names_the_ways_on(tmp_path: Path, monkey
     assert "http://127.0.0.1:9/models/" in sentence
     assert str(tmp_path / "ViT-B-32.pt") in sentence
     assert "--weights PATH" in sentence
+    assert "--model demo" in sentence
+    assert "\n" not in sentence
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ import clipcache.cache
 import pytest
 
 ROOT = Path(clipcache.cache.__file__).resolve().parents[1]
-ALLOWED = {"cache": {"cache"}, "score": {"score", "cache"}, "extract": {"extract", "cache"}}
+ALLOWED = {part: {part, "cache"} for part in ("cache", "demo", "extract", "score")}
 
 
 def imported_parts(path: Path) -> Iterator[str]:
@@ -35,7 +35,7 @@ def test_imports_point_one_way(part: str) -> None:
 def test_no_module_outgrows_a_head(part: str) -> None:
     paths = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).glob("*.py"))
     for path in paths:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 420, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
 
 
 @pytest.mark.parametrize("module", ["clipcache.cache.store", "clipcache.score", "clipcache.extract", "clipcache.cli"])

@@ -65,7 +65,7 @@ def _package_folders() -> list[Path]:
 
 def test_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.Path) -> None:
     folders = _package_folders()
-    assert {"cache", "extract", "score"} <= {folder.name for folder in folders}
+    assert {"cache", "demo", "extract", "score"} <= {folder.name for folder in folders}
     expected = {"clipcache/cli.py"}
     for folder in folders:
         prefix = Path("clipcache") / folder.relative_to(CHECKOUT)
@@ -80,6 +80,11 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.Path) -> None:
     assert {name for name in data if not (CHECKOUT / name.removeprefix("clipcache/")).is_file()} == set()
     assert {name.split("/")[0] for name in names} == {"clipcache", next(iter(metadata)).split("/")[0]}
     assert not any(name.split("/")[1] in ("tests", "benchmarks", "docs") for name in names - metadata)
+
+
+def test_wheel_brings_its_model_and_stays_small(wheel: zipfile.Path) -> None:
+    assert (wheel / "clipcache" / "demo" / "demo.npz").exists()
+    assert Path(str(wheel.root.filename)).stat().st_size < 5_000_000
 
 
 def test_wheel_metadata(wheel: zipfile.Path) -> None:
@@ -120,7 +125,7 @@ def test_help_lists_the_commands() -> None:
     done = subprocess.run([_program(), "--help"], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     listed = {line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line.strip()}
-    assert {"extract", "cache", "score", "compare"} <= listed
+    assert {"extract", "cache", "score", "compare", "demo"} <= listed
 
 
 def test_version_is_the_distributions() -> None:
