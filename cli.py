@@ -42,7 +42,7 @@ for _command in (extract, score, compare, cache_group, demo):
 def _load_encoder(
     model: str, weights_sha256: str, *, weights: Path | None, device: str, trust: bool
 ) -> ReferenceEncoder:
-    from .extract.encoder import load_reference_encoder
+    from .extract.prompts import load_reference_encoder
 
     return load_reference_encoder(model, weights_sha256, weights=weights, device=device, trust=trust)
 

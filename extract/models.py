@@ -125,7 +125,7 @@ def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
         warnings.simplefilter("ignore", UserWarning)  # pkg_resources, on itself and on editable installs
         clip_model = importlib.import_module("clip.model")
     try:
-        model = clip_model.build_model(state)
+        model = _build(clip_model, state)
     except Exception as error:
         raise ModelError(
             f"{quoted(weights.path)} does not hold the weights of an OpenAI CLIP model; "
@@ -133,6 +133,20 @@ def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
         ) from error
     model = model.float().eval().requires_grad_(False)
     _check_shape(weights, model)
+    return model
+
+
+def _build(clip_model: Any, state: dict[str, Any]) -> Any:
+    """`clip.model.build_model` without the half second that it takes to draw random weights and overwrite them."""
+    import torch
+
+    with torch.device("meta"):
+        model = clip_model.build_model({name: value.to("meta") for name, value in state.items()})
+    shapes = ("input_resolution", "context_length", "vocab_size")
+    model.load_state_dict({name: value for name, value in state.items() if name not in shapes}, assign=True)
+    mask = clip_model.CLIP.build_attention_mask(model)  # no parameter: it stayed on the meta device
+    for block in model.transformer.resblocks:
+        block.attn_mask = mask
     return model
 
 

@@ -13,9 +13,10 @@ from ..cache.files import remove_stale_temporaries
 from ..cache.naming import quoted
 from ..cache.store import FeatureCache
 from ..cache.write import write_entry
-from .encoder import FrameEncoder, place
+from .encoder import FrameEncoder
 from .inputs import HashedItem
 from .pipeline import EncodedItem, Run
+from .placement import place
 from .plan import Action
 from .pool import InProcessPool, WorkerPool
 from .prepare import ExtractOptions, Prepared, mismatches, prepare

@@ -16,8 +16,9 @@ from clipcache.cli import cli
 from clipcache.demo.library import LIBRARY, TRUTH_FILE, Interval, intervals, write_library
 from clipcache.demo.scenes import Background, Scene, Thing, render
 from clipcache.extract import ExtractOptions, extract
-from clipcache.extract.encoder import PromptEncoder, load_reference_encoder, place
 from clipcache.extract.models import bundled_weights, find_weights, load_model
+from clipcache.extract.placement import place
+from clipcache.extract.prompts import PromptEncoder, load_reference_encoder
 from clipcache.score import similarities
 from demo_library import DemoLibrary
 from PIL import Image

@@ -10,8 +10,9 @@ import pytest
 import torch
 from clipcache.cache.digest import DigestMemo
 from clipcache.extract.batching import Batcher
-from clipcache.extract.encoder import FloatArray, FrameEncoder, Placement, place
+from clipcache.extract.encoder import FloatArray, FrameEncoder
 from clipcache.extract.models import find_weights
+from clipcache.extract.placement import Placement, place
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available() and not os.environ.get("FAIL_WITHOUT_CUDA"), reason="no CUDA device"

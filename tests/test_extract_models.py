@@ -13,8 +13,10 @@ from clipcache.cache.digest import DigestMemo, sha256_file
 from clipcache.cache.errors import ModelError, UsageError
 from clipcache.cache.key import canonical_model
 from clipcache.extract import models
-from clipcache.extract.encoder import FrameEncoder, Placement, load_reference_encoder, place
+from clipcache.extract.encoder import FrameEncoder
 from clipcache.extract.models import OPENAI_MODELS, WeightsFile, find_weights, load_model
+from clipcache.extract.placement import Placement, place
+from clipcache.extract.prompts import load_reference_encoder
 from models import RESNET, tiny_clip_state_dict, write_tiny_weights
 from numpy.testing import assert_allclose
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clipcache.cache.errors import MediaError, UsageError
-from clipcache.extract.encoder import MEAN, STD
 from clipcache.extract.preprocess import crop_offset, make_resize, read_image, resized_shape
+from clipcache.extract.vision import MEAN, STD
 from PIL import Image
 
 SHAPES = [

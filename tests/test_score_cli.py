@@ -44,9 +44,9 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
         fake.loaded.append((model, weights_sha256, weights, device))
         return fake
 
-    module = types.ModuleType("clipcache.extract.encoder")
+    module = types.ModuleType("clipcache.extract.prompts")
     vars(module)["load_reference_encoder"] = load_reference_encoder
-    monkeypatch.setitem(sys.modules, "clipcache.extract.encoder", module)
+    monkeypatch.setitem(sys.modules, "clipcache.extract.prompts", module)
     return fake
 
 
