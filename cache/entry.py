@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
-from .read import OpenEntry, open_entry
+from .read import OpenEntry, damage_named, open_entry
 from .sampling import Sampling, time_range
 from .schema import EntryAttributes
 
@@ -39,6 +40,13 @@ class _Attribute(Generic[T]):
             return self
         value: T = getattr(entry.attributes, self._name)
         return value
+
+
+@dataclasses.dataclass
+class _Held:
+    """The open file of an entry while it is kept open; None otherwise."""
+
+    entry: OpenEntry | None = None
 
 
 class Entry:
@@ -83,6 +91,7 @@ class Entry:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._rows: npt.NDArray[np.int64] | None = None
+        self._held = _Held()  # shared with all views
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -118,7 +127,7 @@ class Entry:
     @property
     def frame_names(self) -> list[str] | None:
         """N file names of images in natural order; None for a video."""
-        with open_entry(self.path) as entry:
+        with self._opened() as entry:
             if entry.frame_names is None:
                 return None
             names = entry.frame_names[:]
@@ -127,13 +136,13 @@ class Entry:
     @property
     def quality(self) -> dict[str, npt.NDArray[np.float32]]:
         """Optional measures of each frame, (N,) float32 by name."""
-        with open_entry(self.path) as entry:
+        with self._opened() as entry:
             return {name: self._keep(values[:]) for name, values in entry.quality.items()}
 
     @property
     def features(self) -> Features:
         """(N, D) float16 or float32, as the model returned them: not normalised."""
-        with open_entry(self.path) as entry:
+        with self._opened() as entry:
             if self._rows is None:
                 whole: Features = entry.features[:]
                 return whole
@@ -149,8 +158,28 @@ class Entry:
 
         The file stays open while the iteration lasts, so that all pieces are of one version of the entry.
         """
-        with open_entry(self.path) as entry:
+        with self._opened() as entry:
             yield from self._blocks(entry, block)
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Open the file once for everything that is read of the entry, and of its slices, while the context lasts."""
+        with contextlib.ExitStack() as stack:  # which keeps the caller's own exceptions out of `open_entry`
+            self._held.entry = stack.enter_context(open_entry(self.path))
+            try:
+                yield
+            finally:
+                self._held.entry = None
+                stack.close()
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[OpenEntry]:
+        if self._held.entry is None:
+            with open_entry(self.path) as entry:
+                yield entry
+        else:
+            with damage_named(self.path):
+                yield self._held.entry
 
     def slice(
         self,
@@ -215,7 +244,7 @@ class Entry:
     @cached_property
     def _head(self) -> tuple[EntryAttributes, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """What one opening gives, of the whole file, whatever the slice."""
-        with open_entry(self.path) as entry:
+        with self._opened() as entry:
             return entry.attributes, entry.timestamps_ms, entry.frame_index
 
     def _keep(self, whole: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

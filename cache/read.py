@@ -63,9 +63,26 @@ def open_entry(path: Path) -> Iterator[OpenEntry]:
             data read within the context turns out to be damaged.
     """
     _check_is_hdf5(path)
+    with damage_named(path), h5py.File(path, "r", locking=False) as file:
+        yield _checked(file, path)
+
+
+def read_attributes_of(path: Path) -> EntryAttributes:
+    """The attributes of the entry at `path`, without a look at its data.
+
+    Raises:
+        EntryError: as `open_entry`.
+    """
+    _check_is_hdf5(path)
+    with damage_named(path), h5py.File(path, "r", locking=False) as file:
+        return read_attributes(file, path)
+
+
+@contextlib.contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into an `EntryError` that names it."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield _checked(file, path)
+        yield
     except CacheError:
         raise
     except _H5PY_ERRORS as error:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache import Entry, EntryAttributes, FeatureCache
+from ..cache import EntryAttributes, FeatureCache
 from ..cache.digest import Digests, image_files
 from ..cache.errors import CacheError, NotCachedError, UsageError
 from ..cache.key import model_dir_name, parse_model_dir_name
 from ..cache.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video
 from ..cache.naming import one_line
+from ..cache.read import read_attributes_of
 from .evaluate import OnSkip
 
 ENTRY_SUFFIX = ".h5"
@@ -139,7 +140,7 @@ class Selector:
     def _open_one(self, path: Path) -> Chosen | None:
         """Read the attributes of one entry, or say why that cannot be done."""
         try:
-            attributes = Entry(path).attributes
+            attributes = read_attributes_of(path)  # the data are looked over when they are read
             return Chosen(path, attributes, model_dir_name(attributes.model, attributes.weights_sha256))
         except CacheError as error:
             self._on_skip(path, error)

@@ -1,7 +1,7 @@
 """Cosine similarity of features and the statistics over it: arrays in, arrays out, numpy alone.
 
-One definition each (DESIGN section 7): cosine c = <f, r> / (|f| |r|), computed per frame in float32 with norms
-in float64, whatever precision the features are stored in. A zero vector has no direction: its cosine with anything
+One definition each (DESIGN section 7): cosine c = <f, r> / (|f| |r|), computed per frame in float32,
+whatever precision the features are stored in. A zero vector has no direction: its cosine with anything
 is 0.0. Values that are not finite give NaN, and every statistic over a NaN is NaN.
 """
 
@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from ..cache.errors import UsageError
 
 Floats = NDArray[np.floating[Any]]
+_TILE_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
+_TINY = np.float32(1e-15)  # shorter vectors have squares that float32 rounds away
+_HALF_INFINITY = np.int16(0x7C00)  # the exponent of float16's infinities and NaNs
+_SIGN_AND_LOW_28 = np.int32(0x8FFFFFFF - (1 << 32))
+_TWO_TO_112 = np.float32(2.0**112)
 BLOCK_ROWS = 8192  # 16 MB of float32 at D = 512: large enough for BLAS, small enough for a laptop
 
 
@@ -100,9 +105,10 @@ def compare_blocks(blocks: Iterable[Floats], references: Floats) -> Cosines:
     cosines = [np.empty((0, len(directions)), np.float32)]
     for block in blocks:
         _check_width(block, directions)
-        frames = unit_rows(block)
-        total += frames.sum(axis=0, dtype=np.float64)
-        cosines.append(_dot(frames, directions.T))
+        for start in range(0, len(block), _TILE_ROWS):
+            frames = unit_rows(block[start : start + _TILE_ROWS])
+            total += np.ones(len(frames), np.float32) @ frames
+            cosines.append(_dot(frames, directions.T))
     pooled = _dot(unit_rows(total[None]), directions.T)[0]
     return Cosines(np.concatenate(cosines), pooled)
 
@@ -158,11 +164,35 @@ def unit_rows(vectors: Floats) -> NDArray[np.float32]:
     """
     if vectors.ndim != 2:
         raise UsageError(f"Features must be a (rows, D) array, not one of shape {vectors.shape}.")
-    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    norms[norms == 0] = 1
-    with np.errstate(invalid="ignore"):  # inf / inf: NaN, as the module's docstring says
-        units: NDArray[np.float32] = (vectors / norms[:, None]).astype(np.float32)
+    units = as_float32(vectors)
+    with np.errstate(invalid="ignore", over="ignore"):  # inf / inf: NaN, as the module's docstring says
+        norms = np.sqrt(np.einsum("nd,nd->n", units, units))
+        if (
+            not np.isfinite(norms).all() or norms.min(initial=1) < _TINY
+        ):  # squares beyond float32: once more, in float64
+            norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)).astype(np.float32)
+        norms[norms == 0] = 1
+        units /= norms[:, None]
     return units
+
+
+def as_float32(values: Floats) -> NDArray[np.float32]:
+    """Return a copy in float32; of float16 in a seventh of the time that `astype` takes.
+
+    The bits of a finite float16 are those of a float32 shifted by 13, but for an exponent that is 112 too low; a product
+    puts that right, of subnormal numbers too.
+    """
+    if values.dtype != np.float16 or not values.flags.c_contiguous:
+        return values.astype(np.float32)
+    bits = values.view(np.int16)
+    if (bits & _HALF_INFINITY).max(initial=0) == _HALF_INFINITY and not np.isfinite(values).all():
+        return values.astype(np.float32)
+    wide = bits.astype(np.int32)
+    wide <<= 13
+    wide &= _SIGN_AND_LOW_28
+    single: NDArray[np.float32] = wide.view(np.float32)
+    single *= _TWO_TO_112
+    return single
 
 
 def _blocks(features: Floats) -> Iterator[Floats]:
