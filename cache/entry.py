@@ -127,7 +127,7 @@ class Entry:
     @property
     def frame_names(self) -> list[str] | None:
         """N file names of images in natural order; None for a video."""
-        with self._opened() as entry:
+        with self.opened() as entry:
             if entry.frame_names is None:
                 return None
             names = entry.frame_names[:]
@@ -136,13 +136,13 @@ class Entry:
     @property
     def quality(self) -> dict[str, npt.NDArray[np.float32]]:
         """Optional measures of each frame, (N,) float32 by name."""
-        with self._opened() as entry:
+        with self.opened() as entry:
             return {name: self._keep(values[:]) for name, values in entry.quality.items()}
 
     @property
     def features(self) -> Features:
         """(N, D) float16 or float32, as the model returned them: not normalised."""
-        with self._opened() as entry:
+        with self.opened() as entry:
             if self._rows is None:
                 whole: Features = entry.features[:]
                 return whole
@@ -158,7 +158,7 @@ class Entry:
 
         The file stays open while the iteration lasts, so that all pieces are of one version of the entry.
         """
-        with self._opened() as entry:
+        with self.opened() as entry:
             yield from self._blocks(entry, block)
 
     @contextlib.contextmanager
@@ -173,7 +173,8 @@ class Entry:
                 stack.close()
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[OpenEntry]:
+    def opened(self) -> Iterator[OpenEntry]:
+        """The open file, for what the properties do not give: the one kept open, else opened for this alone."""
         if self._held.entry is None:
             with open_entry(self.path) as entry:
                 yield entry
@@ -244,7 +245,7 @@ class Entry:
     @cached_property
     def _head(self) -> tuple[EntryAttributes, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """What one opening gives, of the whole file, whatever the slice."""
-        with self._opened() as entry:
+        with self.opened() as entry:
             return entry.attributes, entry.timestamps_ms, entry.frame_index
 
     def _keep(self, whole: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

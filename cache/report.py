@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from .entry import Entry
-from .read import open_entry
 from .store import FeatureCache
 from .verify import Finding
 
@@ -29,7 +28,7 @@ def describe(entry: Entry) -> dict[str, Any]:
     Raises:
         EntryError: if the entry is bad.
     """
-    with open_entry(entry.path) as opened:
+    with entry.opened() as opened:
         held = {
             "path": one_line(entry.path),
             "file_bytes": entry.path.stat().st_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -93,14 +94,19 @@ class FeatureCache:
         return [Entry(path) for path in self._paths(model)]
 
     def iter_entries(self, on_bad: Callable[[Path, EntryError], None], model: str | None = None) -> Iterator[Entry]:
-        """Every entry that can be opened; `on_bad` is told of each that cannot, and the iteration goes on."""
-        # One at a time: an entry that has been opened keeps the times of its frames.
-        for entry in map(Entry, self._paths(model)):
-            problem = _problem(entry)
-            if problem is None:
-                yield entry
-            else:
-                on_bad(entry.path, problem)
+        """Every entry that can be opened; `on_bad` is told of each that cannot, and the iteration goes on.
+
+        Each is kept open until the next one is asked for.
+        """
+        for path in self._paths(model):
+            with contextlib.ExitStack() as stack:
+                entry = Entry(path)
+                try:
+                    stack.enter_context(entry.kept_open())
+                except EntryError as error:
+                    on_bad(path, error)
+                else:
+                    yield entry
 
     def get(self, video: str | os.PathLike[str], model: str | None = None) -> Entry:
         """The entry of a video, image or image folder, found by its content: name and place do not matter.
@@ -188,15 +194,6 @@ def open_target(target: Path, cache_dir: Path, model: str | None = None) -> Entr
         UsageError: if `target` cannot be read, or `model` is None and the cache holds several.
     """
     return Entry(target) if target.suffix == ".h5" else FeatureCache(cache_dir).get(target, model)
-
-
-def _problem(entry: Entry) -> EntryError | None:
-    """Why the entry cannot be opened; None if it can."""
-    try:
-        _ = entry.attributes
-    except EntryError as error:
-        return error
-    return None
 
 
 def _list_shard(folder: Path, listing: _Listing) -> None:
