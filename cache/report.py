@@ -12,7 +12,7 @@ from .entry import Entry
 from .store import FeatureCache
 from .verify import Finding
 
-_LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "MB", "ENTRY")
+_LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "QUALITY", "MB", "ENTRY")
 _RIGHT_ALIGNED = frozenset({"FRAMES", "SECONDS", "MB"})
 
 
@@ -59,6 +59,7 @@ def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
             one_line(one["sampling"]),
             _shown(one["complete"]),
             one_line(one["precision"]),
+            _shown(bool(one["quality"])),
             f"{one['file_bytes'] / 1e6:.2f}",
             one_line(Path(one["path"]).name),
         )

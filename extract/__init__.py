@@ -1,8 +1,8 @@
 """Videos to frames to CLIP features to cache.
 
 `extract` is the whole stage; the modules follow the data. `inputs`, `plan` and `prepare` decide; `index`, `packets`,
-`decode`, `preprocess` and `collect` run in the workers (`worker`); `process`, `pool` and `pipeline` lead them;
-`models`, `encoder` and `batching` compute; `record` and `run` write entries and tie it all together.
+`decode`, `quality`, `preprocess` and `collect` run in the workers (`worker`); `process`, `pool` and `pipeline` lead
+them; `models`, `encoder` and `batching` compute; `record` and `run` write entries and tie it all together.
 
 The names below are loaded when first used: importing this package imports neither torch nor FFmpeg.
 """

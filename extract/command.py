@@ -69,6 +69,11 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     show_default=True,
     help="Of the cached features.",
 )
+@click.option(
+    "--quality",
+    is_flag=True,
+    help="Measure each frame too: sharpness, contrast, exposure, colourfulness, brightness and their composite.",
+)
 @click.option("--overwrite", is_flag=True, help="Encode again what is cached.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
 @click.option("--limit-memory", metavar="SIZE", help="Fewer and leaner decoders, to stay under SIZE, such as 4GB.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from .encoder import FloatArray, FrameEncoder
 from .index import BoolArray, VideoIndex
 from .inputs import HashedItem
 from .protocol import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed
+from .quality import Measures
 
 Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
@@ -41,6 +42,7 @@ class EncodedItem:
         features: (N, D) float16 or float32 as asked for, one row per frame.
         timestamps_ms: (N,) float64.
         frame_index: (N,) int64, increasing.
+        quality: (N, Q) float32, as in `CollectedRows`.
     """
 
     item: HashedItem
@@ -51,6 +53,7 @@ class EncodedItem:
     features: Features
     timestamps_ms: npt.NDArray[np.float64]
     frame_index: npt.NDArray[np.int64]
+    quality: Measures
 
     @property
     def errors(self) -> int:
@@ -156,6 +159,7 @@ class Run:
         sampling: Which frames.
         decoder: "auto", "decord" or "pyav".
         dtype: "float16" or "float32", of the features to store.
+        measured: Take the measures of `quality` of each frame too.
     """
 
     def __init__(
@@ -167,11 +171,13 @@ class Run:
         sampling: Sampling,
         decoder: str,
         dtype: str,
+        measured: bool = False,
     ) -> None:
         self._items: Iterator[HashedItem] = iter(items)
         self._sampling = sampling
         self._decoder = decoder
         self._dtype = dtype
+        self._measured = measured
         self._events = events
         self._waiting: deque[_Attempt] = deque()
         self.batcher: Batcher[_Attempt] = Batcher(encoder, self._on_features)
@@ -245,7 +251,8 @@ class Run:
         video.wanted = frames
         self._events.on_expected(video.item, frames)
 
-    def _add_tasks(self, video: _Video, tasks: Iterable[Task]) -> None:
+    def _add_tasks(self, video: _Video, tasks: Iterable[SpanTask | ImagesTask]) -> None:
+        tasks = [replace(task, measured=self._measured) for task in tasks]
         video.attempts = [_Attempt(video, task, position) for position, task in enumerate(tasks)]
         self._waiting.extendleft(reversed(video.attempts))
 
@@ -295,7 +302,7 @@ class Run:
             self._events.on_failed(attempt.video.item, reply.error, reply.sentence)
             return
         if isinstance(task, SpanTask):
-            task = SpanTask(task.path, task.index, task.span, "pyav", task.wanted)
+            task = replace(task, decoder="pyav")
         again = _Attempt(attempt.video, task, attempt.position, second=True)
         if attempt.video.attempts:
             attempt.video.attempts[attempt.position] = again
@@ -329,11 +336,12 @@ def _assemble(video: _Video) -> EncodedItem:
     dones = tuple(attempt.done for attempt in video.attempts if attempt.done is not None)
     times = np.concatenate([done.collected.timestamps_ms for done in dones])
     rows = np.concatenate([done.collected.rows for done in dones])
+    quality = np.concatenate([done.collected.quality for done in dones])
     features = _join([part for attempt in video.attempts for part in attempt.give_up_features()], len(rows))
     if video.index is not None and video.index.shown_pts is None:
         chosen = video.sampling.indices(times)  # an unindexed video is decoded whole
-        features, times, rows = features[chosen], times[chosen], rows[chosen]
-    return EncodedItem(video.item, video.index, video.sampling, video.wanted, dones, features, times, rows)
+        features, times, rows, quality = features[chosen], times[chosen], rows[chosen], quality[chosen]
+    return EncodedItem(video.item, video.index, video.sampling, video.wanted, dones, features, times, rows, quality)
 
 
 def _join(parts: list[Features], rows: int) -> Features:

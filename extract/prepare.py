@@ -14,13 +14,14 @@ from ..cache.errors import EntryError, UsageError
 from ..cache.failures import FailureLog
 from ..cache.key import model_dir_name
 from ..cache.naming import quoted
-from ..cache.read import open_entry
+from ..cache.read import may_be_judged, open_entry
 from ..cache.sampling import Sampling
 from ..cache.store import FeatureCache
 from .inputs import HashedItem, Item, find_items, hash_items
 from .models import DEFAULT_MODEL, WeightsFile, find_weights
 from .plan import Action, Step, plan
 from .pool import STALL_SECONDS
+from .quality import NAMES
 
 EVERY_FRAME = Sampling()
 
@@ -40,6 +41,7 @@ class ExtractOptions:
         decoder: "auto", "decord" or "pyav".
         sampling: Which frames of each video.
         dtype: "float16" or "float32", of the cached features.
+        quality: Store the measures of `quality` of each frame too; what is cached without them is encoded again.
         overwrite: Encode again what is cached.
         retry_failed: Try again what failed before.
         memory_limit: Bytes that the run may hold; None for no limit.
@@ -58,6 +60,7 @@ class ExtractOptions:
     decoder: str = "auto"
     sampling: Sampling = EVERY_FRAME
     dtype: str = "float16"
+    quality: bool = False
     overwrite: bool = False
     retry_failed: bool = False
     memory_limit: int | None = None
@@ -131,7 +134,7 @@ def prepare(
     problems = [item.problem for item in hashed if item.problem is not None]
     if len(problems) == len(hashed):
         raise UsageError(str(problems[0]) + (f" ({len(problems) - 1} more like it.)" if problems[1:] else ""))
-    is_cached, failed = _known(cache_dir, model_dir, options.sampling)
+    is_cached, failed = _known(cache_dir, model_dir, options)
     steps = plan(hashed, is_cached, failed, overwrite=options.overwrite, retry_failed=options.retry_failed)
     return Prepared(cache_dir, weights, model_dir, steps, options)
 
@@ -145,24 +148,62 @@ def _hash_with_bar(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
     return hashed
 
 
-def _known(cache_dir: Path, model_dir: str, sampling: Sampling) -> tuple[Callable[[str], bool], Collection[str]]:
+def _known(cache_dir: Path, model_dir: str, options: ExtractOptions) -> tuple[Callable[[str], bool], Collection[str]]:
     if not cache_dir.is_dir():
         return lambda _: False, ()
     cache = FeatureCache(cache_dir)
-    return lambda sha256: cache.find(model_dir, sha256, sampling) is not None, FailureLog(cache_dir).read(model_dir)
+    failed = FailureLog(cache_dir).read(model_dir)
+    return lambda sha256: find_cached(cache, model_dir, sha256, options) is not None, failed
+
+
+def find_cached(
+    cache: FeatureCache, model_dir: str, sha256: str, options: ExtractOptions, *, fresh: bool = False
+) -> Path | None:
+    """Path of the entry that satisfies the request; None if none does. `fresh` as in `FeatureCache.find`.
+
+    Its name says which frames an entry holds, so none is opened, unless measures are asked for: what a file holds
+    beside the features is said by the file alone, and a second record of it could come to contradict the first.
+    """
+    path = cache.find(model_dir, sha256, options.sampling, fresh=fresh)
+    return None if path is not None and options.quality and _lacks_measures(path) else path
+
+
+def _lacks_measures(path: Path) -> bool:
+    """A bad entry lacks them too, so that it is made again; one that only cannot be read here, or is newer, is left."""
+    try:
+        with open_entry(path) as entry:
+            return not set(NAMES) <= set(entry.quality)
+    except EntryError:
+        return may_be_judged(path)
 
 
 def mismatches(prepared: Prepared) -> list[str]:
-    """Sentences on cached entries that were made otherwise than is asked for now; they are used as they are.
+    """Sentences on cached entries that were made otherwise than is asked for now.
 
-    Only what was asked for by name counts: "auto" takes what is there. Entries are opened for this alone.
+    Those without the measures asked for are made again, the others are used as they are. Only what was asked for by
+    name counts: "auto" takes what is there.
     """
+    if not prepared.cache_dir.is_dir():
+        return []
+    cache = FeatureCache(prepared.cache_dir)
+    return [*_unmeasured(prepared, cache), *_otherwise_encoded(prepared, cache)]
+
+
+def _unmeasured(prepared: Prepared, cache: FeatureCache) -> Iterator[str]:
+    options = prepared.options
+    if options.quality and not options.overwrite:
+        found = [cache.find(prepared.model_dir, item.sha256, options.sampling) for item in prepared.work]
+        if number := sum(path is not None for path in found):
+            yield f"{number} cached item(s) lack the measures of --quality and are encoded again."
+
+
+def _otherwise_encoded(prepared: Prepared, cache: FeatureCache) -> list[str]:
+    """Opens every entry to be used, where a precision or the larger type was asked for by name."""
     options, found = prepared.options, Counter[str]()
     if options.precision == "auto" and options.dtype == "float16":
         return []
-    cache = FeatureCache(prepared.cache_dir) if prepared.cache_dir.is_dir() else None
     for step in prepared.steps:
-        if step.action is Action.HIT and cache is not None:
+        if step.action is Action.HIT:
             path = cache.find(prepared.model_dir, step.item.sha256, options.sampling)
             found.update(_differences(path, options) if path else ())
     return [f"{n} cached item(s) {what}; --overwrite makes them again." for what, n in sorted(found.items())]

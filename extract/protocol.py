@@ -22,22 +22,27 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class SpanTask:
-    """Decode a span of a video. `wanted` as in `decode_span`."""
+    """Decode a span of a video. `wanted` as in `decode_span`; `measured` asks for the measures of `quality`."""
 
     path: Path
     index: VideoIndex = field(repr=False)
     span: Span
     decoder: str
     wanted: BoolArray | None = field(default=None, repr=False)
+    measured: bool = False
 
 
 @dataclass(frozen=True)
 class ImagesTask:
-    """Read picture files; `rows` are their positions in the item, and `is_whole` says that it wants no others."""
+    """Read picture files; `rows` are their positions in the item, and `is_whole` says that it wants no others.
+
+    `measured` asks for the measures of `quality`.
+    """
 
     paths: tuple[Path, ...] = field(repr=False)
     rows: tuple[int, ...] = field(repr=False)
     is_whole: bool = True
+    measured: bool = False
 
 
 Task = IndexTask | SpanTask | ImagesTask

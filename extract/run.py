@@ -19,8 +19,9 @@ from .pipeline import EncodedItem, Run
 from .placement import place
 from .plan import Action
 from .pool import InProcessPool, WorkerPool
-from .prepare import ExtractOptions, Prepared, mismatches, prepare
+from .prepare import ExtractOptions, Prepared, find_cached, mismatches, prepare
 from .progress import Progress, Summary
+from .quality import by_name
 from .record import attributes_of, now
 from .resources import Workers, choose_workers
 
@@ -129,6 +130,7 @@ class _Session:
             sampling=options.sampling,
             decoder=options.decoder,
             dtype=options.dtype,
+            measured=options.quality,
         )
         pool = self._pool(workers)
         whole = False
@@ -161,7 +163,7 @@ class _Session:
     def on_open(self, item: HashedItem) -> bool:
         """See `RunEvents`; two runs over the same folder share the work instead of both doing all of it."""
         prepared, options = self._prepared, self._options
-        if options.overwrite or not self._cache.find(prepared.model_dir, item.sha256, options.sampling, fresh=True):
+        if options.overwrite or not find_cached(self._cache, prepared.model_dir, item.sha256, options, fresh=True):
             return True
         self.summary.cached += 1
         self._progress.item(item, Action.HIT.value)
@@ -191,6 +193,7 @@ class _Session:
             encoded.timestamps_ms,
             encoded.frame_index,
             names,
+            by_name(encoded.quality),
         )
         if encoded.item.sha256 in self._retried:
             self._failures.forget([encoded.item.sha256], self._prepared.model_dir)

@@ -45,7 +45,7 @@ def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[
     try:
         if isinstance(task, IndexTask):
             return Indexed(read_index(task.path, beat))
-        sink = FrameCollector(resize, ship, page_frames(size), beat)
+        sink = FrameCollector(resize, ship, page_frames(size), beat, measured=task.measured)
         if isinstance(task, ImagesTask):
             return _read_images(task, sink)
         report = decode_span(

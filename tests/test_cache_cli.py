@@ -38,10 +38,10 @@ def test_ls_is_a_table_with_totals(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     head, *rows, total = result.stdout.splitlines()
-    assert head.split() == ["VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "MB", "ENTRY"]
+    assert head.split() == "VIDEO MODEL FRAMES SECONDS SAMPLING COMPLETE PRECISION QUALITY MB ENTRY".split()
     assert len(rows) == 2
     (holiday,) = [row.split() for row in rows if row.startswith("holiday.mp4")]
-    assert holiday[1:7] == ["ViT-B/32", "50", "2.00", "all", "yes", "fp32"]
+    assert holiday[1:8] == ["ViT-B/32", "50", "2.00", "all", "yes", "fp32", "no"]
     assert any(r"line\nbreak.mp4" in row and "fps=10" in row for row in rows)
     assert total.startswith(f"2 entries, {FRAMES + 20} frames, ")
 
