@@ -179,8 +179,8 @@ def unit_rows(vectors: Floats) -> NDArray[np.float32]:
 def as_float32(values: Floats) -> NDArray[np.float32]:
     """Return a copy in float32; of float16 in a seventh of the time that `astype` takes.
 
-    The bits of a finite float16 are those of a float32 shifted by 13, but for an exponent that is 112 too low; a product
-    puts that right, of subnormal numbers too.
+    The bits of a finite float16 are those of a float32 shifted by 13, but for an exponent that is 112 too low; a
+    product puts that right, of subnormal numbers too.
     """
     if values.dtype != np.float16 or not values.flags.c_contiguous:
         return values.astype(np.float32)
