@@ -103,8 +103,9 @@ def _evaluate_one(
 ) -> Iterator[Comparison]:
     """Compare one entry with everything, or say why that cannot be done."""
     try:
-        video = cut.of(entry)
-        yield from _against_vectors(video, references)
+        with entry.kept_open():
+            video = cut.of(entry)
+            yield from _against_vectors(video, references)
     except (CacheError, UsageError) as error:
         on_skip(entry.path, error)
         return
