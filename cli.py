@@ -20,7 +20,8 @@ from .cache.errors import ClipcacheError
 from .cache.terminal import warn
 from .demo.command import demo
 from .extract.command import extract
-from .score.command import Wiring, compare, score
+from .score.command import compare, score
+from .score.shared_options import Wiring
 
 if TYPE_CHECKING:
     from .score.references import ReferenceEncoder

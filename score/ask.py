@@ -73,26 +73,42 @@ def ask(question: Question, surroundings: Surroundings) -> Answer:
         raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings.")
     prompts = [*question.texts, *(prompt for path in question.text_files for prompt in read_prompts(path))]
     memo = DigestMemo()
-    selector = Selector(
-        surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip, surroundings.extract_missing
-    )
-    chosen = selector.select(question.targets)
-    if not chosen:
-        raise CacheError("There is no entry that can be read: extract the videos again, or choose another --model.")
+    selector = _selector(surroundings, memo)
+    chosen = _readable(selector.select(question.targets))
     partners = [_only(selector.select([path]), path) for path in question.videos]
-    check_one_model([*chosen, *partners])
-    for sentence in differences([*chosen, *partners]):
-        surroundings.warn(sentence)
-    made_with = chosen[0].attributes
-    resolver = _resolver(surroundings, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
+    _check_alike([*chosen, *partners], surroundings)
+    resolver = resolver_for(chosen, surroundings, memo)
     references: list[Reference] = [
         *resolver.texts(prompts, question.truncate),
         *resolver.images(question.images),
-        *(row for path in question.embeddings for row in read_embeddings(path, made_with.embed_dim)),
+        *(row for path in question.embeddings for row in read_embeddings(path, chosen[0].attributes.embed_dim)),
     ]
     entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
     comparisons = evaluate(entries, references, videos, question.cut, surroundings.on_skip)
     return Answer(len(chosen), len(references) + len(videos), comparisons)
+
+
+def choose(targets: Sequence[Path], surroundings: Surroundings, memo: DigestMemo) -> list[Chosen]:
+    """Return the entries that targets stand for, at least one, all of one model; what differs in them is said.
+
+    Args:
+        targets: videos, images, folders, entries; none means everything in the cache.
+        surroundings: of the question.
+        memo: remembers content hashes.
+
+    Raises:
+        UsageError: a target does not exist, or the entries are of several models.
+        CacheError: there is no such cache, a video is not in it, or no entry can be read.
+    """
+    chosen = _readable(_selector(surroundings, memo).select(targets))
+    _check_alike(chosen, surroundings)
+    return chosen
+
+
+def resolver_for(chosen: Sequence[Chosen], surroundings: Surroundings, memo: DigestMemo) -> ReferenceResolver:
+    """What turns prompts and images into vectors of the model that made the chosen entries (at least one)."""
+    made_with = chosen[0].attributes
+    return _resolver(surroundings, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
 
 
 def compare_images(a: Path, b: Path, surroundings: Surroundings, weights: Path | None = None) -> float:
@@ -138,6 +154,25 @@ def _resolver(
     if os.path.isdir(surroundings.cache_dir):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         store = ReferenceStore(surroundings.cache_dir, model_dir_name(model, weights_sha256))
     return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
+
+
+def _selector(surroundings: Surroundings, memo: DigestMemo) -> Selector:
+    return Selector(
+        surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip, surroundings.extract_missing
+    )
+
+
+def _readable(chosen: list[Chosen]) -> list[Chosen]:
+    if not chosen:
+        raise CacheError("There is no entry that can be read: extract the videos again, or choose another --model.")
+    return chosen
+
+
+def _check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
+    """Refuse entries of several models, and say how else they differ."""
+    check_one_model(chosen)
+    for sentence in differences(chosen):
+        surroundings.warn(sentence)
 
 
 def _only(chosen: Sequence[Chosen], path: Path) -> Chosen:

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ..cache.errors import ClipcacheError
-from ..cache.terminal import CACHE, DEBUG, LOADING, PATH, options, warn
-
-if TYPE_CHECKING:
-    from .ask import LoadEncoder, Surroundings
-    from .references import ReferenceEncoder
-    from .select import ExtractMissing
-
-_FORMATS = click.Choice(["table", "csv", "json", "jsonl"])
-_OPTIONS = options(
-    CACHE,
-    click.option("--model", envvar="CLIPCACHE_MODEL", help="Model, such as ViT-B/32; the cache's only one."),
-    LOADING,
-    click.option("-v", "--verbose", is_flag=True, help="Say on stderr when the model is loaded."),
-    DEBUG,
-)
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """What scoring needs of the rest of the program, handed over by `cli`, so that `score` imports none of it.
-
-    Attributes:
-        load_encoder: Loads the encoder of references: `load_encoder(model, weights_sha256, weights=..., device=...,
-            trust=...)`.
-        published_weights: The sha256 of the weights that a model's name means by itself.
-        run: Runs one of the program's own commands, given its arguments; its exit code.
-    """
-
-    load_encoder: Callable[..., ReferenceEncoder]
-    published_weights: Callable[[str], str]
-    run: Callable[[Sequence[str]], int]
+from ..cache.terminal import PATH, warn
+from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
 
 
 @click.command(short_help="Compare cached videos with prompts, images or videos.")
@@ -53,16 +21,12 @@ class Wiring:
 @click.option("--video", "videos", multiple=True, type=PATH, help="Cached video: frame i against frame i.")
 @click.option("--text-embeddings", "embeddings", multiple=True, type=PATH, help="Vectors (R, D), .npy or .npz.")
 @click.option("--truncate", is_flag=True, help="Cut prompts of over 77 tokens instead of refusing them.")
-@click.option("--fps", type=float, help="Score this many frames per second of video.")
-@click.option("--every", type=int, help="Score every N-th frame.")
-@click.option("--start", type=float, help="Score from this second on.")
-@click.option("--end", type=float, help="Score up to this second, exclusive.")
+@CUT
 @click.option("--per-frame", is_flag=True, help="One row a frame, with its timestamp.")
-@click.option("--format", "style", type=_FORMATS, default="table", show_default=True, help="Of the output.")
-@click.option("--output", type=PATH, help="Write to this file instead of stdout.")
+@OUTPUT
 @click.option("--plot", type=PATH, help="Draw similarity over time: .png, .svg or .pdf.")
 @click.option("--extract-missing", is_flag=True, help="First extract what is not in the cache.")
-@_OPTIONS
+@MODEL
 @click.pass_obj
 def score(
     wiring: Wiring,
@@ -104,12 +68,20 @@ def score(
         _extract_targets(wiring, paths, trust_weights, cache=cache_dir, model=its_model, weights=weights, device=device)
 
     skipped: list[Path] = []
-    load_encoder = _encoder_loader(wiring, weights, trust_weights, device, verbose)
-    extractor = extract_targets if extract_missing else None
-    surroundings = _surroundings(wiring, cache_dir, model, load_encoder, skipped.append, extractor)
+    around = surroundings(
+        wiring,
+        cache_dir,
+        model,
+        weights,
+        trust_weights,
+        device,
+        verbose,
+        skipped.append,
+        extract_targets if extract_missing else None,
+    )
     cut = Cut(fps=fps, every=every, start=start, end=end)
     question = Question(targets, texts, text_files, images, videos, embeddings, truncate, cut)
-    answer = ask(question, surroundings)
+    answer = ask(question, around)
     if plot:
         answer = answer.kept()
         if problem := plot_similarity(list(answer.comparisons), plot):
@@ -122,7 +94,7 @@ def score(
 @click.command()
 @click.argument("image_a", type=PATH)
 @click.argument("image_b", type=PATH)
-@_OPTIONS
+@MODEL
 @click.pass_obj
 def compare(
     wiring: Wiring,
@@ -138,39 +110,9 @@ def compare(
     """Compare two images: the cosine of their embeddings, from -1 to 1."""
     from .ask import compare_images
 
-    load_encoder = _encoder_loader(wiring, weights, trust_weights, device, verbose)
-    surroundings = _surroundings(wiring, cache_dir, model, load_encoder)
-    cosine = compare_images(image_a, image_b, surroundings, weights)
+    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose)
+    cosine = compare_images(image_a, image_b, around, weights)
     click.echo(f"CLIP score (image-to-image): {cosine:.4f} (cosine, -1 to 1)")
-
-
-def _surroundings(
-    wiring: Wiring,
-    cache_dir: Path,
-    model: str | None,
-    load_encoder: LoadEncoder,
-    on_skip: Callable[[Path], None] = lambda _: None,
-    extract_missing: ExtractMissing | None = None,
-) -> Surroundings:
-    """Wire the library to stderr and to the model; `on_skip` hears of each entry that cannot be used."""
-    from .ask import Surroundings
-
-    def skip(path: Path, error: ClipcacheError) -> None:
-        warn(f"Skipped: {error}")
-        on_skip(path)
-
-    return Surroundings(cache_dir, model, load_encoder, wiring.published_weights, warn, skip, extract_missing)
-
-
-def _encoder_loader(wiring: Wiring, weights: Path | None, trust: bool, device: str, verbose: bool) -> LoadEncoder:
-    """Load the model that encodes references, when it turns out to be needed."""
-
-    def load(name: str, weights_sha256: str) -> ReferenceEncoder:
-        if verbose:
-            warn(f"Loading {name} on device {device} to encode references that are not in the cache yet.")
-        return wiring.load_encoder(name, weights_sha256, weights=weights, device=device, trust=trust)
-
-    return load
 
 
 def _extract_targets(wiring: Wiring, paths: Sequence[Path], trust: bool, **given: str | Path | None) -> None:

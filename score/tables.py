@@ -131,17 +131,30 @@ def frame_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
 
 
 def render(rows: Iterable[Row], style: str, *, per_frame: bool) -> Iterator[str]:
-    """Write rows as text in pieces.
+    """Write rows, as `summary_rows`, or `frame_rows` when `per_frame`, gives them, as text in pieces."""
+    if per_frame:
+        return render_rows(rows, style, FRAME_COLUMNS, FRAME_TABLE_COLUMNS, FRAME_FOOTNOTE)
+    return render_rows(rows, style, SUMMARY_COLUMNS, TABLE_COLUMNS, FOOTNOTE)
+
+
+def render_rows(
+    rows: Iterable[Row],
+    style: str,
+    columns: Sequence[str],
+    table_columns: Sequence[str] | None = None,
+    footnote: str = "",
+) -> Iterator[str]:
+    """Write any rows as text in pieces.
 
     Args:
-        rows: as `summary_rows`, or `frame_rows` when `per_frame`, gives them.
+        rows: each with a value for every column.
         style: table, csv, json (one array) or jsonl (one object a line).
-        per_frame: which of the two kinds of row they are.
+        columns: what programs get.
+        table_columns: what people get; None for all columns.
+        footnote: explains the columns below a table.
     """
-    columns = FRAME_COLUMNS if per_frame else SUMMARY_COLUMNS
-    table_columns = FRAME_TABLE_COLUMNS if per_frame else TABLE_COLUMNS
     writers: dict[str, Callable[[], Iterator[str]]] = {
-        "table": lambda: _table(rows, table_columns, FRAME_FOOTNOTE if per_frame else FOOTNOTE),
+        "table": lambda: _table(rows, columns if table_columns is None else table_columns, footnote),
         "csv": lambda: _csv(rows, columns),
         "json": lambda: _json(rows, columns),
         "jsonl": lambda: _json_lines(rows, columns),
