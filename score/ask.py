@@ -6,13 +6,17 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from ..cache import DigestMemo, Entry, ReferenceStore
 from ..cache.errors import CacheError, NotCachedError, UsageError
 from ..cache.key import model_dir_name
+from .baseline import read_baseline, resolve_baseline
 from .evaluate import Comparison, Cut, OnSkip, evaluate
-from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings, read_prompts
+from .metrics import CLIPSCORE_PREFIX, calibrate, check_metric, convert
+from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
+from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings
 from .select import Chosen, ExtractMissing, Selector, check_one_model, differences
 from .similarity import similarities
 
@@ -26,12 +30,15 @@ class Question:
 
     targets: Sequence[Path] = ()  # videos, images, folders, entries; none = everything in the cache
     texts: Sequence[str] = ()
-    text_files: Sequence[Path] = ()  # one prompt a line
+    text_files: Sequence[Path] = ()  # one prompt a line, or YAML sets
     images: Sequence[Path] = ()
     videos: Sequence[Path] = ()  # cached videos, or entries
     embeddings: Sequence[Path] = ()  # .npy or .npz of (R, D)
     truncate: bool = False  # cut prompts that are too long instead of refusing them
     cut: Cut = Cut()  # noqa: RUF009 - frozen, so one default serves all
+    metric: str = "cosine"  # one of `metrics.METRICS`
+    calibrated: bool = False  # put each score beside those of generic prompts
+    baseline: Path | None = None  # the generic prompts, one a line; None: the bundled ones
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Answer:
     videos: int
     references: int
     comparisons: Iterable[Comparison]  # videos x references, all references of a video in a row
+    metric: str = "cosine"  # of all comparisons
+    calibrated: bool = False  # whether they say where they lie among generic prompts
 
     def kept(self) -> Answer:
         """The same with all comparisons made and held, to be gone through more than once."""
@@ -69,23 +78,51 @@ def ask(question: Question, surroundings: Surroundings) -> Answer:
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
         MediaError: a reference image cannot be decoded.
     """
+    return _ask_all(question, surroundings, DigestMemo())
+
+
+def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -> Answer:
+    """Every video against every reference."""
     if not any((question.texts, question.text_files, question.images, question.videos, question.embeddings)):
         raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings.")
-    prompts = [*question.texts, *(prompt for path in question.text_files for prompt in read_prompts(path))]
-    memo = DigestMemo()
-    selector = _selector(surroundings, memo)
-    chosen = _readable(selector.select(question.targets))
-    partners = [_only(selector.select([path]), path) for path in question.videos]
-    _check_alike([*chosen, *partners], surroundings)
+    groups = [*map(PromptGroup.plain, question.texts), *chain.from_iterable(map(read_prompt_file, question.text_files))]
+    baseline = read_baseline(question.baseline) if question.calibrated else []
+    selector = selector_of(surroundings, memo)
+    chosen = readable(selector.select(question.targets))
+    partners = [only(selector.select([path]), path) for path in question.videos]
+    check_alike([*chosen, *partners], surroundings)
     resolver = resolver_for(chosen, surroundings, memo)
+    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
     references: list[Reference] = [
-        *resolver.texts(prompts, question.truncate),
+        *resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix),
         *resolver.images(question.images),
         *(row for path in question.embeddings for row in read_embeddings(path, chosen[0].attributes.embed_dim)),
     ]
+    check_question(question, [*(one.kind for one in references), *("video" for _ in partners)])
+    null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
     entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
-    comparisons = evaluate(entries, references, videos, question.cut, surroundings.on_skip)
-    return Answer(len(chosen), len(references) + len(videos), comparisons)
+    comparisons = evaluate(entries, [*null, *references], videos, question.cut, surroundings.on_skip)
+    return answer_of(question, comparisons, len(chosen), len(references) + len(videos))
+
+
+def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = False) -> None:
+    """Refuse a metric or a calibration that means nothing for the references given.
+
+    Raises:
+        UsageError: Saying why.
+    """
+    check_metric(question.metric, kinds, pairs=pairs)
+    if question.calibrated and question.metric == "probability":
+        raise UsageError("Generic prompts calibrate cosines, not probabilities: leave out --baseline or the --metric.")
+    if question.calibrated and "text" not in kinds:
+        raise UsageError("Generic prompts calibrate scores of prompts: give one, or leave out --baseline.")
+
+
+def answer_of(question: Question, cosines: Iterable[Comparison], videos: int, references: int) -> Answer:
+    """Comparisons in cosines, null first, become what the question asks for."""
+    calibrated = calibrate(cosines) if question.calibrated else cosines
+    comparisons = convert(calibrated, question.metric)
+    return Answer(videos, references, comparisons, question.metric, question.calibrated)
 
 
 def choose(targets: Sequence[Path], surroundings: Surroundings, memo: DigestMemo) -> list[Chosen]:
@@ -100,8 +137,8 @@ def choose(targets: Sequence[Path], surroundings: Surroundings, memo: DigestMemo
         UsageError: a target does not exist, or the entries are of several models.
         CacheError: there is no such cache, a video is not in it, or no entry can be read.
     """
-    chosen = _readable(_selector(surroundings, memo).select(targets))
-    _check_alike(chosen, surroundings)
+    chosen = readable(selector_of(surroundings, memo).select(targets))
+    check_alike(chosen, surroundings)
     return chosen
 
 
@@ -156,26 +193,28 @@ def _resolver(
     return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
 
 
-def _selector(surroundings: Surroundings, memo: DigestMemo) -> Selector:
+def selector_of(surroundings: Surroundings, memo: DigestMemo) -> Selector:
+    """What finds entries."""
     return Selector(
         surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip, surroundings.extract_missing
     )
 
 
-def _readable(chosen: list[Chosen]) -> list[Chosen]:
+def readable(chosen: list[Chosen]) -> list[Chosen]:
+    """The entries chosen; a `CacheError` if none of them can be read."""
     if not chosen:
         raise CacheError("There is no entry that can be read: extract the videos again, or choose another --model.")
     return chosen
 
 
-def _check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
+def check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
     """Refuse entries of several models, and say how else they differ."""
     check_one_model(chosen)
     for sentence in differences(chosen):
         surroundings.warn(sentence)
 
 
-def _only(chosen: Sequence[Chosen], path: Path) -> Chosen:
+def only(chosen: Sequence[Chosen], path: Path) -> Chosen:
     """Return the one entry that a reference video's name means."""
     if len(chosen) != 1:
         raise UsageError(f"{str(path)!r} means {len(chosen)} videos where --video takes one: name a single one.")

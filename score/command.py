@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ..cache.errors import UsageError
 from ..cache.terminal import PATH, warn
 from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
 
@@ -16,10 +17,20 @@ from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
 @click.command(short_help="Compare cached videos with prompts, images or videos.")
 @click.argument("targets", nargs=-1, type=PATH)
 @click.option("--text", "texts", multiple=True, help="Prompt to score with; may be repeated, as all references.")
-@click.option("--text-file", "text_files", multiple=True, type=PATH, help="Prompts, one a line; # for comments.")
+@click.option("--text-file", "text_files", multiple=True, type=PATH, help="Prompts, one a line, or a .yaml set.")
 @click.option("--image", "images", multiple=True, type=PATH, help="Reference image.")
 @click.option("--video", "videos", multiple=True, type=PATH, help="Cached video: frame i against frame i.")
 @click.option("--text-embeddings", "embeddings", multiple=True, type=PATH, help="Vectors (R, D), .npy or .npz.")
+@click.option("--pairs", type=PATH, help="CSV of videos, each with its own prompt, image or reference_video.")
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "logit", "probability", "clipscore"]),
+    default="cosine",
+    show_default=True,
+    help="Scale of the scores.",
+)
+@click.option("--baseline", is_flag=True, help="Say where each score lies among those of generic prompts.")
+@click.option("--baseline-file", type=PATH, help="Generic prompts of your own, one a line; implies --baseline.")
 @click.option("--truncate", is_flag=True, help="Cut prompts of over 77 tokens instead of refusing them.")
 @CUT
 @click.option("--per-frame", is_flag=True, help="One row a frame, with its timestamp.")
@@ -36,6 +47,10 @@ def score(
     images: tuple[Path, ...],
     videos: tuple[Path, ...],
     embeddings: tuple[Path, ...],
+    pairs: Path | None,
+    metric: str,
+    baseline: bool,
+    baseline_file: Path | None,
     truncate: bool,
     fps: float | None,
     every: int | None,
@@ -56,17 +71,21 @@ def score(
     """Compare cached videos with prompts, images, videos or given embeddings.
 
     TARGETS are videos, image folders, folders of them, or entries of the cache; none means the whole cache. Scores
-    are cosines, from -1 to 1, per frame and summed up per video. Frames that only one of a target and a reference
-    video has are ignored; --fps, --every, --start and --end apply to both.
+    are cosines, from -1 to 1, or in the scale of --metric, per frame and summed up per video. Frames that only one of
+    a target and a reference video has are ignored; --fps, --every, --start and --end apply to both.
     """
     from .ask import Question, ask
     from .evaluate import Cut
+    from .pairs import ask_pairs
     from .plots import plot_similarity
     from .tables import answer_text, write_text
 
     def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
         _extract_targets(wiring, paths, trust_weights, cache=cache_dir, model=its_model, weights=weights, device=device)
 
+    asked = (targets, texts, text_files, images, videos, embeddings)
+    if pairs and any(asked):
+        raise UsageError("--pairs says what is compared with what: leave out the targets and references.")
     skipped: list[Path] = []
     around = surroundings(
         wiring,
@@ -80,8 +99,9 @@ def score(
         extract_targets if extract_missing else None,
     )
     cut = Cut(fps=fps, every=every, start=start, end=end)
-    question = Question(targets, texts, text_files, images, videos, embeddings, truncate, cut)
-    answer = ask(question, around)
+    calibrated = baseline or baseline_file is not None
+    question = Question(*asked, truncate, cut, metric, calibrated, baseline_file)
+    answer = ask_pairs(pairs, question, around) if pairs else ask(question, around)
     if plot:
         answer = answer.kept()
         if problem := plot_similarity(list(answer.comparisons), plot):

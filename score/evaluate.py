@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from ..cache.errors import CacheError, ClipcacheError, EntryError, UsageError
 from ..cache.sampling import Sampling
 from .references import Reference, ReferenceKind
 from .similarity import Summary, compare_blocks, pair_blocks, summarise
+
+if TYPE_CHECKING:
+    from .metrics import Calibration
 
 COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are taken in another pass
 
@@ -51,12 +55,16 @@ class Cut:
 class Comparison:
     """One video against one reference."""
 
-    video: Entry  # the frames that counted, each with its cosine
+    video: Entry  # the frames that counted, each with its score
     kind: ReferenceKind
     reference: str  # name of the reference, fit for printing
-    cosines: NDArray[np.float32] = field(repr=False)  # (n,), cosine in [-1, 1]
-    pooled: float  # cosine of the reference with the mean of the normalised frames, in [-1, 1]
+    scores: NDArray[np.float32] = field(repr=False)  # (n,), in the scale of `metric`
+    pooled: float  # score of the reference with the mean of the normalised frames, in the scale of `metric`
     frames_ignored: int = 0  # frames that only one of two videos has
+    metric: str = "cosine"  # one of `metrics.METRICS`; a cosine is in [-1, 1]
+    is_null: bool = False  # the reference is one of the generic prompts that others are calibrated by
+    won_share: float | None = None  # share of the frames on which this reference is the most probable one, 0 to 1
+    calibration: Calibration | None = None
 
     @property
     def name(self) -> str:
@@ -65,15 +73,15 @@ class Comparison:
 
     @property
     def summary(self) -> Summary:
-        """Statistics over `cosines`."""
-        return summarise(self.cosines, self.pooled)
+        """Statistics over `scores`."""
+        return summarise(self.scores, self.pooled)
 
     @property
     def max_at_ms(self) -> float | None:
-        """Timestamp of the (first) frame with the highest cosine, in milliseconds; None for images: no clock."""
+        """Timestamp of the (first) frame with the highest score, in milliseconds; None for images: no clock."""
         if self.video.source_kind != "video":
             return None
-        return float(self.video.timestamps_ms[np.argmax(self.cosines)])
+        return float(self.video.timestamps_ms[np.argmax(self.scores)])
 
 
 def evaluate(
@@ -128,8 +136,9 @@ def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[
                 video=video,
                 kind=reference.kind,
                 reference=reference.name,
-                cosines=cosines.per_frame[:, column],
+                scores=cosines.per_frame[:, column],
                 pooled=float(cosines.pooled[column]),
+                is_null=reference.is_null,
             )
 
 
@@ -157,7 +166,7 @@ def _against_video(video: Entry, partner: Entry) -> Comparison:
         video=paired,
         kind="video",
         reference=partner.video_name,
-        cosines=cosines.per_frame[:, 0],
+        scores=cosines.per_frame[:, 0],
         pooled=float(cosines.pooled[0]),
         frames_ignored=len(video) + len(partner) - 2 * len(rows),
     )

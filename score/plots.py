@@ -16,10 +16,16 @@ from .evaluate import Comparison
 MAX_VIDEOS = 12
 MAX_LINES = 10
 _LEGEND_CHARS = 60
+_AXES = {
+    "cosine": "cosine (-1 to 1)",
+    "logit": "logit",
+    "probability": "probability (0 to 1)",
+    "clipscore": "CLIPScore (0 to 2.5)",
+}
 
 
 def plot_similarity(comparisons: Sequence[Comparison], path: Path) -> str | None:
-    """Draw cosines (-1 to 1) against the time of each frame in seconds; images are drawn by their number.
+    """Draw scores against the time of each frame in seconds, images against their number; the axis names the scale.
 
     Args:
         comparisons: Of at most MAX_VIDEOS videos with at most MAX_LINES references each.
@@ -65,12 +71,12 @@ def _draw_video(axes: Any, lines: Sequence[Comparison]) -> None:
     video = lines[0].video
     has_clock = bool(np.ptp(video.timestamps_ms))
     for line in lines:
-        places = (video.timestamps_ms / 1000.0 if has_clock else video.frame_index)[: len(line.cosines)]
-        best = int(np.argmax(line.cosines))
-        (drawn,) = axes.plot(places, line.cosines, linewidth=1.4, label=_label(line.reference))
-        axes.plot(places[best], line.cosines[best], "o", color=drawn.get_color(), markersize=6)
+        places = (video.timestamps_ms / 1000.0 if has_clock else video.frame_index)[: len(line.scores)]
+        best = int(np.argmax(line.scores))
+        (drawn,) = axes.plot(places, line.scores, linewidth=1.4, label=_label(line.reference))
+        axes.plot(places[best], line.scores[best], "o", color=drawn.get_color(), markersize=6)
     axes.set_title(_label(video.video_name), loc="left", fontsize=11, parse_math=False)
-    axes.set_ylabel("cosine (-1 to 1)")
+    axes.set_ylabel(_AXES[lines[0].metric])
     axes.set_xlabel("seconds" if has_clock else "image")
     axes.margins(x=0.01)
     axes.grid(alpha=0.25)

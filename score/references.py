@@ -44,6 +44,7 @@ class Reference:
     kind: ReferenceKind
     name: str  # the prompt, the file's name, or the embedding's own name; fit for printing
     vector: Vector  # (D,) float32, finite, not necessarily normalised
+    is_null: bool = False  # one of the generic prompts that others are calibrated by, not asked for itself
 
 
 class ReferenceResolver:

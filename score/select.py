@@ -81,16 +81,22 @@ class Selector:
         if not targets:
             cache = FeatureCache(self._directory, self._memo)
             return self._open(entry.path for entry in cache.entries(cache.model(self._model).name))
-        items = [item for target in targets for item in _expand(target)]
-        found = self._find_all(items)
-        missing = _targets_of_missing(items, found)
-        if missing and self._extract_missing is not None:
-            self._extract_missing(missing, self._model_to_extract())
-            found = self._find_all(items)
-            missing = _targets_of_missing(items, found)
-        if missing:
-            raise NotCachedError(self._how_to_extract(missing))
+        found = self._found([item for target in targets for item in _expand(target)])
         return self._open(dict.fromkeys(path for paths in found for path in paths))
+
+    def select_each(self, targets: Sequence[Path]) -> dict[Path, list[Chosen]]:
+        """Return the entries that each target stands for by itself.
+
+        Raises:
+            As `select`.
+        """
+        items = {target: list(_expand(target)) for target in targets}
+        everything = [item for some in items.values() for item in some]
+        found = dict(zip(everything, self._found(everything), strict=True))
+        return {
+            target: self._open(dict.fromkeys(path for item in some for path in found[item]))
+            for target, some in items.items()
+        }
 
     def any_one(self) -> EntryAttributes:
         """Return the attributes of some entry, which tell the model.
@@ -104,6 +110,18 @@ class Selector:
             if chosen := self._open_one(entry.path):
                 return chosen.attributes
         raise NotCachedError(f"No entry in the cache {str(self._directory)!r} can be read: extract the videos again.")
+
+    def _found(self, items: Sequence[_Item]) -> list[list[Path]]:
+        """Return the paths of each item's entries, extracting what is missing where that is allowed."""
+        found = self._find_all(items)
+        missing = _targets_of_missing(items, found)
+        if missing and self._extract_missing is not None:
+            self._extract_missing(missing, self._model_to_extract())
+            found = self._find_all(items)
+            missing = _targets_of_missing(items, found)
+        if missing:
+            raise NotCachedError(self._how_to_extract(missing))
+        return found
 
     def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, none for an item that is not cached."""

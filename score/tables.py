@@ -9,37 +9,27 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from ..cache.errors import UsageError
 from ..cache.naming import one_line
 from .ask import Answer
 from .evaluate import Comparison
+from .metrics import SCALES, Calibration
 
 Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]
 
-TABLE_COLUMNS = (
-    "video",
-    "comparison",
-    "reference",
-    "frames",
-    "mean_cosine",
-    "median_cosine",
-    "min_cosine",
-    "max_cosine",
-    "max_at_ms",  # None for images
-    "std_cosine",
-    "pooled_cosine",
-)
-SUMMARY_COLUMNS = (
-    *TABLE_COLUMNS,
+_STATISTICS = ("mean", "median", "min", "max", "std", "pooled")
+_CALIBRATION = ("z_score", "percentile")  # of the mean cosine, among those of generic prompts
+_MADE_WITH = (
     "frames_ignored",  # that only one of two videos has
     "video_sha256",
     "model",
@@ -48,24 +38,54 @@ SUMMARY_COLUMNS = (
     "sampling",  # of the entry; "all" is every frame
     "complete",  # False where part of the video could not be decoded
 )
-FRAME_TABLE_COLUMNS = (
-    "video",
-    "comparison",
-    "reference",
-    "frame_index",
-    "timestamp_ms",
-    "frame_name",
-    "cosine",
-)
-FRAME_COLUMNS = (*FRAME_TABLE_COLUMNS, "video_sha256")
-
 ROWS_MEASURED = 1000  # the rows of a table that its column widths are taken from
-FRAME_FOOTNOTE = "cosine: -1 to 1\n"
-FOOTNOTE = (
-    "cosine: -1 to 1, per frame; max_at_ms: time of the frame with the highest cosine, milliseconds on the "
-    "container's clock; std_cosine: of the population; "
-    "pooled_cosine: of the reference with the mean of the normalised frames\n"
-)
+_POOLED = "of the reference with the mean of the normalised frames"
+
+
+def table_columns(metric: str = "cosine", *, calibrated: bool = False) -> tuple[str, ...]:
+    """What people get of a summary; names carry the metric. `max_at_ms` is empty for images."""
+    mean, median, low, high, std, pooled = (f"{name}_{metric}" for name in _STATISTICS)
+    won = ("won_share",) if metric == "probability" else ()
+    extra = _CALIBRATION if calibrated else ()
+    return (
+        "video",
+        "comparison",
+        "reference",
+        "frames",
+        mean,
+        median,
+        low,
+        high,
+        "max_at_ms",
+        std,
+        pooled,
+        *won,
+        *extra,
+    )
+
+
+def summary_columns(metric: str = "cosine", *, calibrated: bool = False) -> tuple[str, ...]:
+    """What programs get of a summary."""
+    null = ("baseline_prompts", "baseline_mean_cosine", "baseline_std_cosine") if calibrated else ()
+    return (*table_columns(metric, calibrated=calibrated), *null, *_MADE_WITH)
+
+
+def frame_table_columns(metric: str = "cosine") -> tuple[str, ...]:
+    """What people get of each frame."""
+    return ("video", "comparison", "reference", "frame_index", "timestamp_ms", "frame_name", metric)
+
+
+def footnote(metric: str = "cosine", *, calibrated: bool = False) -> str:
+    """What the columns of a summary mean."""
+    won = "; won_share: of the frames on which this reference is the most probable, 0 to 1" * (metric == "probability")
+    null = (
+        "\nz_score: of the mean cosine, in standard deviations from the mean of the same video's mean cosines with "
+        "generic prompts; percentile: share of these that are lower, 0 to 100"
+    )
+    return (
+        f"{SCALES[metric]}, per frame; max_at_ms: time of the frame with the highest {metric}, milliseconds on the "
+        f"container's clock; std: of the population; pooled: {_POOLED}{won}{null * calibrated}\n"
+    )
 
 
 def answer_text(answer: Answer, style: str, *, per_frame: bool) -> Iterator[str]:
@@ -76,28 +96,33 @@ def answer_text(answer: Answer, style: str, *, per_frame: bool) -> Iterator[str]
         style: table, csv, json (one array) or jsonl (one object a line).
         per_frame: one row a frame instead of one a comparison.
     """
-    if style == "table" and not per_frame and answer.videos == answer.references == 1:
+    metric, calibrated = answer.metric, answer.calibrated
+    if per_frame and style == "table" and metric == "probability":
+        return probability_lines(answer.comparisons)
+    if per_frame:
+        columns = frame_table_columns(metric)
+        rows = frame_rows(answer.comparisons)
+        return render_rows(rows, style, (*columns, "video_sha256"), columns, f"{SCALES[metric]}\n")
+    if style == "table" and answer.videos == answer.references == 1:
         return chain.from_iterable(describe(comparison) for comparison in answer.comparisons)
-    rows = frame_rows(answer.comparisons) if per_frame else summary_rows(answer.comparisons)
-    return render(rows, style, per_frame=per_frame)
+    columns = table_columns(metric, calibrated=calibrated)
+    note = footnote(metric, calibrated=calibrated)
+    return render_rows(
+        summary_rows(answer.comparisons), style, summary_columns(metric, calibrated=calibrated), columns, note
+    )
 
 
 def summary_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
-    """Yield one row per comparison, with the columns `SUMMARY_COLUMNS`."""
+    """Yield one row per comparison, with the columns `summary_columns` of its metric."""
     for comparison in comparisons:
-        attributes, summary = comparison.video.attributes, comparison.summary
-        yield {
+        attributes, summary, metric = comparison.video.attributes, comparison.summary, comparison.metric
+        row: dict[str, Cell] = {
             "video": attributes.video_name,
             "comparison": comparison.name,
             "reference": comparison.reference,
             "frames": summary.frames,
-            "mean_cosine": summary.mean,
-            "median_cosine": summary.median,
-            "min_cosine": summary.min,
-            "max_cosine": summary.max,
             "max_at_ms": comparison.max_at_ms,
-            "std_cosine": summary.std,
-            "pooled_cosine": summary.pooled,
+            "won_share": comparison.won_share,
             "frames_ignored": comparison.frames_ignored,
             "video_sha256": one_line(attributes.video_sha256),
             "model": one_line(attributes.model),
@@ -106,10 +131,24 @@ def summary_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
             "sampling": one_line(attributes.sampling),
             "complete": attributes.complete,
         }
+        row |= {f"{name}_{metric}": getattr(summary, name) for name in _STATISTICS}
+        yield row | _calibration_cells(comparison.calibration)
+
+
+def _calibration_cells(calibration: Calibration | None) -> dict[str, Cell]:
+    if calibration is None:
+        return dict.fromkeys((*_CALIBRATION, "baseline_prompts", "baseline_mean_cosine", "baseline_std_cosine"))
+    return {
+        "z_score": None if math.isnan(calibration.z_score) else calibration.z_score,
+        "percentile": calibration.percentile,
+        "baseline_prompts": calibration.prompts,
+        "baseline_mean_cosine": calibration.null_mean,
+        "baseline_std_cosine": calibration.null_std,
+    }
 
 
 def frame_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
-    """Yield one row per frame of each comparison, with the columns `FRAME_COLUMNS`."""
+    """Yield one row per frame of each comparison, with the columns `frame_table_columns` and the video's hash."""
     for comparison in comparisons:
         video = comparison.video
         constant = {
@@ -119,22 +158,26 @@ def frame_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
             "video_sha256": one_line(video.video_sha256),
         }
         names: Sequence[str | None] = video.frame_names or [None] * len(video)
-        frames = zip(video.frame_index, video.timestamps_ms, names, comparison.cosines, strict=True)
-        for index, timestamp_ms, name, cosine in frames:
+        frames = zip(video.frame_index, video.timestamps_ms, names, comparison.scores, strict=True)
+        for index, timestamp_ms, name, value in frames:
             yield {
                 **constant,
                 "frame_index": int(index),
                 "timestamp_ms": float(timestamp_ms),
                 "frame_name": name,
-                "cosine": float(cosine),
+                comparison.metric: float(value),
             }
 
 
-def render(rows: Iterable[Row], style: str, *, per_frame: bool) -> Iterator[str]:
-    """Write rows, as `summary_rows`, or `frame_rows` when `per_frame`, gives them, as text in pieces."""
-    if per_frame:
-        return render_rows(rows, style, FRAME_COLUMNS, FRAME_TABLE_COLUMNS, FRAME_FOOTNOTE)
-    return render_rows(rows, style, SUMMARY_COLUMNS, TABLE_COLUMNS, FOOTNOTE)
+def probability_lines(comparisons: Iterable[Comparison]) -> Iterator[str]:
+    """Write probabilities frame by frame, the references of a video side by side; a frame's add up to 1."""
+    for _, group in groupby(comparisons, key=lambda one: one.video.path):
+        references = list(group)
+        video = references[0].video
+        yield f"Video {one_line(video.video_name)}: {' | '.join(one_line(one.reference) for one in references)}\n"
+        for index, values in zip(video.frame_index, zip(*(one.scores for one in references), strict=True), strict=True):
+            yield f"frame {index}: [{', '.join(f'{value:.4f}' for value in values)}]\n"
+    yield f"{SCALES['probability']}\n"
 
 
 def render_rows(
@@ -166,18 +209,34 @@ def describe(comparison: Comparison) -> Iterator[str]:
     """Write one comparison as a person would read it."""
     summary, attributes = comparison.summary, comparison.video.attributes
     yield f"Frames analyzed: {summary.frames}\n"
-    score, scale = f"CLIP score ({comparison.name})", "(cosine, -1 to 1)"
-    yield f"Mean {score}: {summary.mean:.4f} {scale}\n"
-    yield f"Median {score}: {summary.median:.4f} {scale}\n"
-    yield f"Min {score}: {summary.min:.4f} {scale}\n"
+    name, scale = SCALES[comparison.metric].partition(":")[0].partition(",")[0], SCALES[comparison.metric]
+    score = f"CLIP score ({comparison.name})"
     at = "" if comparison.max_at_ms is None else f", at {comparison.max_at_ms / 1000:.3f} s"
-    yield f"Max {score}: {summary.max:.4f} {scale}{at}\n"
-    yield f"Std {score}: {summary.std:.4f} (cosine, of the population)\n"
-    yield f"Pooled {score}: {summary.pooled:.4f} (cosine with the mean of the normalised frames, -1 to 1)\n"
+    yield f"Mean {score}: {summary.mean:.4f} ({scale})\n"
+    yield f"Median {score}: {summary.median:.4f} ({scale})\n"
+    yield f"Min {score}: {summary.min:.4f} ({scale})\n"
+    yield f"Max {score}: {summary.max:.4f} ({scale}){at}\n"
+    yield f"Std {score}: {summary.std:.4f} ({name}, of the population)\n"
+    yield f"Pooled {score}: {summary.pooled:.4f} ({name} with the mean of the normalised frames{_range(scale)})\n"
+    if comparison.calibration is not None:
+        yield _describe_calibration(comparison.calibration)
     if comparison.frames_ignored:
         yield f"Frames ignored: {comparison.frames_ignored} (only one of the videos has them: frame i meets frame i)\n"
     model, precision = one_line(attributes.model), one_line(attributes.precision)
     yield f"Model: {model} (weights {attributes.weights_sha256[:8]}, {precision})\n"
+
+
+def _range(scale: str) -> str:
+    """The range at the end of a scale, ", -1 to 1"; none for a logit."""
+    end = scale.rpartition(", ")[2]
+    return f", {end}" if " to " in end else ""
+
+
+def _describe_calibration(found: Calibration) -> str:
+    return (
+        f"Against {found.prompts} generic prompts (mean {found.null_mean:.4f}, std {found.null_std:.4f}, cosine): "
+        f"z-score {found.z_score:.2f} (standard deviations), percentile {found.percentile:.1f} (0 to 100)\n"
+    )
 
 
 def write_text(pieces: Iterable[str], output: Path | None) -> None:

@@ -1,0 +1,127 @@
+"""The scales of a score: what becomes of the cosines of one video with its references.
+
+- cosine: c = <f, r> / (|f| |r|), per frame, -1 to 1 (`similarity`).
+- logit: the model's logit scale (about 100) times the cosine, as CLIP's `forward` gives it (Radford et al. 2021).
+- probability: softmax of the logits over the references, per frame: 0 to 1, and one over all references. It says which
+  of the given references fits best, never how well; over one reference it is always 1, and refused.
+- clipscore: 2.5 max(c, 0), of prompts that begin with "A photo depicts ", 0 to 2.5 (Hessel et al. 2021, CLIPScore).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache.errors import UsageError
+from .evaluate import Comparison
+
+METRICS = ("cosine", "logit", "probability", "clipscore")
+CLIPSCORE_PREFIX = "A photo depicts "
+CLIPSCORE_WEIGHT = 2.5
+SCALES = {
+    "cosine": "cosine, -1 to 1",
+    "logit": "logit: the model's logit scale times the cosine",
+    "probability": "probability over the references of the video, 0 to 1",
+    "clipscore": "CLIPScore: 2.5 max(cosine, 0), 0 to 2.5",
+}
+
+
+def check_metric(metric: str, kinds: Sequence[str], *, pairs: bool) -> None:
+    """Refuse a metric that means nothing for what is asked.
+
+    Args:
+        metric: One of METRICS.
+        kinds: Kind of each reference of a video.
+        pairs: Whether each video has a reference of its own.
+
+    Raises:
+        UsageError: Saying why.
+    """
+    if metric == "probability" and (pairs or len(kinds) < 2):
+        raise UsageError(
+            "A probability is shared among the references of a video, and that of a single one is always 1: give two "
+            "or more, or choose another --metric."
+        )
+    if metric == "probability" and "video" in kinds:
+        raise UsageError("A probability needs references without a time of their own: leave out --video.")
+    if metric == "clipscore" and set(kinds) - {"text"}:
+        raise UsageError("CLIPScore is defined for prompts: give only prompts, or choose another --metric.")
+
+
+def convert(comparisons: Iterable[Comparison], metric: str) -> Iterator[Comparison]:
+    """Turn comparisons in cosines, all of a video in a row, into those of another metric, in the same order."""
+    if metric == "cosine":
+        yield from comparisons
+    elif metric == "probability":
+        for _, group in groupby(comparisons, key=lambda one: one.video.path):
+            yield from _probabilities(list(group))
+    else:
+        for one in comparisons:
+            change = _CHANGES[metric](one.video.logit_scale)
+            yield replace(one, metric=metric, scores=change(one.scores), pooled=float(change(np.float32(one.pooled))))
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Softmax over the first axis of (R, ...) logits, in float64: each column adds up to one."""
+    shifted = logits.astype(np.float64) - logits.max(axis=0)
+    powers = np.exp(shifted)
+    probabilities: NDArray[np.float32] = (powers / powers.sum(axis=0)).astype(np.float32)
+    return probabilities
+
+
+def _probabilities(group: Sequence[Comparison]) -> Iterator[Comparison]:
+    scale = group[0].video.logit_scale
+    per_frame = softmax(np.stack([one.scores for one in group]) * scale)
+    pooled = softmax(np.array([one.pooled for one in group]) * scale)
+    winners = per_frame.argmax(axis=0)
+    for row, one in enumerate(group):
+        won = float((winners == row).mean())
+        yield replace(one, metric="probability", scores=per_frame[row], pooled=float(pooled[row]), won_share=won)
+
+
+_Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+_CHANGES: dict[str, Callable[[float], _Change]] = {
+    "logit": lambda scale: lambda cosines: np.float32(scale) * cosines,
+    "clipscore": lambda _: lambda cosines: np.float32(CLIPSCORE_WEIGHT) * np.maximum(cosines, np.float32(0)),
+}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where a video's mean cosine lies among its mean cosines with generic prompts."""
+
+    prompts: int  # of the null
+    null_mean: float  # mean of the generic prompts' mean cosines, -1 to 1
+    null_std: float  # of the sample (ddof = 1), of the same
+    z_score: float  # (mean cosine - null_mean) / null_std, in standard deviations
+    percentile: float  # share of the generic prompts with a lower mean cosine, 0 to 100
+
+
+def calibrate(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:
+    """Use up the comparisons with the null, which come first of each video's, and put the others beside them.
+
+    CLIP's cosines of one video with any text lie close together and differ from video to video, so that "0.26" says
+    little by itself; its place among the cosines of the same video with generic prompts says whether it is a match.
+
+    Args:
+        comparisons: In cosines, all of a video in a row.
+    """
+    for _, group in groupby(comparisons, key=lambda one: one.video.path):
+        null: list[float] = []
+        for one in group:
+            mean = float(one.scores.mean(dtype=np.float64))
+            if one.is_null:
+                null.append(mean)
+            else:
+                yield replace(one, calibration=_place(mean, np.array(null)) if one.kind == "text" else None)
+
+
+def _place(mean: float, null: NDArray[np.float64]) -> Calibration:
+    null_mean, null_std = float(null.mean()), float(null.std(ddof=1))
+    z_score = (mean - null_mean) / null_std if null_std else math.nan
+    return Calibration(len(null), null_mean, null_std, z_score, float((null < mean).mean() * 100))

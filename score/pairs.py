@@ -1,0 +1,139 @@
+"""A CSV of pairs: each video with a reference of its own, for batches of generated videos and their prompts.
+
+Columns: `video`, and one or more of `prompt` (or `text`), `image` and `reference_video`. A row gives one comparison for
+each of these that it fills in. Paths are taken from the current folder, else from the CSV's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from ..cache import DigestMemo, Entry
+from ..cache.errors import UsageError
+from .ask import (
+    Answer,
+    Question,
+    Surroundings,
+    answer_of,
+    check_alike,
+    check_question,
+    only,
+    readable,
+    resolver_for,
+    selector_of,
+)
+from .baseline import read_baseline, resolve_baseline
+from .evaluate import Comparison, evaluate
+from .files import read_rows
+from .metrics import CLIPSCORE_PREFIX
+from .prompt_sets import PromptGroup, resolve_groups
+from .references import Reference, ReferenceResolver
+from .select import Chosen
+
+_KINDS = {"prompt": "text", "text": "text", "image": "image", "reference_video": "video"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One comparison that a row asks for."""
+
+    video: Path  # a video, image folder or entry
+    kind: str  # "text", "image" or "video"
+    reference: str  # the prompt, or a path
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a CSV file, in order.
+
+    Raises:
+        UsageError: The file cannot be read, has no such columns, or a row has no reference.
+    """
+    rows = read_rows(path, ["video"])
+    columns = [name for name in _KINDS if name in rows[0]]
+    if not columns:
+        raise UsageError(
+            f"{str(path)!r} has no column to compare with: add one of prompt, image and reference_video beside video."
+        )
+    return [pair for row in rows for pair in _pairs_of(row, columns, path)]
+
+
+def _pairs_of(row: dict[str, str], columns: Sequence[str], path: Path) -> Iterator[Pair]:
+    video = _located(row["video"], path)
+    filled = [(name, row[name].strip()) for name in columns if row[name].strip()]
+    if not filled:
+        raise UsageError(f"{str(path)!r}: the row of {row['video']!r} has no {' or '.join(columns)}; fill one in.")
+    for name, value in filled:
+        kind = _KINDS[name]
+        yield Pair(video, kind, value if kind == "text" else str(_located(value, path)))
+
+
+def _located(name: str, table: Path) -> Path:
+    """A path that the table names; the table's own folder serves where the current one has no such file."""
+    given = Path(name.strip())
+    beside = table.parent / given
+    return beside if not given.exists() and beside.exists() else given
+
+
+def ask_pairs(table: Path, question: Question, surroundings: Surroundings) -> Answer:
+    """Compare each video of a CSV with its own references; as `ask` otherwise.
+
+    Args:
+        table: See `read_pairs`.
+        question: Its cut, metric and baseline; the table stands for targets and references.
+        surroundings: Of the question.
+
+    Raises:
+        UsageError: The table is malformed, a name means nothing, or the metric does not fit.
+        CacheError: A video is not in the cache.
+        ModelError: A prompt does not fit the model, or the model cannot be loaded.
+        MediaError: A reference image cannot be decoded.
+    """
+    pairs = read_pairs(table)
+    check_question(question, [pair.kind for pair in pairs], pairs=True)
+    memo = DigestMemo()
+    selector = selector_of(surroundings, memo)
+    paths = dict.fromkeys([pair.video for pair in pairs] + [Path(p.reference) for p in pairs if p.kind == "video"])
+    entries = {path: only(readable(found), path) for path, found in selector.select_each(list(paths)).items()}
+    check_alike(list(dict.fromkeys(entries.values())), surroundings)
+    resolver = resolver_for(list(entries.values()), surroundings, memo)
+    vectors = _vectors(pairs, question, resolver)
+    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    null = resolve_baseline(read_baseline(question.baseline), resolver, prefix=prefix) if question.calibrated else []
+    comparisons = _compare(pairs, entries, vectors, null, question, surroundings)
+    return answer_of(question, comparisons, len({pair.video for pair in pairs}), len(pairs))
+
+
+def _vectors(
+    pairs: Sequence[Pair], question: Question, resolver: ReferenceResolver
+) -> dict[tuple[str, str], Reference]:
+    """The vector of each prompt and image, by kind and name; each is encoded once."""
+    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    texts = list(dict.fromkeys(pair.reference for pair in pairs if pair.kind == "text"))
+    images = list(dict.fromkeys(pair.reference for pair in pairs if pair.kind == "image"))
+    groups = [PromptGroup.plain(text) for text in texts]
+    found = resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix)
+    pictures = resolver.images(map(Path, images))
+    return {
+        **{("text", text): one for text, one in zip(texts, found, strict=True)},
+        **{("image", image): one for image, one in zip(images, pictures, strict=True)},
+    }
+
+
+def _compare(
+    pairs: Sequence[Pair],
+    entries: dict[Path, Chosen],
+    vectors: dict[tuple[str, str], Reference],
+    null: list[Reference],
+    question: Question,
+    surroundings: Surroundings,
+) -> Iterator[Comparison]:
+    """In the order of the table; the rows of one video that follow each other are read together."""
+    for video, group in groupby(pairs, key=lambda pair: pair.video):
+        rows = list(group)
+        references = [vectors[pair.kind, pair.reference] for pair in rows if pair.kind != "video"]
+        partners = [Entry(entries[Path(pair.reference)].path) for pair in rows if pair.kind == "video"]
+        entry = Entry(entries[video].path)
+        yield from evaluate([entry], [*null, *references], partners, question.cut, surroundings.on_skip)

@@ -1,0 +1,98 @@
+"""Prompt files: one prompt a line, or YAML sets of names and templates, averaged as CLIP's zero-shot classifier does.
+
+The two forms of YAML:
+
+    templates: ["a photo of a {}.", "a drawing of a {}."]       a dog: ["a dog", "a puppy on grass"]
+    names: [dog, cat]                                           a cat: ["a cat", "a kitten"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..cache.errors import UsageError
+from .files import read_yaml
+from .references import Reference, ReferenceResolver, read_prompts
+from .similarity import unit_rows
+
+YAML_SUFFIXES = frozenset({".yaml", ".yml"})
+
+
+@dataclass(frozen=True)
+class PromptGroup:
+    """What one name stands for: prompts whose directions are averaged; a plain prompt is its own name."""
+
+    name: str
+    prompts: tuple[str, ...]  # one or more
+
+    @classmethod
+    def plain(cls, prompt: str) -> PromptGroup:
+        """A prompt by itself."""
+        return cls(prompt, (prompt,))
+
+
+def read_prompt_file(path: Path) -> list[PromptGroup]:
+    """The prompts of a file: a set if its name ends in .yaml or .yml, else one prompt a line.
+
+    Raises:
+        UsageError: The file cannot be read, or holds no such thing.
+    """
+    if path.suffix.lower() in YAML_SUFFIXES:
+        return read_prompt_set(path)
+    return [PromptGroup.plain(prompt) for prompt in read_prompts(path)]
+
+
+def read_prompt_set(path: Path) -> list[PromptGroup]:
+    """A YAML set: `names` with `templates` that hold {}, or a mapping of names to lists of prompts.
+
+    Raises:
+        UsageError: The file cannot be read, is malformed, or a template has no {}.
+    """
+    found = read_yaml(path)
+    if not isinstance(found, dict) or not found:
+        raise UsageError(f"{str(path)!r} holds no prompt set: write `names` and `templates`, or names with prompts.")
+    if set(found) == {"names", "templates"}:
+        names, templates = _texts(found["names"], "names", path), _texts(found["templates"], "templates", path)
+        if bare := [template for template in templates if "{}" not in template]:
+            raise UsageError(f"{str(path)!r}: the template {bare[0]!r} has no {{}} where the name belongs.")
+        return [PromptGroup(name, tuple(t.replace("{}", name) for t in templates)) for name in names]
+    return [PromptGroup(str(name), tuple(_texts(prompts, str(name), path))) for name, prompts in found.items()]
+
+
+def resolve_groups(
+    groups: Sequence[PromptGroup], resolver: ReferenceResolver, *, truncate: bool = False, prefix: str = ""
+) -> list[Reference]:
+    """One reference per name, each once; the vector of several prompts is the mean of theirs at length one.
+
+    (Radford et al. 2021, section 3.1.4; openai/CLIP, Prompt_Engineering_for_ImageNet.)
+
+    Args:
+        groups: Prompts by name.
+        resolver: Of the model.
+        truncate: Cut prompts that are longer than the model reads.
+        prefix: Put before each prompt, not before its name.
+
+    Raises:
+        UsageError: A prompt is empty.
+        ModelError: A prompt does not fit the model, or the model cannot be loaded.
+    """
+    wanted = list(dict.fromkeys(groups))
+    prompts = [prefix + prompt if prompt.strip() else prompt for group in wanted for prompt in group.prompts]
+    vectors = {one.name: one.vector for one in resolver.texts(prompts, truncate)}
+    references = []
+    for group in wanted:
+        rows = np.stack([vectors[prefix + prompt] for prompt in group.prompts])
+        vector = rows[0] if len(rows) == 1 else unit_rows(rows).mean(axis=0)
+        references.append(Reference("text", group.name, vector))
+    return references
+
+
+def _texts(value: object, what: str, path: Path) -> list[str]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise UsageError(f"{str(path)!r}: {what!r} must be a list of texts, none of them empty.")
+    return texts
