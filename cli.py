@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,9 +21,13 @@ from .cache.terminal import warn
 from .demo.command import demo
 from .extract.command import extract
 from .score.command import compare, score
+from .score.search.command import search
 from .score.shared_options import Wiring
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .score.references import ReferenceEncoder
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -34,10 +38,12 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Encode every frame of a video library with CLIP once; score, search and export it ever after."""
-    context.obj = Wiring(load_encoder=_load_encoder, published_weights=_published_weights, run=_run)
+    context.obj = Wiring(
+        load_encoder=_load_encoder, published_weights=_published_weights, run=_run, frames_at=_frames_at
+    )
 
 
-for _command in (extract, score, compare, cache_group, demo):
+for _command in (extract, score, compare, search, cache_group, demo):
     cli.add_command(_command)
 
 
@@ -54,6 +60,12 @@ def _published_weights(model: str) -> str:
     from .extract.models import find_weights
 
     return find_weights(model, None, DigestMemo()).sha256
+
+
+def _frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    from .extract.frames_at import frames_at
+
+    return frames_at(path, timestamps_ms)
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,9 @@ from ..cache.errors import ClipcacheError
 from ..cache.terminal import CACHE, DEBUG, LOADING, PATH, options, warn
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .ask import LoadEncoder, Surroundings
     from .references import ReferenceEncoder
     from .select import ExtractMissing
@@ -42,6 +45,8 @@ MODEL = options(
     DEBUG,
 )
 
+FramesAt = Callable[[Path, Sequence[float]], "Iterable[tuple[int, NDArray[np.uint8]]]"]
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -52,11 +57,14 @@ class Wiring:
             trust=...)`.
         published_weights: The sha256 of the weights that a model's name means by itself.
         run: Runs one of the program's own commands, given its arguments; its exit code.
+        frames_at: Decodes the frames of a video (or an image) at given times, milliseconds: the position of each time
+            and its frame, (H, W, 3) uint8 RGB.
     """
 
     load_encoder: Callable[..., ReferenceEncoder]
     published_weights: Callable[[str], str]
     run: Callable[[Sequence[str]], int]
+    frames_at: FramesAt
 
 
 def surroundings(

@@ -1,0 +1,84 @@
+"""Similarity over time as a picture, with what was found marked: one panel a video, one line a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...cache.errors import UsageError
+from .formats import Found
+from .peaks import Hit
+from .pictures import save_figure, shorten
+from .run import Search
+from .scan import VideoScores
+
+MAX_VIDEOS = 12
+MAX_QUERIES = 10
+_LABEL_CHARS = 50
+
+
+def plot_found(asked: Search, found: Found, path: Path) -> list[str]:
+    """Draw the cosines (-1 to 1) of the videos in which something was found, frames as dots, moments shaded as well.
+
+    Args:
+        asked: gives the cosines of all frames, in a pass over the videos drawn.
+        found: frames, or moments.
+        path: .png, .svg or .pdf.
+
+    Returns:
+        Sentences on what the picture does not show: more videos or queries than fit, letters that the font lacks.
+
+    Raises:
+        UsageError: nothing was found, or the file cannot be written.
+    """
+    entries = list(dict.fromkeys(hit.source.entry for hit in found.hits if hit.query < MAX_QUERIES))
+    if not entries:
+        raise UsageError("There is nothing to plot: nothing was found.")
+    panels = list(asked.scores(entries[:MAX_VIDEOS], MAX_QUERIES))
+    problem = save_figure(_draw(found, panels), path)
+    said = []
+    if len(entries) > MAX_VIDEOS or len(found.queries) > MAX_QUERIES:
+        said.append(f"The plot shows {len(panels)} of {len(entries)} videos, and {MAX_QUERIES} queries at most.")
+    return [*said, problem] if problem else said
+
+
+def _draw(found: Found, panels: Sequence[VideoScores]) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 0.8 + 2.9 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, scores in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        _draw_video(axes, found, scores)
+    return figure
+
+
+def _draw_video(axes: Any, found: Found, scores: VideoScores) -> None:
+    video, has_clock = scores.video, scores.source.has_clock
+    places = video.timestamps_ms / 1000.0 if has_clock else video.frame_index
+    for query, cosines in enumerate(scores.cosines, scores.first_query):
+        hits = [hit for hit in found.hits if hit.query == query and hit.source.entry == scores.source.entry]
+        label = shorten(found.queries[query], _LABEL_CHARS)
+        # A space first: a leading underscore would hide the line from the legend.
+        (line,) = axes.plot(places, cosines, linewidth=1.3, label=f" {label}")
+        _mark(axes, hits, line.get_color(), has_clock=has_clock)
+    axes.set_title(shorten(scores.source.name, 2 * _LABEL_CHARS), loc="left", fontsize=11, parse_math=False)
+    axes.set_ylabel("cosine (-1 to 1)")
+    axes.set_xlabel("seconds" if has_clock else "image")
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    title = "● found frame" if found.thresholds is None else "● best frame of a moment (shaded)"
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=title, alignment="left")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _mark(axes: Any, hits: Iterable[Hit], color: str, *, has_clock: bool) -> None:
+    """Put a dot on each found frame, and shade the moments."""
+    for hit in hits:
+        axes.plot(hit.at_ms / 1000.0 if has_clock else hit.frame_index, hit.cosine, "o", color=color, markersize=6)
+        if hit.span_ms is not None:
+            axes.axvspan(hit.span_ms[0] / 1000.0, hit.span_ms[1] / 1000.0, color=color, alpha=0.15, linewidth=0)

@@ -1,0 +1,116 @@
+"""A search from names to hits: which entries, which queries, and one pass over their features for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...cache import DigestMemo
+from ...cache.errors import ClipcacheError, UsageError
+from ...cache.sampling import Sampling
+from ..ask import Surroundings, choose, resolver_for
+from ..evaluate import Cut, OnSkip
+from ..select import Chosen
+from .moments import MomentFinder, Spread, Thresholds
+from .peaks import FrameFinder, Hit, Limits
+from .query import Query, query_vectors
+from .scan import VideoScores, scan
+
+
+@dataclass(frozen=True)
+class Search:
+    """Queries and what they are asked of, resolved; features are read when hits are asked for."""
+
+    queries: tuple[str, ...]  # names, fit for printing
+    directions: NDArray[np.float32] = field(repr=False)  # (Q, D), rows of length one
+    entries: tuple[Chosen, ...]
+    cut: Cut
+    on_skip: OnSkip  # told once of each entry that cannot be searched, and why
+
+    def frames(self, limits: Limits) -> list[Hit]:
+        """Return the best frames, those of one query in a row, best first."""
+        finder = FrameFinder(len(self.queries), limits)
+        for scores in scan([one.path for one in self.entries], self.directions, self.cut, self.on_skip):
+            finder.add(scores)
+        return [hit for hits in finder.ranked() for hit in hits]
+
+    def moments(
+        self, limits: Limits, high: float | None = None, low: float | None = None
+    ) -> tuple[list[Hit], list[Thresholds]]:
+        """Return the best moments, those of one query in a row, best first, and the thresholds of each query.
+
+        Thresholds that are not given are taken from a pass of their own; see `moments`.
+
+        Raises:
+            UsageError: the thresholds contradict each other, or nothing searched has a time.
+        """
+        paths = [one.path for one in self.entries if one.attributes.source_kind == "video"]
+        if not paths:
+            raise UsageError("Images have no time, and there is no video to find moments in: leave out --moments.")
+        skipped: set[Path] = set()
+
+        def skip(path: Path, error: ClipcacheError) -> None:
+            skipped.add(path)
+            self.on_skip(path, error)
+
+        if high is None or low is None:
+            spread = Spread(len(self.queries))
+            for scores in scan(paths, self.directions, self.cut, skip):
+                spread.add(scores)
+            thresholds = spread.thresholds(high, low)
+        else:
+            thresholds = [Thresholds(high, low)] * len(self.queries)
+        finder = MomentFinder(thresholds, limits)
+        for scores in scan([path for path in paths if path not in skipped], self.directions, self.cut, skip):
+            finder.add(scores)
+        return [hit for hits in finder.ranked() for hit in hits], thresholds
+
+    def scores(self, entries: Sequence[Path], queries: int) -> Iterator[VideoScores]:
+        """Yield the cosines of all frames of some entries with the first queries."""
+        return scan(entries, self.directions[:queries], self.cut, self.on_skip)
+
+
+def prepare(
+    queries: Sequence[Query],
+    targets: Sequence[Path],
+    cut: Cut,
+    surroundings: Surroundings,
+    memo: DigestMemo,
+    *,
+    truncate: bool = False,
+) -> Search:
+    """Find the entries, and the directions of the queries.
+
+    Args:
+        queries: what to look for, at least one.
+        targets: videos, images, folders, entries to search; none means the whole cache.
+        cut: which of their frames count.
+        surroundings: where the cache is, and what may be done and said.
+        memo: gives the content hash of files.
+        truncate: cut prompts that are longer than the model takes, instead of refusing them.
+
+    Raises:
+        UsageError: a query or a target means nothing, or the entries are of several models.
+        CacheError: there is no such cache, or a target is not in it.
+        ModelError: a prompt does not fit the model, or the model cannot be loaded.
+        MediaError: an image cannot be decoded.
+    """
+    chosen = choose(targets, surroundings, memo)
+    directions = query_vectors(queries, resolver_for(chosen, surroundings, memo), truncate=truncate)
+    names = tuple(query.name for query in queries)
+    return Search(names, directions, tuple(fullest(chosen)), cut, surroundings.on_skip)
+
+
+def fullest(chosen: Sequence[Chosen]) -> Iterator[Chosen]:
+    """Leave out the entries whose frames another entry of the same video holds as well: they would be found twice."""
+    held: dict[str, list[Sampling]] = {}
+    for one in chosen:
+        held.setdefault(one.attributes.video_sha256, []).append(Sampling.parse(one.attributes.sampling))
+    for one in chosen:
+        own = Sampling.parse(one.attributes.sampling)
+        if not any(other != own and other.covers(own) for other in held[one.attributes.video_sha256]):
+            yield one
