@@ -27,13 +27,13 @@ def imported_parts(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("part", sorted(ALLOWED))
 def test_imports_point_one_way(part: str) -> None:
-    for path in sorted((ROOT / part).glob("*.py")):
+    for path in sorted((ROOT / part).rglob("*.py")):
         assert set(imported_parts(path)) - {""} <= ALLOWED[part], path.name
 
 
 @pytest.mark.parametrize("part", [*sorted(ALLOWED), "cli.py"])
 def test_no_module_outgrows_a_head(part: str) -> None:
-    paths = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).glob("*.py"))
+    paths = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).rglob("*.py"))
     for path in paths:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
 
