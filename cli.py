@@ -21,6 +21,7 @@ from .cache.terminal import warn
 from .demo.command import demo
 from .extract.command import extract
 from .score.command import compare, score
+from .score.consistency_command import consistency
 from .score.search.command import search
 from .score.shared_options import Wiring
 
@@ -43,7 +44,7 @@ def cli(context: click.Context) -> None:
     )
 
 
-for _command in (extract, score, compare, search, cache_group, demo):
+for _command in (extract, score, compare, consistency, search, cache_group, demo):
     cli.add_command(_command)
 
 

@@ -35,7 +35,14 @@ from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
 @CUT
 @click.option("--per-frame", is_flag=True, help="One row a frame, with its timestamp.")
 @OUTPUT
-@click.option("--plot", type=PATH, help="Draw similarity over time: .png, .svg or .pdf.")
+@click.option("--plot", type=PATH, help="Draw the scores: .png, .svg or .pdf.")
+@click.option(
+    "--plot-kind",
+    type=click.Choice(["time", "distribution", "heatmap"]),
+    default="time",
+    show_default=True,
+    help="Over time; spread of each video; mean of videos x references.",
+)
 @click.option("--extract-missing", is_flag=True, help="First extract what is not in the cache.")
 @MODEL
 @click.pass_obj
@@ -60,6 +67,7 @@ def score(
     style: str,
     output: Path | None,
     plot: Path | None,
+    plot_kind: str,
     extract_missing: bool,
     cache_dir: Path,
     model: str | None,
@@ -77,7 +85,7 @@ def score(
     from .ask import Question, ask
     from .evaluate import Cut
     from .pairs import ask_pairs
-    from .plots import plot_similarity
+    from .plots import plot_comparisons
     from .tables import answer_text, write_text
 
     def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
@@ -104,7 +112,7 @@ def score(
     answer = ask_pairs(pairs, question, around) if pairs else ask(question, around)
     if plot:
         answer = answer.kept()
-        if problem := plot_similarity(list(answer.comparisons), plot):
+        if problem := plot_comparisons(list(answer.comparisons), plot, plot_kind):
             warn(problem)
     write_text(answer_text(answer, style, per_frame=per_frame), output)
     if skipped:

@@ -1,21 +1,29 @@
-"""Similarity over time as a picture: one panel per video, one line per reference, the best frame of each marked."""
+"""Scores as pictures: over time, as distributions, as a map of videos and references."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..cache import Entry
 from ..cache.errors import UsageError
-from ..cache.naming import one_line
+from .consistency import scene_starts
 from .evaluate import Comparison
+from .figures import label, legend, new_figure, save_figure, shorten, tidy, title
 
+KINDS = ("time", "distribution", "heatmap")
 MAX_VIDEOS = 12
 MAX_LINES = 10
-_LEGEND_CHARS = 60
+MAX_GROUPS = 40
+MAX_CELLS_WITH_NUMBERS = 400
+_ROW_CHARS = 40
+_GROUP_CHARS = 70
+_SAMPLES = 2000  # values of one group that are drawn as dots
 _AXES = {
     "cosine": "cosine (-1 to 1)",
     "logit": "logit",
@@ -24,18 +32,52 @@ _AXES = {
 }
 
 
-def plot_similarity(comparisons: Sequence[Comparison], path: Path) -> str | None:
-    """Draw scores against the time of each frame in seconds, images against their number; the axis names the scale.
+def plot_comparisons(comparisons: Sequence[Comparison], path: Path, kind: str = "time") -> str | None:
+    """Draw what `score` found.
 
     Args:
-        comparisons: Of at most MAX_VIDEOS videos with at most MAX_LINES references each.
+        comparisons: All of one metric, those of a video in a row.
         path: .png, .svg or .pdf.
+        kind: "time": scores over time, a panel a video; "distribution": of each video and reference; "heatmap": mean
+            scores, videos down and references across.
 
     Returns:
         A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
 
     Raises:
         UsageError: Nothing to draw, too much for one picture, or a file that cannot be written.
+    """
+    if not comparisons:
+        raise UsageError("There is nothing to plot: no video could be scored.")
+    scale = _AXES[comparisons[0].metric]
+    if kind == "time":
+        return plot_similarity(comparisons, path)
+    if kind == "distribution":
+        groups = {f"{one.video.video_name}: {one.reference}": one.scores for one in comparisons}
+        return plot_distribution(groups, path, scale)
+    videos = list(dict.fromkeys(one.video.video_name for one in comparisons))
+    references = list(dict.fromkeys(one.reference for one in comparisons))
+    means = np.full((len(videos), len(references)), np.nan)
+    for one in comparisons:
+        means[videos.index(one.video.video_name), references.index(one.reference)] = one.summary.mean
+    return plot_heatmap(means, videos, references, path, f"mean {scale}")
+
+
+def plot_similarity(comparisons: Sequence[Comparison], path: Path, *, marked: str = "best frame") -> str | None:
+    """Draw scores against the time of each frame in seconds, images against their number; the axis names the scale.
+
+    Every other scene is shaded; where one starts is told from the features (`consistency.scene_starts`).
+
+    Args:
+        comparisons: Of at most MAX_VIDEOS videos with at most MAX_LINES references each.
+        path: .png, .svg or .pdf.
+        marked: What the dot on the highest value of each line says; nothing leaves it out.
+
+    Returns:
+        As `plot_comparisons`.
+
+    Raises:
+        UsageError: As `plot_comparisons`.
     """
     videos: dict[Path, list[Comparison]] = {}
     for comparison in comparisons:
@@ -44,51 +86,111 @@ def plot_similarity(comparisons: Sequence[Comparison], path: Path) -> str | None
         raise UsageError("There is nothing to plot: no video could be scored.")
     if len(videos) > MAX_VIDEOS or any(len(lines) > MAX_LINES for lines in videos.values()):
         raise UsageError(f"A plot holds at most {MAX_VIDEOS} videos and {MAX_LINES} references each; name fewer.")
-    figure = _draw(list(videos.values()))
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            figure.savefig(path, dpi=150, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot write the plot {str(path)!r}: {error}.") from error
-    if any("missing from font" in str(one.message) for one in caught):
-        return f"The font of {str(path)!r} lacks letters of the prompts, which are drawn as boxes."
-    return None
+    figure = new_figure(11, 0.8 + 2.9 * len(videos))
+    for axes, lines in zip(figure.subplots(len(videos), squeeze=False)[:, 0], videos.values(), strict=True):
+        _draw_video(axes, lines, marked)
+    return save_figure(figure, path)
 
 
-def _draw(videos: Sequence[Sequence[Comparison]]) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 0.8 + 2.9 * len(videos)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, lines in zip(figure.subplots(len(videos), squeeze=False)[:, 0], videos, strict=True):
-        _draw_video(axes, lines)
-    return figure
-
-
-def _draw_video(axes: Any, lines: Sequence[Comparison]) -> None:
+def _draw_video(axes: Any, lines: Sequence[Comparison], marked: str) -> None:
     video = lines[0].video
     has_clock = bool(np.ptp(video.timestamps_ms))
     for line in lines:
         places = (video.timestamps_ms / 1000.0 if has_clock else video.frame_index)[: len(line.scores)]
         best = int(np.argmax(line.scores))
-        (drawn,) = axes.plot(places, line.scores, linewidth=1.4, label=_label(line.reference))
-        axes.plot(places[best], line.scores[best], "o", color=drawn.get_color(), markersize=6)
-    axes.set_title(_label(video.video_name), loc="left", fontsize=11, parse_math=False)
+        (drawn,) = axes.plot(places, line.scores, linewidth=1.4, label=label(line.reference))
+        if marked:
+            axes.plot(places[best], line.scores[best], "o", color=drawn.get_color(), markersize=6)
+    if has_clock:
+        _shade_scenes(axes, video)
+    title(axes, video.video_name)
     axes.set_ylabel(_AXES[lines[0].metric])
     axes.set_xlabel("seconds" if has_clock else "image")
     axes.margins(x=0.01)
-    axes.grid(alpha=0.25)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    legend = axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title="● best frame")
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    tidy(axes)
+    legend(axes, f"● {marked}" if marked else "")
 
 
-def _label(text: str) -> str:
-    """One line that fits; a leading underscore would hide it from the legend."""
-    line = one_line(text)
-    line = line if len(line) <= _LEGEND_CHARS else line[: _LEGEND_CHARS - 1] + "…"
-    return f" {line}" if line.startswith("_") else line
+def _shade_scenes(axes: Any, video: Entry) -> None:
+    times = video.timestamps_ms / 1000.0
+    edges = [*(times[start] for start in scene_starts(video)), times[-1]]
+    for number, (start, end) in enumerate(pairwise(edges)):
+        if number % 2:
+            axes.axvspan(start, end, color="0.93", linewidth=0, zorder=0)
+
+
+def plot_distribution(groups: Mapping[str, NDArray[np.floating[Any]]], path: Path, scale: str) -> str | None:
+    """Draw the values of each group as dots, with a box from quartile to quartile and a line at the median.
+
+    Args:
+        groups: At most MAX_GROUPS, by name, each of one value or more.
+        path: .png, .svg or .pdf.
+        scale: What the values are, with their range.
+
+    Returns:
+        As `plot_comparisons`.
+
+    Raises:
+        UsageError: As `plot_comparisons`.
+    """
+    if not groups or len(groups) > MAX_GROUPS:
+        raise UsageError(f"A plot of distributions holds 1 to {MAX_GROUPS} groups, not {len(groups)}; name fewer.")
+    figure = new_figure(11, 1.2 + 0.42 * len(groups))
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)  # where a dot lies across its row means nothing
+    for row, values in enumerate(groups.values()):
+        dots = values if len(values) <= _SAMPLES else rng.choice(values, _SAMPLES, replace=False)
+        axes.plot(dots, row + rng.uniform(-0.3, 0.3, len(dots)), ".", markersize=3, alpha=0.35, color="tab:blue")
+        low, median, high = np.percentile(values, [25, 50, 75])
+        axes.barh(row, high - low, left=low, height=0.5, color="none", edgecolor="black", linewidth=1)
+        axes.plot([median, median], [row - 0.25, row + 0.25], color="tab:red", linewidth=2)
+    axes.set_yticks(range(len(groups)), [shorten(name, _GROUP_CHARS) for name in groups], parse_math=False)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.set_xlabel(f"{scale}; box: quartiles, red: median")
+    tidy(axes)
+    return save_figure(figure, path)
+
+
+def plot_heatmap(
+    values: NDArray[np.floating[Any]], rows: Sequence[str], columns: Sequence[str], path: Path, scale: str
+) -> str | None:
+    """Draw a matrix in colours, with its numbers while they can be read.
+
+    Args:
+        values: (R, C); NaN where there is none.
+        rows: R names.
+        columns: C names.
+        path: .png, .svg or .pdf.
+        scale: What the values are, with their range.
+
+    Returns:
+        As `plot_comparisons`.
+
+    Raises:
+        UsageError: As `plot_comparisons`.
+    """
+    figure = new_figure(min(60.0, 3.5 + 0.75 * len(columns)), min(60.0, 2.6 + 0.34 * len(rows)))
+    axes = figure.subplots()
+    image = axes.imshow(values, aspect="auto", cmap="viridis")
+    axes.set_yticks(range(len(rows)), [shorten(name, _ROW_CHARS) for name in rows], parse_math=False)
+    axes.set_xticks(
+        range(len(columns)),
+        [shorten(name, _ROW_CHARS) for name in columns],
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+        parse_math=False,
+    )
+    axes.tick_params(length=0)
+    figure.colorbar(image, label=scale, fraction=0.05)
+    if values.size <= MAX_CELLS_WITH_NUMBERS:
+        _write_numbers(axes, values)
+    return save_figure(figure, path)
+
+
+def _write_numbers(axes: Any, values: NDArray[np.floating[Any]]) -> None:
+    middle = (np.nanmax(values) + np.nanmin(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "black" if value > middle else "white"  # viridis is dark where values are low
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)

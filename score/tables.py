@@ -287,13 +287,15 @@ def _json_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
 
 def _table(rows: Iterable[Row], columns: Sequence[str], footnote: str) -> Iterator[str]:
     """Write aligned columns, names to the left and numbers to the right."""
-    lines = ([_shown(row[column]) for column in columns] for row in rows)
-    first = list(islice(lines, ROWS_MEASURED))
-    if not first:
+    rows = iter(rows)
+    measured = list(islice(rows, ROWS_MEASURED))
+    if not measured:
         return
+    lines = ([_shown(row[column]) for column in columns] for row in rows)
+    first = [[_shown(row[column]) for column in columns] for row in measured]
     kept = [i for i in range(len(columns)) if any(line[i] for line in first)]  # no frame_name: no such column
     widths = {i: max(len(line[i]) for line in [list(columns), *first]) for i in kept}
-    numeric = {i for i in kept if columns[i].endswith(("cosine", "frames", "_ms", "_index"))}
+    numeric = {i for i in kept if not any(isinstance(row[columns[i]], str) for row in measured)}
     for line in chain([list(columns)], first, lines):
         cells = (line[i].rjust(widths[i]) if i in numeric else line[i].ljust(widths[i]) for i in kept)
         yield "  ".join(cells).rstrip() + "\n"

@@ -10,7 +10,16 @@ import pytest
 from clipcache.cache import Entry
 from clipcache.cache.errors import UsageError
 from clipcache.score.evaluate import Comparison
-from clipcache.score.plots import MAX_LINES, MAX_VIDEOS, plot_similarity
+from clipcache.score.plots import (
+    KINDS,
+    MAX_GROUPS,
+    MAX_LINES,
+    MAX_VIDEOS,
+    plot_comparisons,
+    plot_distribution,
+    plot_heatmap,
+    plot_similarity,
+)
 from PIL import Image
 from score_caches import make_video, put
 
@@ -75,3 +84,22 @@ def test_too_many_videos_are_refused(tmp_path: Path) -> None:
     comparisons = [c for n in range(MAX_VIDEOS + 1) for c in compared(tmp_path, f"{n}.mp4")]
     with pytest.raises(UsageError, match="name fewer"):
         plot_similarity(comparisons, tmp_path / "plot.png")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_plot_is_written(tmp_path: Path, kind: str) -> None:
+    comparisons = compared(tmp_path, references=("a dog", "a very long prompt " * 9, "$x_1$ _hidden"))
+    assert plot_comparisons(comparisons, tmp_path / "plot.png", kind) is None
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    plot_comparisons(comparisons, tmp_path / "plot.svg", kind)
+
+
+def test_a_heat_map_leaves_gaps_where_nothing_was_compared(tmp_path: Path) -> None:
+    values = np.array([[0.1, np.nan], [0.3, 0.2]])
+    assert plot_heatmap(values, ["a", "b"], ["x", "y"], tmp_path / "plot.svg", "cosine (-1 to 1)") is None
+
+
+def test_too_many_distributions_are_refused(tmp_path: Path) -> None:
+    groups = {str(number): np.ones(2) for number in range(MAX_GROUPS + 1)}
+    with pytest.raises(UsageError, match="name fewer"):
+        plot_distribution(groups, tmp_path / "plot.png", "cosine (-1 to 1)")

@@ -76,9 +76,9 @@ def places(found: list[dict[str, Any]]) -> list[tuple[str, float]]:
 def test_the_best_frames_come_as_a_table(cache: Path, encoder: FakeEncoder) -> None:
     assert run("x axis", "--cache", cache, "--top", 3, "--threshold", 0.4).stdout == (
         "query   rank  video  time         cosine\n"
-        "x axis  1     a.mp4  0:00:01.000  1.0000\n"
-        "x axis  2     a.mp4  0:00:02.000  0.7071\n"
-        "x axis  3     b.mp4  0:00:00.200  0.4472\n"
+        "x axis     1  a.mp4  0:00:01.000  1.0000\n"
+        "x axis     2  a.mp4  0:00:02.000  0.7071\n"
+        "x axis     3  b.mp4  0:00:00.200  0.4472\n"
         "cosine: with the query, -1 to 1; time: h:mm:ss on the container's clock\n"
     )
 
@@ -184,7 +184,7 @@ def test_moments_are_stated_with_their_thresholds(cache: Path, encoder: FakeEnco
     assert (moment["peak_cosine"], moment["high_cosine"], moment["low_cosine"]) == (1, 0.9, 0.6)
     assert run(*given).stdout == (
         "query   rank  video  start        end          peak         peak_cosine\n"
-        "x axis  1     a.mp4  0:00:00.500  0:00:02.500  0:00:01.000       1.0000\n"
+        "x axis     1  a.mp4  0:00:00.500  0:00:02.500  0:00:01.000       1.0000\n"
         "peak_cosine: with the query, -1 to 1; times: h:mm:ss on the container's clock, the end exclusive\n"
         "x axis: moments reach a cosine of 0.9000 and last while it is 0.6000 or more\n"
     )

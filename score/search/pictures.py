@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache.errors import ClipcacheError, UsageError
-from ...cache.naming import one_line, quoted
+from ...cache.naming import quoted
+from ..figures import new_figure, save_figure, shorten
 from ..shared_options import FramesAt
 from .formats import Found, clock, ranks, safe_stem
 from .peaks import Hit
@@ -154,31 +154,8 @@ def write_contact_sheet(found: Found, pictures: Mapping[int, Rgb], path: Path) -
     return save_figure(_draw_sheet(found.queries, list(ranks(found.hits)), pictures), path)
 
 
-def save_figure(figure: Any, path: Path) -> str | None:
-    """Write a figure of matplotlib's.
-
-    Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot write the picture {quoted(path)}: {error}.") from error
-    if any("missing from font" in str(one.message) for one in caught):
-        return f"The font of {quoted(path)} lacks some letters, which are drawn as boxes."
-    return None
-
-
 def _draw_sheet(queries: Sequence[str], ranked: Sequence[tuple[int, Hit]], pictures: Mapping[int, Rgb]) -> Any:
     """Lay the sheet out from top to bottom, in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     groups = [[n for n, (_, hit) in enumerate(ranked) if hit.query == query] for query in range(len(queries))]
     columns = min(_SHEET_COLUMNS, max([_LEAST_COLUMNS, *map(len, groups)]))
     sides = [rgb.shape[0] / rgb.shape[1] for rgb in pictures.values()] or [0.75]
@@ -186,8 +163,7 @@ def _draw_sheet(queries: Sequence[str], ranked: Sequence[tuple[int, Hit]], pictu
     lines = sum(-(-len(group) // columns) for group in groups)
     width = columns * (_CELL + _PAD) + _PAD
     height = len(groups) * _HEADING + lines * (box + _CAPTION) + _PAD
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height, constrained=False)
     top = height - _PAD
     for query, group in enumerate(groups):
         _write(figure, _PAD / width, top / height, shorten(queries[query], int(width / 0.11)), 12)
@@ -223,9 +199,3 @@ def _caption(rank: int, hit: Hit) -> str:
         place = " to ".join(clock(time) for time in hit.span_ms)
     name = shorten(hit.source.name, _CAPTION_CHARS - len(f"{rank}  "))
     return f"{rank}  {name}\n{place}\ncosine {hit.cosine:.4f}"
-
-
-def shorten(text: str, chars: int) -> str:
-    """Return one line of at most `chars` characters: what is too long loses its middle."""
-    line = one_line(text)
-    return line if len(line) <= chars else f"{line[: chars // 2 - 1]}…{line[len(line) - (chars - chars // 2) :]}"

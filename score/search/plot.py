@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ...cache.errors import UsageError
+from ..figures import label, legend, new_figure, save_figure, tidy, title
 from .formats import Found
 from .peaks import Hit
-from .pictures import save_figure, shorten
 from .run import Search
 from .scan import VideoScores
 
 MAX_VIDEOS = 12
 MAX_QUERIES = 10
-_LABEL_CHARS = 50
 
 
 def plot_found(asked: Search, found: Found, path: Path) -> list[str]:
@@ -44,11 +43,7 @@ def plot_found(asked: Search, found: Found, path: Path) -> list[str]:
 
 
 def _draw(found: Found, panels: Sequence[VideoScores]) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 0.8 + 2.9 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 0.8 + 2.9 * len(panels))
     for axes, scores in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         _draw_video(axes, found, scores)
     return figure
@@ -59,21 +54,14 @@ def _draw_video(axes: Any, found: Found, scores: VideoScores) -> None:
     places = video.timestamps_ms / 1000.0 if has_clock else video.frame_index
     for query, cosines in enumerate(scores.cosines, scores.first_query):
         hits = [hit for hit in found.hits if hit.query == query and hit.source.entry == scores.source.entry]
-        label = shorten(found.queries[query], _LABEL_CHARS)
-        # A space first: a leading underscore would hide the line from the legend.
-        (line,) = axes.plot(places, cosines, linewidth=1.3, label=f" {label}")
+        (line,) = axes.plot(places, cosines, linewidth=1.3, label=label(found.queries[query]))
         _mark(axes, hits, line.get_color(), has_clock=has_clock)
-    axes.set_title(shorten(scores.source.name, 2 * _LABEL_CHARS), loc="left", fontsize=11, parse_math=False)
+    title(axes, scores.source.name)
     axes.set_ylabel("cosine (-1 to 1)")
     axes.set_xlabel("seconds" if has_clock else "image")
     axes.margins(x=0.01)
-    axes.grid(alpha=0.25)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    title = "● found frame" if found.thresholds is None else "● best frame of a moment (shaded)"
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=title, alignment="left")
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    tidy(axes)
+    legend(axes, "● found frame" if found.thresholds is None else "● best frame of a moment (shaded)")
 
 
 def _mark(axes: Any, hits: Iterable[Hit], color: str, *, has_clock: bool) -> None:

@@ -1,0 +1,156 @@
+"""`clipcache consistency`: how videos hold together in time, where they jump, and where they stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..cache.errors import UsageError
+from ..cache.terminal import PATH, warn
+from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
+
+if TYPE_CHECKING:
+    from .consistency import Consistency
+    from .tables import Row
+
+_SUMMARY = (
+    "video",
+    "frames",
+    "frame_consistency_cosine",
+    "first_frame_consistency_cosine",
+    "background_consistency_vbench",
+    "min_cosine",
+    "min_at_ms",
+)
+_SUMMARY_NOTE = (
+    "frame_consistency: mean cosine of consecutive frames, -1 to 1; first_frame_consistency: of each frame with "
+    "the first, -1 to 1; background_consistency_vbench: VBench's formula, 0 to 1; min_cosine: lowest of consecutive "
+    "frames; min_at_ms: when, milliseconds on the container's clock\n"
+)
+_JUMPS = ("video", "rank", "at_ms", "frame_index", "cosine")
+_JUMPS_NOTE = "cosine: with the frame before, -1 to 1; at_ms: milliseconds on the container's clock\n"
+_RUNS = ("video", "start_ms", "end_ms", "frame_index", "frames", "min_cosine")
+_RUNS_NOTE = (
+    "min_cosine: lowest of consecutive frames in the run, -1 to 1; start_ms, end_ms: on the container's clock\n"
+)
+
+
+@click.command(short_help="Measure how videos hold together in time; find cuts and standstills.")
+@click.argument("targets", nargs=-1, type=PATH)
+@click.option("--jumps", "jump_count", type=click.IntRange(1), help="List the K largest jumps of each video instead.")
+@click.option("--duplicates", type=click.FloatRange(-1, 1), help="List runs whose cosines reach this instead.")
+@CUT
+@OUTPUT
+@click.option("--plot", type=PATH, help="Draw consecutive cosines over time: .png, .svg or .pdf.")
+@MODEL
+@click.pass_obj
+def consistency(
+    wiring: Wiring,
+    targets: tuple[Path, ...],
+    jump_count: int | None,
+    duplicates: float | None,
+    fps: float | None,
+    every: int | None,
+    start: float | None,
+    end: float | None,
+    style: str,
+    output: Path | None,
+    plot: Path | None,
+    cache_dir: Path,
+    model: str | None,
+    weights: Path | None,
+    trust_weights: bool,
+    device: str,
+    verbose: bool,
+) -> None:
+    """Measure how cached videos hold together in time: their frames against each other, by cosine.
+
+    TARGETS are as in `score`; none means the whole cache. Consecutive means consecutive among the frames that --fps,
+    --every, --start and --end leave.
+    """
+    from ..cache import DigestMemo, Entry
+    from .ask import choose
+    from .consistency import measure
+    from .evaluate import Cut
+    from .tables import render_rows, write_text
+
+    if jump_count is not None and duplicates is not None:
+        raise UsageError("--jumps and --duplicates are two lists: ask for one at a time.")
+    skipped: list[Path] = []
+    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
+    cut = Cut(fps=fps, every=every, start=start, end=end)
+    found = measure((Entry(one.path) for one in choose(targets, around, DigestMemo())), cut, around.on_skip)
+    if plot:
+        kept = list(found)
+        if problem := _plot(kept, plot):
+            warn(problem)
+        found = iter(kept)
+    if jump_count is not None:
+        pieces = render_rows(_jump_rows(found, jump_count), style, _JUMPS, footnote=_JUMPS_NOTE)
+    elif duplicates is not None:
+        pieces = render_rows(_run_rows(found, duplicates), style, _RUNS, footnote=_RUNS_NOTE)
+    else:
+        pieces = render_rows(_summary_rows(found), style, (*_SUMMARY, "video_sha256"), _SUMMARY, _SUMMARY_NOTE)
+    write_text(pieces, output)
+    if skipped:
+        click.get_current_context().exit(1)
+
+
+def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
+    from .consistency import jumps
+
+    for one in found:
+        lowest = next(iter(jumps(one, 1)), None)
+        yield {
+            "video": one.video.video_name,
+            "frames": len(one.video),
+            "frame_consistency_cosine": one.frame,
+            "first_frame_consistency_cosine": one.first_frame,
+            "background_consistency_vbench": one.background,
+            "min_cosine": lowest.cosine if lowest else None,
+            "min_at_ms": lowest.at_ms if lowest and one.video.source_kind == "video" else None,
+            "video_sha256": one.video.video_sha256,
+        }
+
+
+def _jump_rows(found: Iterator[Consistency], count: int) -> Iterator[Row]:
+    from .consistency import jumps
+
+    for one in found:
+        for rank, jump in enumerate(jumps(one, count), 1):
+            at = {"at_ms": jump.at_ms, "frame_index": jump.frame_index, "cosine": jump.cosine}
+            yield {"video": one.video.video_name, "rank": rank, **at}
+
+
+def _run_rows(found: Iterator[Consistency], threshold: float) -> Iterator[Row]:
+    from .consistency import duplicate_runs
+
+    for one in found:
+        for run in duplicate_runs(one, threshold):
+            yield {
+                "video": one.video.video_name,
+                "start_ms": run.start_ms,
+                "end_ms": run.end_ms,
+                "frame_index": run.first_frame,
+                "frames": run.frames,
+                "min_cosine": run.min_cosine,
+            }
+
+
+def _plot(found: Sequence[Consistency], path: Path) -> str | None:
+    import numpy as np
+
+    from .evaluate import Comparison
+    from .plots import plot_similarity
+
+    lines = []
+    for one in found:
+        if len(one.video) < 2:  # nothing to compare
+            continue
+        later = one.video.take(np.arange(1, len(one.video)))
+        for name, cosines in (("with the frame before", one.to_previous), ("with the first frame", one.to_first)):
+            lines.append(Comparison(later, "video", name, cosines, pooled=float(cosines.mean())))
+    return plot_similarity(lines, path, marked="")
