@@ -14,9 +14,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
 # As the published archives have them: features, input pixels, image layers, image width, patch pixels,
 # text width. Every text tower has 12 layers and text width // 64 heads.
 SIZES: dict[str, tuple[int, int, int | tuple[int, ...], int, int | None, int]] = {
@@ -29,6 +26,7 @@ SIZES: dict[str, tuple[int, int, int | tuple[int, ...], int, int | None, int]] =
     "ViT-B/16": (512, 224, 12, 768, 16, 512),
     "ViT-L/14": (768, 224, 24, 1024, 14, 768),
     "ViT-L/14@336px": (768, 336, 24, 1024, 14, 768),
+    "tiny": (512, 224, 2, 64, 32, 64),  # not OpenAI's: costs next to nothing, so that everything else shows
 }
 CONTEXT_LENGTH = 77
 VOCABULARY = 49408
@@ -45,6 +43,8 @@ def random_weights(model: str, seed: int, half: bool) -> dict[str, Any]:
     Returns:
         Tensors by OpenAI's names, initialised as `CLIP.initialize_parameters` does; the logit scale is 100.
     """
+    import torch
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
         from clip.model import CLIP, convert_weights
@@ -70,6 +70,15 @@ def random_weights(model: str, seed: int, half: bool) -> dict[str, Any]:
     return weights | {name: torch.tensor(value) for name, value in sizes.items()}
 
 
+def write_weights(path: str, model: str, seed: int = 0, half: bool = True) -> int:
+    """Write `random_weights` to a .safetensors file; how many numbers these are."""
+    from safetensors.torch import save_file
+
+    weights = random_weights(model, seed, half)
+    save_file(weights, path)
+    return sum(tensor.numel() for tensor in weights.values())
+
+
 def main() -> None:
     """Read the command line and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -80,10 +89,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.out.suffix != ".safetensors":
         parser.error(f"{options.out}: the name must end in .safetensors")
-    weights = random_weights(options.model, options.seed, options.precision == "fp16")
-    save_file(weights, options.out)
-    parameters = sum(tensor.numel() for tensor in weights.values())
-    print(f"{options.out}: {options.model}, {parameters:,} numbers, {options.out.stat().st_size:,} bytes")
+    numbers = write_weights(str(options.out), options.model, options.seed, options.precision == "fp16")
+    print(f"{options.out}: {options.model}, {numbers:,} numbers, {options.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

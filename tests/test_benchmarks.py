@@ -117,13 +117,13 @@ def test_clips_differ_in_bytes_alone(tmp_path: Path) -> None:
 def test_runner_makes_a_table_and_keeps_what_people_wrote(
     tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks import run
-    from benchmarks.context import QUICK
+    from benchmarks import context, run
 
+    monkeypatch.setattr(context, "usable_cores", lambda: 1)  # a process for each would be started
     data = tmp_path / "data"
     data.mkdir()
     shutil.copy(tiny_weights, data / "random-tiny.safetensors")
-    sizes = replace(QUICK, rounds=1, skipped_videos=3, resolutions=("toy",), run_seconds=0.01, seconds=0.05)
+    sizes = replace(context.QUICK, rounds=1, skipped_videos=3, resolutions=("toy",), run_seconds=0.01, seconds=0.05)
     report = run.run(sizes, ["skip_path", "end_to_end"], "toy", data, model="tiny")
     assert [section.title.split(".")[0] for section in report.sections] == ["2", "5"]
     whole, skipped = report.sections
