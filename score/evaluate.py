@@ -14,7 +14,7 @@ from ..cache import Entry
 from ..cache.errors import CacheError, ClipcacheError, EntryError, UsageError
 from ..cache.sampling import Sampling
 from .references import Reference, ReferenceKind
-from .similarity import Summary, compare_blocks, pair_blocks, summarise
+from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
 
 if TYPE_CHECKING:
     from .metrics import Calibration
@@ -65,6 +65,7 @@ class Comparison:
     is_null: bool = False  # the reference is one of the generic prompts that others are calibrated by
     won_share: float | None = None  # share of the frames on which this reference is the most probable one, 0 to 1
     calibration: Calibration | None = None
+    known_summary: Summary | None = field(default=None, repr=False)  # of these scores; None: made when asked for
 
     @property
     def name(self) -> str:
@@ -74,7 +75,7 @@ class Comparison:
     @property
     def summary(self) -> Summary:
         """Statistics over `scores`."""
-        return summarise(self.scores, self.pooled)
+        return self.known_summary or summarise(self.scores, self.pooled)
 
     @property
     def max_at_ms(self) -> float | None:
@@ -131,7 +132,8 @@ def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[
         chosen = references[first : first + group]
         cosines = compare_blocks(video.iter_features(), np.stack([reference.vector for reference in chosen]))
         _check_finite(cosines.pooled, video)
-        for column, reference in enumerate(chosen):
+        summaries = summarise_columns(cosines.per_frame, cosines.pooled)
+        for column, (reference, summary) in enumerate(zip(chosen, summaries, strict=True)):
             yield Comparison(
                 video=video,
                 kind=reference.kind,
@@ -139,6 +141,7 @@ def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[
                 scores=cosines.per_frame[:, column],
                 pooled=float(cosines.pooled[column]),
                 is_null=reference.is_null,
+                known_summary=summary,
             )
 
 

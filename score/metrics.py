@@ -63,7 +63,8 @@ def convert(comparisons: Iterable[Comparison], metric: str) -> Iterator[Comparis
     else:
         for one in comparisons:
             change = _CHANGES[metric](one.video.logit_scale)
-            yield replace(one, metric=metric, scores=change(one.scores), pooled=float(change(np.float32(one.pooled))))
+            pooled = float(change(np.float32(one.pooled)))
+            yield replace(one, metric=metric, scores=change(one.scores), pooled=pooled, known_summary=None)
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -81,7 +82,8 @@ def _probabilities(group: Sequence[Comparison]) -> Iterator[Comparison]:
     winners = per_frame.argmax(axis=0)
     for row, one in enumerate(group):
         won = float((winners == row).mean())
-        yield replace(one, metric="probability", scores=per_frame[row], pooled=float(pooled[row]), won_share=won)
+        scores, value = per_frame[row], float(pooled[row])
+        yield replace(one, metric="probability", scores=scores, pooled=value, won_share=won, known_summary=None)
 
 
 _Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -114,7 +116,7 @@ def calibrate(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:
     for _, group in groupby(comparisons, key=lambda one: one.video.path):
         null: list[float] = []
         for one in group:
-            mean = float(one.scores.mean(dtype=np.float64))
+            mean = one.summary.mean
             if one.is_null:
                 null.append(mean)
             else:

@@ -18,6 +18,7 @@ from ..cache.errors import UsageError
 
 Floats = NDArray[np.floating[Any]]
 _TILE_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
+_COLUMNS = 32  # references summed up at once: a copy of their scores in float64 takes 256 bytes a frame
 _TINY = np.float32(1e-15)  # shorter vectors have squares that float32 rounds away
 _HALF_INFINITY = np.int16(0x7C00)  # the exponent of float16's infinities and NaNs
 _SIGN_AND_LOW_28 = np.int32(0x8FFFFFFF - (1 << 32))
@@ -27,7 +28,7 @@ BLOCK_ROWS = 8192  # 16 MB of float32 at D = 512: large enough for BLAS, small e
 
 @dataclass(frozen=True)
 class Summary:
-    """The cosines of one video with one reference, summed up; all but `frames` are cosines in [-1, 1]."""
+    """The scores of one video with one reference, summed up; cosines in [-1, 1] unless of another metric."""
 
     frames: int  # frames the statistics are taken over, > 0
     mean: float
@@ -136,24 +137,30 @@ def pair_blocks(a: Iterable[Floats], b: Iterable[Floats]) -> Cosines:
     return Cosines(np.concatenate(cosines)[:, None], pooled)
 
 
-def summarise(cosines: NDArray[np.float32], pooled: float) -> Summary:
-    """Sum up the (N,) cosines of one video with one reference, in float64.
+def summarise(scores: NDArray[np.float32], pooled: float) -> Summary:
+    """Sum up the (N,) scores of one video with one reference, in float64.
 
     Raises:
         UsageError: there are no frames.
     """
-    if not len(cosines):
+    return next(summarise_columns(scores[:, None], np.array([pooled], np.float64)))
+
+
+def summarise_columns(scores: NDArray[np.float32], pooled: Floats) -> Iterator[Summary]:
+    """Sum up the (N, R) scores of one video with R references, in float64, as `summarise` does each column.
+
+    Raises:
+        UsageError: there are no frames.
+    """
+    if not len(scores):
         raise UsageError("There are no frames to score: ask for a range or a rate that holds at least one.")
-    values = cosines.astype(np.float64)
-    return Summary(
-        frames=len(values),
-        mean=float(values.mean()),
-        median=float(np.median(values)),
-        min=float(values.min()),
-        max=float(values.max()),
-        std=float(values.std()),
-        pooled=pooled,
-    )
+    for start in range(0, scores.shape[1], _COLUMNS):
+        rows = scores[:, start : start + _COLUMNS].T.astype(np.float64, order="C")
+        statistics = (rows.mean(axis=1), np.median(rows, axis=1), rows.min(axis=1), rows.max(axis=1), rows.std(axis=1))
+        for values in zip(
+            *(one.tolist() for one in statistics), pooled[start : start + _COLUMNS].tolist(), strict=True
+        ):
+            yield Summary(rows.shape[1], *values)
 
 
 def unit_rows(vectors: Floats) -> NDArray[np.float32]:
