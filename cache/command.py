@@ -1,4 +1,4 @@
-"""`clipcache cache`: list, describe and check what is in the cache."""
+"""`clipcache cache`: list, describe, check, pack, merge and prune what is in the cache."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .errors import EntryError
 from .terminal import CACHE, DEBUG, PATH, options, warn
 
 _OPTIONS = options(
@@ -18,7 +19,7 @@ _OPTIONS = options(
 
 @click.group(name="cache")
 def cache_group() -> None:
-    """List, describe and check what is in the cache."""
+    """List, describe, check, pack, merge and prune what is in the cache."""
 
 
 @cache_group.command()
@@ -70,3 +71,97 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
             warn(f"removed {path}")
     if any(finding.problem for finding in findings):
         click.get_current_context().exit(1)
+
+
+@cache_group.command()
+@click.argument("output", metavar="OUT.h5", type=PATH)
+@CACHE
+@click.option("--model", envvar="CLIPCACHE_MODEL", help="The model whose entries are packed; the cache's only one.")
+@DEBUG
+def pack(output: Path, cache_dir: Path, model: str | None) -> None:
+    """Write all entries of a model into one file, which every command takes as --cache.
+
+    Its features lie side by side, so that numpy.memmap can map them; docs/packed.md says how.
+    """
+    from .pack import pack as pack_entries
+    from .store import FeatureCache
+
+    bad = _Bad()
+    packed = pack_entries(FeatureCache(cache_dir), output, bad, model)
+    click.echo(f"{packed.entries} entries, {packed.frames} frames, {packed.bytes / 1e6:.2f} MB in {output}")
+    bad.exit()
+
+
+@cache_group.command()
+@click.argument("packed", metavar="IN.h5", type=PATH)
+@click.option("--into", required=True, type=PATH, help="Cache folder to write the entries to; made if need be.")
+@DEBUG
+def unpack(packed: Path, into: Path) -> None:
+    """Write each entry of a packed file as a file of its own."""
+    from .merge import merge as merge_caches
+    from .store import FeatureCache
+
+    bad = _Bad()
+    merged = merge_caches([FeatureCache(packed)], into, bad)
+    click.echo(f"{merged.written} entries written to {into}, {merged.kept} were there already")
+    bad.exit()
+
+
+@cache_group.command()
+@click.argument("sources", metavar="CACHE...", nargs=-1, required=True, type=PATH)
+@click.option("--into", required=True, type=PATH, help="Cache folder to write the entries to; made if need be.")
+@DEBUG
+def merge(sources: tuple[Path, ...], into: Path) -> None:
+    """Copy the entries of several caches, folders or packed files, into one.
+
+    Of two entries of the same content and weights the fuller one is kept.
+    """
+    from .merge import merge as merge_caches
+    from .store import FeatureCache
+
+    bad = _Bad()
+    merged = merge_caches([FeatureCache(source) for source in sources], into, bad)
+    click.echo(f"{merged.written} entries written to {into}, {merged.kept} were there already")
+    bad.exit()
+
+
+@cache_group.command()
+@click.option("--videos", "folders", multiple=True, required=True, type=PATH, help="Where the videos are; may repeat.")
+@click.option("--delete", is_flag=True, help="Remove the entries; without it they are only listed.")
+@CACHE
+@click.option("--model", envvar="CLIPCACHE_MODEL", help="Only this model, such as ViT-B/32.")
+@DEBUG
+def prune(folders: tuple[Path, ...], delete: bool, cache_dir: Path, model: str | None) -> None:
+    """List entries whose videos are gone: neither below --videos, nor where this machine has seen them before.
+
+    Videos are recognised by their content, so that those moved and renamed count as there.
+    """
+    from .merge import find_gone, remove
+    from .report import one_line
+    from .store import FeatureCache
+
+    bad = _Bad()
+    gone = find_gone(FeatureCache(cache_dir), folders, bad, model)
+    for one in gone:
+        click.echo(f"{one_line(one.video_name)}  {one_line(one.path)}")
+    if delete:
+        remove(gone)
+    megabytes = sum(one.bytes for one in gone) / 1e6
+    outcome = "removed" if delete else "would be removed by --delete"
+    click.echo(f"{len(gone)} entries, {megabytes:.2f} MB: {outcome if gone else 'nothing to remove'}")
+    bad.exit()
+
+
+class _Bad:
+    """Names each bad entry on stderr, and makes the exit code 1 if there was one."""
+
+    def __init__(self) -> None:
+        self._any = False
+
+    def __call__(self, _: Path, error: EntryError) -> None:
+        warn(str(error))
+        self._any = True
+
+    def exit(self) -> None:
+        if self._any:
+            click.get_current_context().exit(1)

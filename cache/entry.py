@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
-from .read import OpenEntry, damage_named, open_entry
+from .read import open_entry
 from .sampling import Sampling, time_range
 from .schema import EntryAttributes
+from .strict import OpenEntry, damage_named
 
 T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)

@@ -27,6 +27,11 @@ def text_key(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def reference_folder(cache: Path) -> Path:
+    """Where the references of a cache lie: in its folder; of a packed file `F.h5`, in `F.h5.references` beside it."""
+    return cache.with_name(f"{cache.name}.references") if cache.is_file() else cache
+
+
 class ReferenceStore:
     """Small files `<cache>/<model dir>/references/<ab>/<kind>-<key>.npy`, one vector each.
 

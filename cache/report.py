@@ -8,8 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .entry import Entry
+from .packed import packed_file_of
 from .store import FeatureCache
+from .strict import OpenEntry
 from .verify import Finding
 
 _LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "QUALITY", "MB", "ENTRY")
@@ -31,7 +35,7 @@ def describe(entry: Entry) -> dict[str, Any]:
     with entry.opened() as opened:
         held = {
             "path": one_line(entry.path),
-            "file_bytes": entry.path.stat().st_size,
+            "file_bytes": _file_bytes(entry, opened),
             "frames": len(opened.timestamps_ms),
             "feature_dtype": str(opened.features.dtype),
             "first_timestamp_ms": float(opened.timestamps_ms[0]),
@@ -40,6 +44,13 @@ def describe(entry: Entry) -> dict[str, Any]:
             "quality": sorted(opened.quality),
         }
         return held | dataclasses.asdict(opened.attributes)
+
+
+def _file_bytes(entry: Entry, opened: OpenEntry) -> int:
+    """Size of the entry's own file; in a packed file, what its features take."""
+    if packed_file_of(entry.path):
+        return int(np.prod(opened.features.shape)) * int(opened.features.dtype.itemsize)
+    return entry.path.stat().st_size
 
 
 def info_text(described: dict[str, Any]) -> str:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from .digest import DigestMemo, Digests, content_sha256, natural_key
 from .entry import Entry
 from .errors import CacheError, EntryError, NotCachedError, UsageError
-from .key import EntryName, ModelDir, parse_entry_name, parse_model_dir_name
+from .key import EntryName, ModelDir, parse_model_dir_name
 from .sampling import Sampling
+from .shelf import FolderShelf, Listing, PackedShelf, Shelf
 
-_SHARD = re.compile(r"[0-9a-f]{2}")
-_Listing = dict[str, list[tuple[Path, EntryName]]]
+if TYPE_CHECKING:
+    from .dataset import ClipDataset
 
 
 class FeatureCache:
-    """A folder of entries.
+    """A folder of entries, or a packed file of them.
 
     The names of the entries are listed once, when first needed; `refresh` lists them anew. Iterating gives every
     entry, sorted by path, and raises at the first bad one only when that one is read.
@@ -30,20 +34,24 @@ class FeatureCache:
         """Open the cache at `directory`.
 
         Args:
-            directory: the cache folder.
+            directory: the cache folder, or a packed file (`clipcache cache pack`).
             memo: gives the content hash of videos; the user's `DigestMemo` by default.
 
         Raises:
-            CacheError: if there is no such folder.
+            CacheError: if there is no such folder, or the file is not a packed one.
         """
         self.directory = Path(directory)
-        if not os.path.isdir(self.directory):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        if os.path.isfile(self.directory):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+            self._shelf: Shelf = PackedShelf(self.directory)
+        elif os.path.isdir(self.directory):  # noqa: PTH112
+            self._shelf = FolderShelf(self.directory)
+        else:
             raise CacheError(
                 f"There is no feature cache at {self.directory}; "
                 f"make it with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}"
             )
         self._memo = memo
-        self._listings: dict[str, _Listing] = {}
+        self._listings: dict[str, Listing] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r})"
@@ -67,7 +75,7 @@ class FeatureCache:
 
     def models(self) -> list[ModelDir]:
         """Models that have an entry here, sorted by name."""
-        found = [parse_model_dir_name(name) for name in _folders(self.directory)]
+        found = [parse_model_dir_name(name) for name in self._shelf.model_dirs()]
         return [model for model in found if model is not None and self._listing(model.name)]
 
     def model(self, model: str | None = None) -> ModelDir:
@@ -146,17 +154,71 @@ class FeatureCache:
         fitting = [path for path, held in self._held(model_dir, sha256) if held.covers(wanted)]
         return fitting[-1] if fitting else None
 
+    def to_dataset(
+        self,
+        window: int,
+        stride: int | None = None,
+        *,
+        fps: float | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        model: str | None = None,
+    ) -> ClipDataset:
+        """A `torch.utils.data.Dataset` of clips: windows of consecutive frames, each a `dataset.Clip`.
+
+        Args:
+            window: frames of a clip.
+            stride: frames from the start of one clip to the next; the window by default.
+            fps: frames a second to take of each video; None for all.
+            transform: what makes an item of a clip, such as a pair of features and label.
+            model: of the entries; None for the cache's only one.
+
+        Raises:
+            NotCachedError: if the cache has no entry of the model.
+            UsageError: if several models fit, a number is below 1, or an entry holds other frames than asked for.
+            EntryError: if an entry is bad.
+        """
+        from .dataset import ClipDataset
+
+        entries = self.entries(self.model(model).name)
+        return ClipDataset(entries, window, window if stride is None else stride, fps, transform)
+
+    def frames(self, model: str | None = None) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:
+        """All features of one model in one array, and where each entry of `entries(model)` begins.
+
+        Returns:
+            (total, D) features, mapped and not read where the cache is a packed file; (V + 1,) int64 offsets.
+
+        Raises:
+            NotCachedError: if the cache has no entry of the model.
+            UsageError: if several models fit.
+            EntryError: if an entry is bad.
+        """
+        from .packed import feature_memmap, video_offsets
+
+        chosen = self.model(model).name
+        if isinstance(self._shelf, PackedShelf):
+            return feature_memmap(self.directory), video_offsets(self.directory)
+        parts = [entry.features for entry in self.entries(chosen)]
+        return np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+    def to_dataframe(self, model: str | None = None) -> Any:
+        """One row a frame in a `pandas.DataFrame`: video, position, time, and quality where it was measured.
+
+        Columns: `video_name`, `video_sha256`, `frame_index`, `timestamp_ms`, and one per measure. The rows are those of
+        `frames`; the features themselves are there and not here.
+
+        Raises:
+            NotCachedError: if the cache has no entry of the model.
+            UsageError: if several models fit, or pandas is not installed.
+            EntryError: if an entry is bad.
+        """
+        from .tables import frame_table
+
+        return frame_table(self.entries(self.model(model).name))
+
     def files(self) -> list[Path]:
         """Every .h5 file in the place of an entry, whatever its name, sorted."""
-        models = [name for name in _folders(self.directory) if parse_model_dir_name(name)]
-        shards = [
-            self.directory / model / shard
-            for model in models
-            for shard in _folders(self.directory / model)
-            if _SHARD.fullmatch(shard)
-        ]
-        names = [(shard, entry.name) for shard in shards for entry in _listed(shard)]
-        return sorted(shard / name for shard, name in names if name.endswith(".h5") and not name.startswith("."))
+        return self._shelf.files()
 
     def _paths(self, model: str | None = None) -> list[Path]:
         """Every entry, or those of the models that `model` names, sorted by name."""
@@ -172,17 +234,13 @@ class FeatureCache:
     def _relist(self, model_dir: str, shard: str) -> None:
         """Read one folder again; the rest of the listing stays as it is."""
         listing = {sha16: found for sha16, found in self._listing(model_dir).items() if sha16[:2] != shard}
-        _list_shard(self.directory / model_dir / shard, listing)
+        self._shelf.list_shard(model_dir, shard, listing)
         self._listings[model_dir] = listing
 
-    def _listing(self, model_dir: str) -> _Listing:
+    def _listing(self, model_dir: str) -> Listing:
         """Names in the folder of one model, by the first 16 digits of the video's hash."""
         if model_dir not in self._listings:
-            listing: _Listing = {}
-            for shard in _folders(self.directory / model_dir):
-                if _SHARD.fullmatch(shard):
-                    _list_shard(self.directory / model_dir / shard, listing)
-            self._listings[model_dir] = listing
+            self._listings[model_dir] = self._shelf.listing(model_dir)
         return self._listings[model_dir]
 
 
@@ -196,13 +254,6 @@ def open_target(target: Path, cache_dir: Path, model: str | None = None) -> Entr
     return Entry(target) if target.suffix == ".h5" else FeatureCache(cache_dir).get(target, model)
 
 
-def _list_shard(folder: Path, listing: _Listing) -> None:
-    for entry in _listed(folder):
-        name = parse_entry_name(entry.name)
-        if name is not None and name.sha16[:2] == folder.name:
-            listing.setdefault(name.sha16, []).append((folder / entry.name, name))
-
-
 def _fullest_first(path: Path, name: EntryName) -> tuple[int, float, Path]:
     """Every frame, then by rate, then by distance: a rate says nothing of a distance without the video."""
     sampling = name.sampling
@@ -211,26 +262,6 @@ def _fullest_first(path: Path, name: EntryName) -> tuple[int, float, Path]:
     if sampling.fps is not None:
         return 1, -sampling.fps, path
     return 2, float(sampling.every or 1), path
-
-
-def _folders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted."""
-    return sorted(entry.name for entry in _listed(folder) if entry.is_dir())
-
-
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in `folder`; nothing if it is not there.
-
-    Raises:
-        CacheError: if it cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CacheError(f"Cannot list the cache folder {folder} ({error.strerror}); fix its permissions.") from error
 
 
 def _names(models: list[ModelDir]) -> str:

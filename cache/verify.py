@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 from .errors import EntryError
 from .files import remove_file
 from .key import model_slug, parse_entry_name
-from .read import OpenEntry, may_be_judged, open_entry
+from .packed import checksum_problem, packed_file_of
+from .read import may_be_judged, open_entry
 from .schema import SOURCE_KINDS, EntryAttributes
 from .store import FeatureCache
+from .strict import OpenEntry
 
 _BLOCK_ROWS = 8192
 
@@ -37,12 +40,14 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     Checked: the structure and schema, checksums of all data, finite features and timestamps, the order of frames, the
     counts and names against the attributes.
     """
+    if os.path.isfile(cache.directory):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+        yield Finding(cache.directory, checksum_problem(cache.directory))
     folders = {one.name for one in cache.models() if model is None or one.matches(model)}
     for path in cache.files():
         if model is None or path.parent.parent.name in folders:
             problem = problem_of(path)
             # Another run may have replaced it meanwhile by a fuller entry: gone is not bad.
-            if problem is None or path.exists():
+            if problem is None or packed_file_of(path) or path.exists():
                 yield Finding(path, problem)
 
 

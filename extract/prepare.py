@@ -126,6 +126,11 @@ def prepare(
         UsageError: Nothing to work on, not one input that can be read, or an unknown model.
         ModelError: The weights file named does not exist.
     """
+    if cache_dir.is_file():
+        raise UsageError(
+            f"{quoted(cache_dir)} is a file, to which nothing can be added; name a folder with --cache, or make one of "
+            f"a packed library: clipcache cache unpack {quoted(cache_dir)} --into DIR."
+        )
     memo = DigestMemo()
     weights = find_weights(options.model, options.weights, memo)
     model_dir = model_dir_name(weights.model, weights.sha256)

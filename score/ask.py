@@ -12,6 +12,7 @@ from pathlib import Path
 from ..cache import DigestMemo, Entry, ReferenceStore
 from ..cache.errors import CacheError, NotCachedError, UsageError
 from ..cache.key import model_dir_name
+from ..cache.references import reference_folder
 from .baseline import read_baseline, resolve_baseline
 from .evaluate import Comparison, Cut, OnSkip, evaluate
 from .metrics import CLIPSCORE_PREFIX, calibrate, check_metric, convert
@@ -176,7 +177,7 @@ def _identify_model(surroundings: Surroundings, weights: Path | None, memo: Dige
     name = surroundings.model or DEFAULT_MODEL
     if weights is not None:
         return name, memo.sha256(weights), None
-    if os.path.isdir(surroundings.cache_dir):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
         with contextlib.suppress(NotCachedError):
             made_with = Selector(surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip).any_one()
             return made_with.model, made_with.weights_sha256, made_with.embed_dim
@@ -188,8 +189,8 @@ def _resolver(
 ) -> ReferenceResolver:
     """Resolve references of one model, remembering their vectors in the cache where there is one."""
     store = None
-    if os.path.isdir(surroundings.cache_dir):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        store = ReferenceStore(surroundings.cache_dir, model_dir_name(model, weights_sha256))
+    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        store = ReferenceStore(reference_folder(surroundings.cache_dir), model_dir_name(model, weights_sha256))
     return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
 
 
@@ -217,5 +218,5 @@ def check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
 def only(chosen: Sequence[Chosen], path: Path) -> Chosen:
     """Return the one entry that a reference video's name means."""
     if len(chosen) != 1:
-        raise UsageError(f"{str(path)!r} means {len(chosen)} videos where --video takes one: name a single one.")
+        raise UsageError(f"{str(path)!r} means {len(chosen)} videos where one belongs: name a single one.")
     return chosen[0]

@@ -20,7 +20,7 @@ def read_yaml(path: Path) -> object:
 
     try:
         return yaml.safe_load(_read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
@@ -31,7 +31,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file with a header; other columns than those named come along.
 
     Raises:
-        UsageError: The file cannot be read, is not UTF-8, holds no rows, or lacks a column or a value of one.
+        UsageError: The file cannot be read, is not UTF-8, holds no rows, lacks a column or a value of one, or a row has
+            more values than there are columns.
     """
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
@@ -45,9 +46,11 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if not rows:
         raise UsageError(f"{str(path)!r} has a header and no rows: write one row for each video.")
     for line, row in rows:
+        if None in row:  # a prompt with a bare comma would be scored cut short
+            raise UsageError(f"{str(path)!r}, line {line}: more values than columns; quote a text that holds a comma.")
         if empty := [name for name in columns if not (row[name] or "").strip()]:
             raise UsageError(f"{str(path)!r}, line {line}: there is no {empty[0]}; fill it in or remove the row.")
-    return [{name: value or "" for name, value in row.items() if name is not None} for _, row in rows]
+    return [{name: value or "" for name, value in row.items()} for _, row in rows]
 
 
 def _read_text(path: Path) -> str:

@@ -23,6 +23,7 @@ from .evaluate import Comparison
 METRICS = ("cosine", "logit", "probability", "clipscore")
 CLIPSCORE_PREFIX = "A photo depicts "
 CLIPSCORE_WEIGHT = 2.5
+_BLOCK_FRAMES = 8192  # softmax takes several copies in float64
 SCALES = {
     "cosine": "cosine, -1 to 1",
     "logit": "logit: the model's logit scale times the cosine",
@@ -77,7 +78,10 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def _probabilities(group: Sequence[Comparison]) -> Iterator[Comparison]:
     scale = group[0].video.logit_scale
-    per_frame = softmax(np.stack([one.scores for one in group]) * scale)
+    per_frame = np.stack([one.scores for one in group])
+    for start in range(0, per_frame.shape[1], _BLOCK_FRAMES):
+        block = per_frame[:, start : start + _BLOCK_FRAMES]
+        block[:] = softmax(block * scale)
     pooled = softmax(np.array([one.pooled for one in group]) * scale)
     winners = per_frame.argmax(axis=0)
     for row, one in enumerate(group):

@@ -131,9 +131,8 @@ def _compare(
     surroundings: Surroundings,
 ) -> Iterator[Comparison]:
     """In the order of the table; the rows of one video that follow each other are read together."""
-    for video, group in groupby(pairs, key=lambda pair: pair.video):
+    for path, group in groupby(pairs, key=lambda pair: entries[pair.video].path):  # copies of a video share an entry
         rows = list(group)
         references = [vectors[pair.kind, pair.reference] for pair in rows if pair.kind != "video"]
         partners = [Entry(entries[Path(pair.reference)].path) for pair in rows if pair.kind == "video"]
-        entry = Entry(entries[video].path)
-        yield from evaluate([entry], [*null, *references], partners, question.cut, surroundings.on_skip)
+        yield from evaluate([Entry(path)], [*null, *references], partners, question.cut, surroundings.on_skip)

@@ -60,7 +60,9 @@ def read_prompt_set(path: Path) -> list[PromptGroup]:
         if bare := [template for template in templates if "{}" not in template]:
             raise UsageError(f"{str(path)!r}: the template {bare[0]!r} has no {{}} where the name belongs.")
         return [PromptGroup(name, tuple(t.replace("{}", name) for t in templates)) for name in names]
-    return [PromptGroup(str(name), tuple(_texts(prompts, str(name), path))) for name, prompts in found.items()]
+    if strange := [name for name in found if not isinstance(name, str)]:  # YAML reads a bare `yes` as true
+        raise UsageError(f"{str(path)!r}: the name {strange[0]!r} is not text: put it in quotes.")
+    return [PromptGroup(name, tuple(_texts(prompts, name, path))) for name, prompts in found.items()]
 
 
 def resolve_groups(

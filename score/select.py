@@ -125,7 +125,7 @@ class Selector:
 
     def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, none for an item that is not cached."""
-        cache = FeatureCache(self._directory, self._memo) if _is_folder(self._directory) else None
+        cache = FeatureCache(self._directory, self._memo) if _exists(self._directory) else None
         return [self._find_item(item, cache) for item in items]
 
     def _find_item(self, item: _Item, cache: FeatureCache | None) -> list[Path]:
@@ -171,7 +171,7 @@ class Selector:
 
     def _model_to_extract(self) -> str | None:
         """Return the model that was named, else the one that the rest of the cache was made with, if any."""
-        if self._model is not None or not _is_folder(self._directory):
+        if self._model is not None or not _exists(self._directory):
             return self._model
         with contextlib.suppress(NotCachedError):
             return self.any_one().model
@@ -252,6 +252,11 @@ def _is_file(path: Path) -> bool:
 def _is_folder(path: Path) -> bool:
     """What `Path.is_dir` says, but for names too long and folders that may not be entered, where it raises."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def _exists(path: Path) -> bool:
+    """What `Path.exists` says, but for names too long, where it raises."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _targets_of_missing(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:

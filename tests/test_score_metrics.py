@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -176,6 +177,8 @@ def test_a_set_may_list_the_prompts_of_each_name(cache: Path, tmp_path: Path) ->
         ("- x", "no prompt set"),
         ("a: [1, 2", "not sound YAML, line 1"),
         ("a: ['']", "none of them empty"),
+        ("yes: [x axis]", "the name True is not text"),
+        ("a: 2020-13-45", "not sound YAML"),
         ("", "no prompt set"),
     ],
 )
@@ -221,6 +224,7 @@ def test_pairs_score_each_video_with_its_own_references(cache: Path, tmp_path: P
         ("video\na.mp4\n", "no column to compare with"),
         ("video,prompt\na.mp4,\n", "has no prompt; fill one in"),
         ("video,prompt\n,x axis\n", "line 2: there is no video"),
+        ("video,prompt\na.mp4,x axis, running\n", "line 2: more values than columns"),
         ("video,prompt\n", "a header and no rows"),
         ("", "no column 'video'"),
         ("video,prompt\nmissing.mp4,x axis\n", "There is no file or folder"),
@@ -248,3 +252,12 @@ def test_pairs_take_clipscore_and_a_baseline(cache: Path, tmp_path: Path) -> Non
     assert row["baseline_prompts"] >= 200
     with pytest.raises(UsageError, match="always 1"):
         run("score", "--cache", cache, "--pairs", table, "--metric", "probability")
+
+
+def test_the_null_is_counted_once_where_two_names_mean_one_video(cache: Path, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "copy.mp4")
+    table = tmp_path / "videos" / "pairs.csv"
+    table.write_text("video,prompt\na.mp4,x axis\ncopy.mp4,x axis\n")
+    first, second = rows("--cache", cache, "--pairs", table, "--baseline")
+    assert first["baseline_prompts"] == second["baseline_prompts"]
+    assert first["z_score"] == second["z_score"]

@@ -1,0 +1,153 @@
+"""Packing a library: the entries of one model in one file. `merge` takes them out again; nothing is lost on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .entry import Entry
+from .errors import CacheError, ContentError, EntryError, UsageError
+from .files import replacing
+from .packed import PACKED_VERSION
+from .schema import ATTRIBUTE_TYPES, EntryAttributes, storable_text
+from .store import FeatureCache
+
+_BLOCK_ROWS = 8192
+_NUMBERS: dict[type, str] = {bool: "?", int: "<i8", float: "<f8"}
+OnBad = Callable[[Path, EntryError], None]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One entry as the plan knows it."""
+
+    path: Path
+    name: str  # below the packed file
+    attributes: EntryAttributes
+    frames: int
+    feature_bytes: int  # 2 or 4
+    has_frame_names: bool
+    quality: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a packing wrote."""
+
+    entries: int
+    frames: int
+    bytes: int
+
+
+def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = None) -> Packed:
+    """Write all entries of one model into one file, a block of rows at a time.
+
+    Args:
+        cache: To take entries from.
+        output: The file, replaced only when the new one is whole.
+        on_bad: Told of each entry that cannot be read, and why; it is left out.
+        model: Which; None for the cache's only one.
+
+    Raises:
+        NotCachedError: The cache has no entry of the model.
+        UsageError: It has several models and none is named, or the name does not end in .h5.
+        CacheError: The file cannot be written.
+    """
+    if output.suffix != ".h5":
+        raise UsageError(f"The packed file {str(output)!r} must have a name that ends in .h5.")
+    chosen = cache.model(model)
+    pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]
+    if not pieces:
+        raise CacheError(f"No entry of {chosen.name} in {cache.directory} can be read; there is nothing to pack.")
+    with replacing(output) as temporary:
+        with h5py.File(temporary, "w", libver="v110") as file:
+            _write(file, pieces, chosen.name)
+        size = temporary.stat().st_size
+    return Packed(len(pieces), sum(piece.frames for piece in pieces), size)
+
+
+def _piece(entry: Entry) -> _Piece:
+    path = entry.path
+    with entry.opened() as opened:
+        return _Piece(
+            path=path,
+            name="/".join(path.parts[-3:]),
+            attributes=opened.attributes,
+            frames=len(opened.timestamps_ms),
+            feature_bytes=opened.features.dtype.itemsize,
+            has_frame_names=opened.frame_names is not None,
+            quality=tuple(sorted(opened.quality)),
+        )
+
+
+def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
+    total = sum(piece.frames for piece in pieces)
+    dtype = np.float32 if any(piece.feature_bytes == 4 for piece in pieces) else np.float16
+    features = file.create_dataset("features", (total, pieces[0].attributes.embed_dim), dtype)
+    columns = {"timestamps_ms": file.create_dataset("timestamps_ms", (total,), "<f8")}
+    columns["frame_index"] = file.create_dataset("frame_index", (total,), "<i8")
+    for name in sorted({name for piece in pieces for name in piece.quality}):
+        columns[name] = file.create_dataset(f"quality/{name}", (total,), "<f4")
+    if any(piece.has_frame_names for piece in pieces):
+        columns["frame_names"] = file.create_dataset("frame_names", (total,), f"S{_name_width(pieces)}")
+    _write_table(file, pieces)
+    digest, start = hashlib.sha256(), 0
+    for piece in pieces:
+        _write_rows(piece, features, columns, start, digest)
+        start += piece.frames
+    file.attrs["packed_version"] = PACKED_VERSION
+    file.attrs["clipcache_version"] = metadata.version("clipcache")
+    file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    file.attrs["model_dir"] = model_dir
+    file.attrs["features_sha256"] = digest.hexdigest()
+
+
+def _write_rows(piece: _Piece, features: Any, columns: dict[str, Any], start: int, digest: Any) -> None:
+    """Copy one entry; that it has changed since the plan was made spoils the file, so nothing is kept of it."""
+    entry, stop = Entry(piece.path), start + piece.frames
+    with entry.kept_open():
+        if len(entry) != piece.frames or entry.attributes != piece.attributes:
+            raise ContentError(f"{piece.path} changed while it was packed; pack the library again.")
+        columns["timestamps_ms"][start:stop] = entry.timestamps_ms
+        columns["frame_index"][start:stop] = entry.frame_index
+        for name, values in entry.quality.items():
+            columns[name][start:stop] = values
+        if piece.has_frame_names:
+            columns["frame_names"][start:stop] = [storable_text(name).encode() for name in entry.frame_names or ()]
+        for block in entry.iter_features(_BLOCK_ROWS):
+            rows = block.astype(features.dtype, copy=False)
+            features[start : start + len(rows)] = rows
+            digest.update(np.ascontiguousarray(rows).data)
+            start += len(rows)
+
+
+def _write_table(file: Any, pieces: list[_Piece]) -> None:
+    file["video_offsets"] = np.cumsum([0, *(piece.frames for piece in pieces)], dtype="<i8")
+    entries = file.create_group("entries")
+    entries["names"] = _texts(piece.name for piece in pieces)
+    entries["feature_bytes"] = np.array([piece.feature_bytes for piece in pieces], "<i8")
+    entries["has_frame_names"] = np.array([piece.has_frame_names for piece in pieces], bool)
+    entries["quality"] = _texts(json.dumps(piece.quality) for piece in pieces)
+    attributes = entries.create_group("attributes")
+    for name, kind in ATTRIBUTE_TYPES.items():
+        values = [getattr(piece.attributes, name) for piece in pieces]
+        attributes[name] = _texts(values) if kind is str else np.array(values, _NUMBERS[kind])
+
+
+def _texts(texts: Any) -> Any:
+    encoded = [storable_text(text).encode() for text in texts]
+    return np.array(encoded, f"S{max([1, *map(len, encoded)])}")
+
+
+def _name_width(pieces: list[_Piece]) -> int:
+    names = (name for piece in pieces if piece.has_frame_names for name in Entry(piece.path).frame_names or ())
+    return max([1, *(len(storable_text(name).encode()) for name in names)])
