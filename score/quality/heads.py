@@ -1,0 +1,129 @@
+"""Heads trained on ratings: linear layers applied to L2-normalised CLIP features, such as LAION's predictor."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...cache.errors import ModelError
+from ...cache.naming import one_line, quoted
+from .aesthetic import Column
+
+Activation = Literal["none", "relu"]
+_PARTS = ("weight", "bias")
+_SCALE = "rating of the head, without fixed range"
+_Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Linear layers, one after the other, from a feature to one rating.
+
+    With one layer this is LAION's aesthetic predictor V1 (Schuhmann, "LAION-Aesthetics", 2022), whose ratings are
+    meant to be 1 to 10; a head gives what it gives, and nothing is cut off.
+    """
+
+    name: str
+    weights: Sequence[_Array] = field(repr=False)  # of each layer (outputs, inputs)
+    biases: Sequence[_Array] = field(repr=False)  # of each layer (outputs,)
+    activation: Activation = "none"  # between layers
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What the column of the scores is."""
+        return (Column(self.name, _SCALE),)
+
+    def __call__(self, units: _Array) -> _Array:
+        """Rate (N, D) frames of length one: (N, 1) float32."""
+        values = units
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if number and self.activation == "relu":
+                values = np.maximum(values, 0)
+            values = values @ weight.T + bias
+        return values
+
+
+def load_head(path: Path, embed_dim: int, activation: Activation = "none") -> Head:
+    """Load a head from the state dict of a linear layer, or of several in a row; no code of the file is run.
+
+    Args:
+        path: .safetensors, or what `torch.save(model.state_dict(), path)` wrote.
+        embed_dim: width of the cached features, that of the first layer's input.
+        activation: between layers, which a state dict does not tell; LAION's predictors have none.
+
+    Raises:
+        ModelError: the file cannot be read, holds anything but such layers, or the widths do not fit.
+    """
+    state = _load_state(path)
+    names = _layer_names(state, path)
+    weights = [state[f"{name}weight"] for name in names]
+    biases = [state.get(f"{name}bias", np.zeros(len(state[f"{name}weight"]), np.float32)) for name in names]
+    _check_widths(weights, biases, embed_dim, path)
+    if not all(np.isfinite(array).all() for array in (*weights, *biases)):
+        raise ModelError(f"The head {quoted(path)} holds values that are not finite: train or download it again.")
+    return Head(f"head_{one_line(path.stem)}", weights, biases, activation)
+
+
+def _layer_names(state: Mapping[str, _Array], path: Path) -> list[str]:
+    """Return what stands before `weight` and `bias` of each layer, in order: `["layers.0.", "layers.2."]`."""
+    layers = {re.sub(r"(weight|bias)$", "", name) for name in state}
+    sound = {f"{layer}weight" for layer in layers} <= set(state) <= {f"{x}{y}" for x in layers for y in _PARTS}
+    if not layers or not sound or any(state[f"{layer}weight"].ndim != 2 for layer in layers):
+        raise ModelError(f"The head {quoted(path)} holds more than linear layers: save one, or several in a row.")
+    return sorted(layers, key=_natural)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key under which `layers.10` comes after `layers.2`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _check_widths(weights: Sequence[_Array], biases: Sequence[_Array], embed_dim: int, path: Path) -> None:
+    if weights[0].shape[1] != embed_dim:
+        raise ModelError(
+            f"The head {quoted(path)} takes features of {weights[0].shape[1]} values and the cached ones have "
+            f"{embed_dim}: use a head that was trained for the cache's model."
+        )
+    widths = [embed_dim, *(len(weight) for weight in weights)]
+    wanted = [(after, before) for before, after in itertools.pairwise(widths)]
+    fits = [weight.shape for weight in weights] == wanted and all(
+        bias.shape == weight.shape[:1] for weight, bias in zip(weights, biases, strict=True)
+    )
+    if not fits or widths[-1] != 1:
+        raise ModelError(f"The layers of the head {quoted(path)} do not lead, one into the next, to a single rating.")
+
+
+def _load_state(path: Path) -> dict[str, _Array]:
+    try:
+        return {name: tensor.detach().float().numpy() for name, tensor in _read_tensors(path).items()}
+    except OSError as error:
+        raise ModelError(f"Cannot read the head {quoted(path)}: {error.strerror or error}.") from error
+    except Exception as error:  # of many kinds: unpickling what somebody else wrote
+        raise ModelError(
+            f"The head {quoted(path)} is damaged or holds more than tensors: save a plain state dict "
+            "(torch.save(model.state_dict(), path)) or safetensors."
+        ) from error
+
+
+def _read_tensors(path: Path) -> dict[str, Any]:
+    """Return named tensors, on the CPU."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        tensors: dict[str, Any] = load_file(path)
+        return tensors
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on pickle protocols: the outcome says enough
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    nested = state.get("state_dict")
+    return dict(nested if isinstance(nested, Mapping) else state)

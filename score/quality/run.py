@@ -1,0 +1,88 @@
+"""`aesthetic` from names to scores: which videos, rated how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...cache import DigestMemo, Entry
+from ...cache.errors import UsageError
+from ..ask import Surroundings, choose, resolver_for
+from ..evaluate import Cut, OnSkip
+from .aesthetic import PAIR_PROBABILITY, Column
+from .attributes import BUNDLED, read_attributes
+from .heads import Activation, load_head
+from .methods import ScoredVideo, Scorer, attribute_scorer, score_videos
+
+
+@dataclass(frozen=True)
+class Rating:
+    """How frames are to be rated; at most one of `aggregation`, `probability` and `head` says what `overall` is."""
+
+    attributes: Path = BUNDLED  # YAML of prompts
+    aggregation: str | None = None  # one of AGGREGATIONS; None: "weighted", where nothing else is chosen
+    probability: bool = False
+    head: Path | None = None  # state dict of linear layers
+    head_activation: Activation = "none"
+    details: bool = False  # the score of each attribute too
+    compare: bool = False  # all methods
+
+    def __post_init__(self) -> None:
+        if self.compare and (self.aggregation or self.probability or self.details):
+            raise UsageError("--compare shows every method: leave out --aggregation, --probability and --details.")
+        if sum(map(bool, (self.aggregation, self.probability, self.head))) > 1:
+            raise UsageError("--aggregation, --probability and --head are three ways to rank: choose one.")
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What is rated, resolved; features are read when frames are asked for."""
+
+    overall: Column  # what videos are ranked by
+    details: tuple[Column, ...]  # asked for beside it
+    methods: tuple[Column, ...]  # all ways to rate a frame by its features, whose scorers are there
+    entries: tuple[Path, ...]
+    cut: Cut
+    on_skip: OnSkip
+    scorers: Sequence[Scorer] = field(repr=False)
+
+    def frames(self, measures: Sequence[Column] = ()) -> Iterator[ScoredVideo]:
+        """Score the frames of each video; cached measures become columns too."""
+        return score_videos(map(Entry, self.entries), self.scorers, self.cut, self.on_skip, measures)
+
+
+def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Surroundings) -> Rated:
+    """Find the entries, the head, and the vectors of the prompts; a head alone needs no model.
+
+    Raises:
+        UsageError: a target or the file of attributes means nothing, or the entries are of several models.
+        CacheError: there is no such cache, or a target is not in it.
+        ModelError: the head does not fit the features, or the model cannot be loaded.
+    """
+    attributes = read_attributes(rating.attributes)
+    memo = DigestMemo()
+    chosen = choose(targets, surroundings, memo)
+    made_with = chosen[0].attributes
+    scorers: list[Scorer] = []
+    methods: list[Column] = []
+    details: list[Column] = []
+    if rating.head is not None:
+        head = load_head(rating.head, made_with.embed_dim, rating.head_activation)
+        scorers.append(head)
+        methods += head.columns
+    if rating.head is None or rating.details or rating.compare:
+        prompts = attribute_scorer(attributes, resolver_for(chosen, surroundings, memo), made_with.logit_scale)
+        scorers.append(prompts)
+        methods += prompts.methods
+        details += prompts.details + prompts.chances * rating.probability
+    named = PAIR_PROBABILITY if rating.probability else rating.aggregation
+    return Rated(
+        overall=next((method for method in methods if method.name == named), methods[0]),
+        details=tuple(details) if rating.details else (),
+        methods=tuple(methods),
+        entries=tuple(one.path for one in chosen),
+        cut=cut,
+        on_skip=surroundings.on_skip,
+        scorers=scorers,
+    )
