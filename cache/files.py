@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import CacheError
@@ -32,15 +32,33 @@ def write_atomically(
     Raises:
         CacheError: if the file cannot be written: full or read-only disk, no permission.
     """
+    with replacing(path, check=check, durable=durable) as temporary:
+        _write_all(temporary, data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, check: Callable[[Path], None] | None = None, durable: bool = True) -> Iterator[Path]:
+    """Give the name of a temporary file to write, and move it to `path` at the end: for what is too large to hold.
+
+    Args:
+        path: the file to make or replace; its folder is made if need be.
+        check: called with the temporary file before it is moved; what it raises stops the move.
+        durable: whether to wait until the disk holds the data.
+
+    Raises:
+        CacheError: if the file cannot be written: full or read-only disk, no permission.
+    """
     temporary = path.parent / temporary_name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_all(temporary, data, durable)
+        yield temporary
+        if durable:
+            _sync(temporary)
         if check is not None:
             check(temporary)
         os.replace(temporary, path)  # noqa: PTH105 - one call that a test can make fail
         if durable:
-            _sync_folder(path.parent)
+            _sync(path.parent)
     except OSError as error:
         raise CacheError(
             f"Cannot write {path} ({error.strerror or error}); free space, fix permissions or choose another folder."
@@ -85,17 +103,16 @@ def remove_stale_temporaries(directory: Path) -> int:
     return removed
 
 
-def _write_all(path: Path, data: bytes, durable: bool) -> None:
+def _write_all(path: Path, data: bytes) -> None:
     with path.open("xb", buffering=0) as file:
         rest = memoryview(data)
         while rest:
             rest = rest[file.write(rest) :]
-        if durable:
-            os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Wait until the disk holds a file, or what a folder says of its files."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:

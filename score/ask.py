@@ -11,9 +11,9 @@ from pathlib import Path
 from ..cache import DigestMemo, Entry, ReferenceStore
 from ..cache.errors import CacheError, NotCachedError, UsageError
 from ..cache.key import model_dir_name
-from .evaluate import Comparison, Cut, OnSkip, evaluate
+from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
+from .evaluate import Comparison, Cut, evaluate
 from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings, read_prompts
-from .select import Chosen, ExtractMissing, Selector, check_one_model, differences
 from .similarity import similarities
 
 DEFAULT_MODEL = "ViT-B/32"

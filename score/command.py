@@ -15,9 +15,9 @@ from ..cache.errors import ClipcacheError
 from ..cache.terminal import CACHE, DEBUG, LOADING, PATH, options, warn
 
 if TYPE_CHECKING:
+    from ..cache.select import ExtractMissing
     from .ask import LoadEncoder, Surroundings
     from .references import ReferenceEncoder
-    from .select import ExtractMissing
 
 _FORMATS = click.Choice(["table", "csv", "json", "jsonl"])
 _OPTIONS = options(
