@@ -7,9 +7,10 @@ Each package has its own `command.py` of click commands, a few typed lines each,
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,11 +18,14 @@ import click
 
 from .cache.command import cache_group
 from .cache.errors import ClipcacheError
+from .cache.export.command import export
+from .cache.importing.command import import_features
 from .cache.terminal import warn
 from .demo.command import demo
 from .extract.command import extract
 from .score.command import compare, score
 from .score.consistency_command import consistency
+from .score.quality.command import aesthetic, benchmark
 from .score.search.command import search
 from .score.shared_options import Wiring
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .cache import Entry
+    from .cache.importing.build import PublishedModel
     from .score.references import ReferenceEncoder
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -40,11 +46,18 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 
 def cli(context: click.Context) -> None:
     """Encode every frame of a video library with CLIP once; score, search and export it ever after."""
     context.obj = Wiring(
-        load_encoder=_load_encoder, published_weights=_published_weights, run=_run, frames_at=_frames_at
+        load_encoder=_load_encoder,
+        published_weights=_published_weights,
+        published_model=_published_model,
+        run=_run,
+        frames_at=_frames_at,
+        score_columns=_score_columns,
     )
 
 
-for _command in (extract, score, compare, consistency, search, cache_group, demo):
+_PICTURES = (extract, score, compare, search, consistency, aesthetic, benchmark)
+_LIBRARY = (cache_group, export, import_features, demo)
+for _command in (*_PICTURES, *_LIBRARY):
     cli.add_command(_command)
 
 
@@ -61,6 +74,26 @@ def _published_weights(model: str) -> str:
     from .extract.models import find_weights
 
     return find_weights(model, None, DigestMemo()).sha256
+
+
+def _published_model(model: str) -> PublishedModel | None:
+    from .extract.models import OPENAI_MODELS
+
+    return OPENAI_MODELS.get(model)
+
+
+def _score_columns(
+    entry: Entry, texts: tuple[str, ...], *, cache_dir: Path, weights: Path | None, device: str, trust: bool
+) -> dict[str, NDArray[np.float32]]:
+    from .score.columns import score_columns
+
+    return score_columns(entry, texts, cache_dir, _encoder_loader(weights, device, trust))
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder_loader(weights: Path | None, device: str, trust: bool) -> Callable[[str, str], ReferenceEncoder]:
+    """One function for one run, so that what is remembered by it is found again."""
+    return functools.partial(_load_encoder, weights=weights, device=device, trust=trust)
 
 
 def _frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int, NDArray[np.uint8]]]:

@@ -13,12 +13,12 @@ from ..cache import DigestMemo, Entry, ReferenceStore
 from ..cache.errors import CacheError, NotCachedError, UsageError
 from ..cache.key import model_dir_name
 from ..cache.references import reference_folder
+from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
 from .baseline import read_baseline, resolve_baseline
-from .evaluate import Comparison, Cut, OnSkip, evaluate
+from .evaluate import Comparison, Cut, evaluate
 from .metrics import CLIPSCORE_PREFIX, calibrate, check_metric, convert
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
 from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings
-from .select import Chosen, ExtractMissing, Selector, check_one_model, differences
 from .similarity import similarities
 
 DEFAULT_MODEL = "ViT-B/32"

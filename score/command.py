@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..cache.errors import UsageError
+from ..cache.errors import ClipcacheError, UsageError
 from ..cache.terminal import PATH, warn
 from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..cache import Entry
+    from .plots import PeakFrames
 
 
 @click.command(short_help="Compare cached videos with prompts, images or videos.")
@@ -43,6 +51,7 @@ from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
     show_default=True,
     help="Over time; spread of each video; mean of videos x references.",
 )
+@click.option("--plot-frames", is_flag=True, help="Show the best frames in a plot over time.")
 @click.option("--extract-missing", is_flag=True, help="First extract what is not in the cache.")
 @MODEL
 @click.pass_obj
@@ -68,6 +77,7 @@ def score(
     output: Path | None,
     plot: Path | None,
     plot_kind: str,
+    plot_frames: bool,
     extract_missing: bool,
     cache_dir: Path,
     model: str | None,
@@ -91,6 +101,8 @@ def score(
     def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
         _extract_targets(wiring, paths, trust_weights, cache=cache_dir, model=its_model, weights=weights, device=device)
 
+    if plot_frames and (plot is None or plot_kind != "time"):
+        raise UsageError("--plot-frames is for a plot over time: give --plot FILE, and no other --plot-kind.")
     asked = (targets, texts, text_files, images, videos, embeddings)
     if pairs and any(asked):
         raise UsageError("--pairs says what is compared with what: leave out the targets and references.")
@@ -112,7 +124,8 @@ def score(
     answer = ask_pairs(pairs, question, around) if pairs else ask(question, around)
     if plot:
         answer = answer.kept()
-        if problem := plot_comparisons(list(answer.comparisons), plot, plot_kind):
+        frames = _peak_frames(wiring) if plot_frames else None
+        if problem := plot_comparisons(list(answer.comparisons), plot, plot_kind, frames):
             warn(problem)
     write_text(answer_text(answer, style, per_frame=per_frame), output)
     if skipped:
@@ -141,6 +154,25 @@ def compare(
     around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose)
     cosine = compare_images(image_a, image_b, around, weights)
     click.echo(f"CLIP score (image-to-image): {cosine:.4f} (cosine, -1 to 1)")
+
+
+def _peak_frames(wiring: Wiring) -> PeakFrames:
+    """Decode frames from where a video was when it was last hashed; says so where it is not there."""
+    from ..cache import DigestMemo
+
+    memo = DigestMemo()
+
+    def read(video: Entry, at_ms: Sequence[float]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        path = next(iter(memo.paths_of(video.video_sha256)), None)
+        if path is None or video.source_kind != "video":
+            warn(f"The plot shows no frames of {video.video_name!r}: it is no video file, or not where it was.")
+            return
+        try:
+            yield from wiring.frames_at(path, at_ms)
+        except ClipcacheError as error:
+            warn(str(error))
+
+    return read
 
 
 def _extract_targets(wiring: Wiring, paths: Sequence[Path], trust: bool, **given: str | Path | None) -> None:

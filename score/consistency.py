@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..cache import Entry
 from ..cache.errors import CacheError, UsageError
-from .evaluate import Cut, OnSkip
+from ..cache.select import OnSkip
+from .evaluate import Cut
 from .similarity import Floats, unit_rows
 
 SCENE_CHANGE = 0.1

@@ -82,7 +82,7 @@ def consistency(
     skipped: list[Path] = []
     around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
     cut = Cut(fps=fps, every=every, start=start, end=end)
-    found = measure((Entry(one.path) for one in choose(targets, around, DigestMemo())), cut, around.on_skip)
+    found = _told(measure((Entry(one.path) for one in choose(targets, around, DigestMemo())), cut, around.on_skip))
     if plot:
         kept = list(found)
         if problem := _plot(kept, plot):
@@ -97,6 +97,14 @@ def consistency(
     write_text(pieces, output)
     if skipped:
         click.get_current_context().exit(1)
+
+
+def _told(found: Iterator[Consistency]) -> Iterator[Consistency]:
+    """Say of which videos only one frame counts, for their columns are empty and their lists too."""
+    for one in found:
+        if len(one.video) == 1:
+            warn(f"{one.video.video_name!r} has one frame here: there is nothing to compare it with.")
+        yield one
 
 
 def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
@@ -121,7 +129,8 @@ def _jump_rows(found: Iterator[Consistency], count: int) -> Iterator[Row]:
 
     for one in found:
         for rank, jump in enumerate(jumps(one, count), 1):
-            at = {"at_ms": jump.at_ms, "frame_index": jump.frame_index, "cosine": jump.cosine}
+            at_ms = jump.at_ms if one.video.source_kind == "video" else None  # images have no time
+            at = {"at_ms": at_ms, "frame_index": jump.frame_index, "cosine": jump.cosine}
             yield {"video": one.video.video_name, "rank": rank, **at}
 
 

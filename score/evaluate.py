@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import Entry
-from ..cache.errors import CacheError, ClipcacheError, EntryError, UsageError
+from ..cache.errors import CacheError, EntryError, UsageError
 from ..cache.sampling import Sampling
+from ..cache.select import OnSkip
 from .references import Reference, ReferenceKind
 from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .metrics import Calibration
 
 COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are taken in another pass
-
-OnSkip = Callable[[Path, ClipcacheError], None]
 
 
 @dataclass(frozen=True)

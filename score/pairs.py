@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..cache import DigestMemo, Entry
 from ..cache.errors import UsageError
+from ..cache.select import Chosen
 from .ask import (
     Answer,
     Question,
@@ -31,7 +32,6 @@ from .files import read_rows
 from .metrics import CLIPSCORE_PREFIX
 from .prompt_sets import PromptGroup, resolve_groups
 from .references import Reference, ReferenceResolver
-from .select import Chosen
 
 _KINDS = {"prompt": "text", "text": "text", "image": "image", "reference_video": "video"}
 

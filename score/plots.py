@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,20 @@ from .consistency import scene_starts
 from .evaluate import Comparison
 from .figures import label, legend, new_figure, save_figure, shorten, tidy, title
 
+PeakFrames = Callable[[Entry, Sequence[float]], Iterable[tuple[int, NDArray[np.uint8]]]]
+"""Frames of a video at given times, milliseconds: each time's position among them, and (H, W, 3) uint8 RGB. Frames
+that cannot be had may be left out."""
+
 KINDS = ("time", "distribution", "heatmap")
 MAX_VIDEOS = 12
 MAX_LINES = 10
 MAX_GROUPS = 40
 MAX_CELLS_WITH_NUMBERS = 400
+MAX_ROWS, MAX_COLUMNS = 150, 60  # of a heat map: what fits its largest figure legibly
 _ROW_CHARS = 40
 _GROUP_CHARS = 70
+_STRIP = 1.1  # height of the best frames above a panel, inches
+_PEAK_PIXELS = 320  # about the longer side of a best frame as drawn
 _SAMPLES = 2000  # values of one group that are drawn as dots
 _AXES = {
     "cosine": "cosine (-1 to 1)",
@@ -32,7 +39,9 @@ _AXES = {
 }
 
 
-def plot_comparisons(comparisons: Sequence[Comparison], path: Path, kind: str = "time") -> str | None:
+def plot_comparisons(
+    comparisons: Sequence[Comparison], path: Path, kind: str = "time", frames: PeakFrames | None = None
+) -> str | None:
     """Draw what `score` found.
 
     Args:
@@ -40,6 +49,7 @@ def plot_comparisons(comparisons: Sequence[Comparison], path: Path, kind: str = 
         path: .png, .svg or .pdf.
         kind: "time": scores over time, a panel a video; "distribution": of each video and reference; "heatmap": mean
             scores, videos down and references across.
+        frames: For "time": shows the best frames, as `plot_similarity` does.
 
     Returns:
         A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
@@ -51,19 +61,34 @@ def plot_comparisons(comparisons: Sequence[Comparison], path: Path, kind: str = 
         raise UsageError("There is nothing to plot: no video could be scored.")
     scale = _AXES[comparisons[0].metric]
     if kind == "time":
-        return plot_similarity(comparisons, path)
+        return plot_similarity(comparisons, path, frames=frames)
+    names = _distinct_names(comparisons)
     if kind == "distribution":
-        groups = {f"{one.video.video_name}: {one.reference}": one.scores for one in comparisons}
+        groups = {f"{names[one.video.path]}: {one.reference}": one.scores for one in comparisons}
         return plot_distribution(groups, path, scale)
-    videos = list(dict.fromkeys(one.video.video_name for one in comparisons))
+    videos = list(names)
     references = list(dict.fromkeys(one.reference for one in comparisons))
     means = np.full((len(videos), len(references)), np.nan)
     for one in comparisons:
-        means[videos.index(one.video.video_name), references.index(one.reference)] = one.summary.mean
-    return plot_heatmap(means, videos, references, path, f"mean {scale}")
+        means[videos.index(one.video.path), references.index(one.reference)] = one.summary.mean
+    return plot_heatmap(means, list(names.values()), references, path, f"mean {scale}")
 
 
-def plot_similarity(comparisons: Sequence[Comparison], path: Path, *, marked: str = "best frame") -> str | None:
+def _distinct_names(comparisons: Sequence[Comparison]) -> dict[Path, str]:
+    """Names of videos by entry, in order; videos of one name are other videos, so they are numbered."""
+    seen: dict[str, int] = {}
+    names: dict[Path, str] = {}
+    for one in comparisons:
+        if one.video.path not in names:
+            name = one.video.video_name
+            seen[name] = seen.get(name, 0) + 1
+            names[one.video.path] = name if seen[name] == 1 else f"{name} ({seen[name]})"
+    return names
+
+
+def plot_similarity(
+    comparisons: Sequence[Comparison], path: Path, *, marked: str = "best frame", frames: PeakFrames | None = None
+) -> str | None:
     """Draw scores against the time of each frame in seconds, images against their number; the axis names the scale.
 
     Every other scene is shaded; where one starts is told from the features (`consistency.scene_starts`).
@@ -72,6 +97,7 @@ def plot_similarity(comparisons: Sequence[Comparison], path: Path, *, marked: st
         comparisons: Of at most MAX_VIDEOS videos with at most MAX_LINES references each.
         path: .png, .svg or .pdf.
         marked: What the dot on the highest value of each line says; nothing leaves it out.
+        frames: Gives the best frames of a video, which are then shown above its lines.
 
     Returns:
         As `plot_comparisons`.
@@ -86,10 +112,32 @@ def plot_similarity(comparisons: Sequence[Comparison], path: Path, *, marked: st
         raise UsageError("There is nothing to plot: no video could be scored.")
     if len(videos) > MAX_VIDEOS or any(len(lines) > MAX_LINES for lines in videos.values()):
         raise UsageError(f"A plot holds at most {MAX_VIDEOS} videos and {MAX_LINES} references each; name fewer.")
-    figure = new_figure(11, 0.8 + 2.9 * len(videos))
-    for axes, lines in zip(figure.subplots(len(videos), squeeze=False)[:, 0], videos.values(), strict=True):
-        _draw_video(axes, lines, marked)
+    strip = 0.0 if frames is None else _STRIP
+    figure = new_figure(11, 0.8 + (2.9 + strip) * len(videos))
+    heights = [2.9] if frames is None else [strip, 2.9]
+    grid = figure.subplots(len(videos) * len(heights), squeeze=False, height_ratios=heights * len(videos))
+    for panel, lines in zip(grid.reshape(len(videos), -1), videos.values(), strict=True):
+        title(panel[0], lines[0].video.video_name)
+        if frames is not None:
+            _show_peaks(panel[0], lines, frames)
+        _draw_video(panel[-1], lines, marked)
     return save_figure(figure, path)
+
+
+def _show_peaks(axes: Any, lines: Sequence[Comparison], frames: PeakFrames) -> None:
+    """The best frame of each line, in the order and the colours of the lines."""
+    axes.set_axis_off()
+    video = lines[0].video
+    at_ms = [float(video.timestamps_ms[int(np.argmax(line.scores))]) for line in lines]
+    for number, rgb in frames(video, at_ms):
+        cell = axes.inset_axes((number / MAX_LINES, 0.0, 0.94 / MAX_LINES, 0.85))
+        step = max(1, max(rgb.shape[:2]) // _PEAK_PIXELS)  # an SVG would hold all of a 4K frame
+        cell.imshow(rgb[::step, ::step], interpolation="antialiased")
+        cell.set_xticks([])
+        cell.set_yticks([])
+        cell.set_title(f"{at_ms[number] / 1000:.2f} s: {lines[number].scores.max():.3f}", fontsize=7)
+        for side in cell.spines.values():
+            side.set(edgecolor=f"C{number}", linewidth=2)
 
 
 def _draw_video(axes: Any, lines: Sequence[Comparison], marked: str) -> None:
@@ -103,7 +151,6 @@ def _draw_video(axes: Any, lines: Sequence[Comparison], marked: str) -> None:
             axes.plot(places[best], line.scores[best], "o", color=drawn.get_color(), markersize=6)
     if has_clock:
         _shade_scenes(axes, video)
-    title(axes, video.video_name)
     axes.set_ylabel(_AXES[lines[0].metric])
     axes.set_xlabel("seconds" if has_clock else "image")
     axes.margins(x=0.01)
@@ -169,7 +216,9 @@ def plot_heatmap(
     Raises:
         UsageError: As `plot_comparisons`.
     """
-    figure = new_figure(min(60.0, 3.5 + 0.75 * len(columns)), min(60.0, 2.6 + 0.34 * len(rows)))
+    if len(rows) > MAX_ROWS or len(columns) > MAX_COLUMNS:
+        raise UsageError(f"A heat map holds at most {MAX_ROWS} videos and {MAX_COLUMNS} references; name fewer.")
+    figure = new_figure(3.5 + 0.75 * len(columns), 2.6 + 0.34 * len(rows))
     axes = figure.subplots()
     image = axes.imshow(values, aspect="auto", cmap="viridis")
     axes.set_yticks(range(len(rows)), [shorten(name, _ROW_CHARS) for name in rows], parse_math=False)

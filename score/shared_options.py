@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..cache.select import ExtractMissing
     from .ask import LoadEncoder, Surroundings
     from .references import ReferenceEncoder
-    from .select import ExtractMissing
 
 CUT = options(
     click.option("--fps", type=float, help="Score this many frames per second of video."),
@@ -50,21 +50,25 @@ FramesAt = Callable[[Path, Sequence[float]], "Iterable[tuple[int, NDArray[np.uin
 
 @dataclass(frozen=True)
 class Wiring:
-    """What scoring needs of the rest of the program, handed over by `cli`, so that `score` imports none of it.
+    """What commands need of other packages than their own, handed over by `cli`, so that none imports another.
 
     Attributes:
         load_encoder: Loads the encoder of references: `load_encoder(model, weights_sha256, weights=..., device=...,
             trust=...)`.
         published_weights: The sha256 of the weights that a model's name means by itself.
+        published_model: What is known of a model of OpenAI's by its name; None of any other.
         run: Runs one of the program's own commands, given its arguments; its exit code.
         frames_at: Decodes the frames of a video (or an image) at given times, milliseconds: the position of each time
             and its frame, (H, W, 3) uint8 RGB.
+        score_columns: Cosines of an entry's frames with prompts, as `score.columns.score_columns` gives them.
     """
 
     load_encoder: Callable[..., ReferenceEncoder]
     published_weights: Callable[[str], str]
+    published_model: Callable[[str], object]
     run: Callable[[Sequence[str]], int]
     frames_at: FramesAt
+    score_columns: Callable[..., dict[str, NDArray[np.float32]]]
 
 
 def surroundings(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 import numpy as np
+from click.testing import CliRunner, Result
 from clipcache.cache import Entry, write_entry
 from clipcache.cache.digest import DigestMemo
 from clipcache.score.references import ReferenceEncoder
 from clipcache.score.shared_options import Wiring
-from click.testing import CliRunner, Result
 
 ATTRIBUTES = """
 pairs:
@@ -34,6 +34,8 @@ def run(command: click.Command, *words: object, load_encoder: Callable[..., Refe
         published_weights=lambda model: find_weights(model, None, DigestMemo()).sha256,
         run=lambda words: 0,
         frames_at=no_frames,
+        published_model=lambda _: None,
+        score_columns=lambda *_, **__: {},
     )
     result = CliRunner().invoke(command, [*map(str, words)], obj=wiring)
     if result.exception and not isinstance(result.exception, SystemExit):

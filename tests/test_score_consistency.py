@@ -102,7 +102,16 @@ def test_a_single_frame_has_no_consistency(tmp_path: Path) -> None:
     assert row["frames"] == 1
     assert {row[name] for name in row if "consistency" in name or name.startswith("min_")} == {None}
     assert rows("--cache", tmp_path / "features", "--jumps", 3) == []
-    assert "nan" not in run("--cache", tmp_path / "features").stdout.lower()
+    result = run("--cache", tmp_path / "features")
+    assert "nan" not in result.stdout.lower()
+    assert "one frame" in result.stderr
+
+
+def test_images_jump_but_have_no_time(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(4)]
+    put(tmp_path / "features", make_video(tmp_path, "burst"), walk(4), frame_names=names)
+    (jump,) = rows("--cache", tmp_path / "features", "--jumps", 1)
+    assert (jump["at_ms"], jump["frame_index"]) == (None, 2)
 
 
 def test_two_lists_at_once_are_refused(cache: Path) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from clipcache.cache import Entry
 from clipcache.cache.errors import UsageError
+from clipcache.cli import cli
 from clipcache.score.evaluate import Comparison
 from clipcache.score.plots import (
     KINDS,
+    MAX_COLUMNS,
     MAX_GROUPS,
     MAX_LINES,
+    MAX_ROWS,
     MAX_VIDEOS,
     plot_comparisons,
     plot_distribution,
     plot_heatmap,
     plot_similarity,
 )
+from demo_library import DemoLibrary
 from PIL import Image
 from score_caches import make_video, put
 
@@ -103,3 +110,61 @@ def test_too_many_distributions_are_refused(tmp_path: Path) -> None:
     groups = {str(number): np.ones(2) for number in range(MAX_GROUPS + 1)}
     with pytest.raises(UsageError, match="name fewer"):
         plot_distribution(groups, tmp_path / "plot.png", "cosine (-1 to 1)")
+
+
+@pytest.mark.parametrize("shape", [(MAX_ROWS + 1, 1), (1, MAX_COLUMNS + 1)])
+def test_a_heat_map_that_nobody_could_read_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    rows, columns = (["name"] * count for count in shape)
+    with pytest.raises(UsageError, match="name fewer"):
+        plot_heatmap(np.zeros(shape), rows, columns, tmp_path / "plot.png", "cosine (-1 to 1)")
+
+
+@pytest.mark.parametrize("kind", ["distribution", "heatmap"])
+def test_videos_of_one_name_are_drawn_apart(tmp_path: Path, kind: str) -> None:
+    comparisons = []
+    for folder, score in (("one", 0.1), ("two", 0.3)):
+        video = make_video(tmp_path / folder, "a.mp4", folder.encode())
+        entry = Entry(put(tmp_path / "features", video))
+        comparisons.append(Comparison(entry, "text", "a dog", np.full(3, score, np.float32), pooled=score))
+    plot_comparisons(comparisons, tmp_path / "plot.svg", kind)
+    shown = texts(tmp_path / "plot.svg").split(" | ")
+    assert {name for name in shown if name.startswith("a.mp4")} == (
+        {"a.mp4", "a.mp4 (2)"} if kind == "heatmap" else {"a.mp4: a dog", "a.mp4 (2): a dog"}
+    )
+    if kind == "heatmap":
+        assert shown.index("0.10") < shown.index("0.30"), "each mean in the row of its own video"
+
+
+def test_best_frames_are_shown_with_time_and_score(tmp_path: Path) -> None:
+    comparisons = compared(tmp_path, references=("a dog", "a cat"))
+    comparisons[1] = replace(comparisons[1], scores=np.array([0.1, 0.2, 0.4], np.float32))
+    asked: list[tuple[str, list[float]]] = []
+
+    def frames(video: Entry, at_ms: Sequence[float]) -> Iterator[tuple[int, np.ndarray]]:
+        asked.append((video.video_name, list(at_ms)))
+        yield 1, np.full((24, 32, 3), (255, 0, 255), np.uint8)  # the first cannot be had
+
+    plot_similarity(comparisons, tmp_path / "plot.svg", frames=frames)
+    assert asked == [("a.mp4", [100.0, 200.0])]
+    shown = texts(tmp_path / "plot.svg")
+    assert "0.20 s: 0.400" in shown
+    assert "0.10 s: 0.300" not in shown
+    plot_similarity(comparisons, tmp_path / "plot.png", frames=frames)
+    with Image.open(tmp_path / "plot.png") as image:
+        assert (np.asarray(image.convert("RGB")) == (255, 0, 255)).all(axis=2).sum() > 1000
+
+
+def test_score_shows_the_best_frame_of_the_video_itself(demo_library: DemoLibrary, tmp_path: Path) -> None:
+    target, plot = demo_library.folder / "shapes.mp4", tmp_path / "plot.png"
+    words = ["score", target, "--cache", demo_library.cache_dir, "--text", "a blue square", "--plot", plot]
+    result = CliRunner().invoke(cli, [*map(str, words), "--plot-frames"], catch_exceptions=False)
+    assert result.stderr == ""
+    with Image.open(plot) as image:
+        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")).astype(int), 2, 0)
+    # Lines and borders are tab:blue, (31, 119, 180): green in it is far above that of the square.
+    assert ((blue > 180) & (red < 80) & (green < 90)).sum() > 200
+
+
+def test_frames_belong_to_a_plot_over_time(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="plot over time"):
+        CliRunner().invoke(cli, ["score", "--text", "a dog", "--plot-frames"], catch_exceptions=False)

@@ -15,7 +15,7 @@ from clipcache.cache import DigestMemo, Entry
 from clipcache.cache.digest import folder_sha256, sha256_file
 from clipcache.cache.errors import CacheError, ClipcacheError, NotCachedError, UsageError
 from clipcache.cache.key import model_dir_name
-from clipcache.score.select import Chosen, Selector, check_one_model, differences
+from clipcache.cache.select import Chosen, Selector, check_one_model, differences
 from score_caches import FRAMES, make_video, put
 
 MP4 = b"\0\0\0\x18ftypisom"  # how an MP4 file begins

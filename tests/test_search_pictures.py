@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from clipcache.cache.digest import DigestMemo, content_sha256
 from clipcache.cache.errors import ClipcacheError, MediaError, UsageError
+from clipcache.cache.select import Selector
 from clipcache.extract.frames_at import frames_at
 from clipcache.score.evaluate import Cut
 from clipcache.score.search.formats import Found
@@ -29,7 +30,6 @@ from clipcache.score.search.pictures import (
 from clipcache.score.search.plot import MAX_VIDEOS, plot_found
 from clipcache.score.search.run import Search
 from clipcache.score.search.scan import Source
-from clipcache.score.select import Selector
 from PIL import Image
 from score_caches import FRAMES, make_video, put
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.errors import CacheError, EntryError, UsageError
-from ..evaluate import Cut, OnSkip
+from ...cache.select import OnSkip
+from ..evaluate import Cut
 from ..references import ReferenceResolver
 from ..similarity import unit_rows
 from .aesthetic import AttributeScorer, Column

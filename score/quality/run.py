@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...cache import DigestMemo, Entry
 from ...cache.errors import UsageError
+from ...cache.select import OnSkip
 from ..ask import Surroundings, choose, resolver_for
-from ..evaluate import Cut, OnSkip
+from ..evaluate import Cut
 from .aesthetic import PAIR_PROBABILITY, Column
 from .attributes import BUNDLED, read_attributes
 from .heads import Activation, load_head

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ...cache import DigestMemo
 from ...cache.errors import ClipcacheError, UsageError
 from ...cache.sampling import Sampling
+from ...cache.select import Chosen, OnSkip
 from ..ask import Surroundings, choose, resolver_for
-from ..evaluate import Cut, OnSkip
-from ..select import Chosen
+from ..evaluate import Cut
 from .moments import MomentFinder, Spread, Thresholds
 from .peaks import FrameFinder, Hit, Limits
 from .query import Query, query_vectors

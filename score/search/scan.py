@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.errors import CacheError, EntryError, UsageError
-from ..evaluate import Cut, OnSkip
+from ...cache.select import OnSkip
+from ..evaluate import Cut
 from ..similarity import unit_rows
 
 COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more of them is gone through once more

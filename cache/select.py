@@ -9,20 +9,21 @@ import contextlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache import EntryAttributes, FeatureCache
-from ..cache.digest import Digests, image_files
-from ..cache.errors import CacheError, NotCachedError, UsageError
-from ..cache.key import model_dir_name, parse_model_dir_name
-from ..cache.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video
-from ..cache.naming import one_line
-from ..cache.read import read_attributes_of
-from .evaluate import OnSkip
+from .digest import Digests, image_files
+from .errors import CacheError, ClipcacheError, NotCachedError, UsageError
+from .key import model_dir_name, parse_model_dir_name
+from .kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video
+from .naming import one_line
+from .read import read_attributes_of
+from .schema import EntryAttributes
+from .store import FeatureCache
 
 ENTRY_SUFFIX = ".h5"
+OnSkip = Callable[[Path, ClipcacheError], None]  # told of each entry that cannot be used, and why
 ExtractMissing = Callable[[Sequence[Path], str | None], None]  # targets; model, None for the default one
 
 
@@ -34,6 +35,11 @@ class _Item:
     target: Path  # what the user named, which `clipcache extract` takes as well
     required: bool = True  # False: a file of unknown suffix among others, of interest only if it is cached
 
+    @property
+    def place(self) -> Path:
+        """Where the item lies in what the user named, which may be the item itself."""
+        return Path(self.path.name) if self.path == self.target else self.path.relative_to(self.target)
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -42,6 +48,7 @@ class Chosen:
     path: Path
     attributes: EntryAttributes
     model_dir: str  # name of its model's folder, "ViT-B-32-40d36571", wherever the entry itself lies
+    place: Path | None = None  # of its video in the folder that the user named; None if not the video was named
 
 
 class Selector:
@@ -80,9 +87,9 @@ class Selector:
         """
         if not targets:
             cache = FeatureCache(self._directory, self._memo)
-            return self._open(entry.path for entry in cache.entries(cache.model(self._model).name))
-        found = self._found([item for target in targets for item in _expand(target)])
-        return self._open(dict.fromkeys(path for paths in found for path in paths))
+            return self._open({entry.path: None for entry in cache.entries(cache.model(self._model).name)})
+        items = [item for target in targets for item in _expand(target)]
+        return self._open(_places(items, self._found(items)))
 
     def select_each(self, targets: Sequence[Path]) -> dict[Path, list[Chosen]]:
         """Return the entries that each target stands for by itself.
@@ -93,10 +100,7 @@ class Selector:
         items = {target: list(_expand(target)) for target in targets}
         everything = [item for some in items.values() for item in some]
         found = dict(zip(everything, self._found(everything), strict=True))
-        return {
-            target: self._open(dict.fromkeys(path for item in some for path in found[item]))
-            for target, some in items.items()
-        }
+        return {target: self._open(_places(some, [found[item] for item in some])) for target, some in items.items()}
 
     def any_one(self) -> EntryAttributes:
         """Return the attributes of some entry, which tell the model.
@@ -150,16 +154,16 @@ class Selector:
         found = [entry for image in images for entry in self._find(image, cache)]
         return found if len(found) == len(images) else []
 
-    def _open(self, paths: Iterable[Path]) -> list[Chosen]:
+    def _open(self, places: Mapping[Path, Path | None]) -> list[Chosen]:
         """Read the attributes of entries; those that cannot be trusted, or are of another model, are left out."""
-        chosen = (self._open_one(path) for path in paths)
+        chosen = (self._open_one(path, place) for path, place in places.items())
         return [one for one in chosen if one is not None and self._is_wanted(one)]
 
-    def _open_one(self, path: Path) -> Chosen | None:
+    def _open_one(self, path: Path, place: Path | None = None) -> Chosen | None:
         """Read the attributes of one entry, or say why that cannot be done."""
         try:
             attributes = read_attributes_of(path)  # the data are looked over when they are read
-            return Chosen(path, attributes, model_dir_name(attributes.model, attributes.weights_sha256))
+            return Chosen(path, attributes, model_dir_name(attributes.model, attributes.weights_sha256), place)
         except CacheError as error:
             self._on_skip(path, error)
             return None
@@ -252,6 +256,15 @@ def _is_file(path: Path) -> bool:
 def _is_folder(path: Path) -> bool:
     """What `Path.is_dir` says, but for names too long and folders that may not be entered, where it raises."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def _places(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> dict[Path, Path | None]:
+    """Return each entry once, in order, with the place of its video where one was named that is all the entry's."""
+    places: dict[Path, Path | None] = {}
+    for item, paths in zip(items, found, strict=True):
+        for path in paths:
+            places.setdefault(path, item.place if len(paths) == 1 and path != item.path else None)
+    return places
 
 
 def _exists(path: Path) -> bool:

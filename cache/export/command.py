@@ -1,0 +1,118 @@
+"""`clipcache export`: cached features in, files that others read out."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from ..errors import ClipcacheError
+from ..terminal import CACHE, DEBUG, LOADING, PATH, warn
+from .formats import FORMATS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..entry import Entry
+
+
+class Wiring(Protocol):
+    """What the context object must offer for `--text`."""
+
+    def score_columns(
+        self,
+        entry: Entry,
+        texts: tuple[str, ...],
+        *,
+        cache_dir: Path,
+        weights: Path | None,
+        device: str,
+        trust: bool,
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return by prompt the cosine, in [-1, 1], of each frame of `entry`: (N,) float32.
+
+        The model is loaded at most once a program, and only for prompts whose embedding is not in the cache.
+        """
+
+
+@click.command(short_help="Write cached features in the formats that others read.")
+@click.argument("targets", nargs=-1, type=PATH)
+@click.option("--format", "format_name", type=click.Choice(list(FORMATS)), required=True, help="What to write.")
+@click.option("--output", type=PATH, required=True, help="Folder, or the file of h5, parquet and csv.")
+@click.option("--fps", type=float, help="Frames per second of video.")
+@click.option("--every", type=int, help="Every N-th frame.")
+@click.option("--interval", "interval_s", type=float, help="One frame every so many seconds, such as 1.5.")
+@click.option("--start", type=float, help="From this second on.")
+@click.option("--end", type=float, help="Up to this second, exclusive.")
+@click.option("--pool", metavar="mean:N", help="Mean of N consecutive frames; the last may be of fewer.")
+@click.option("--normalize", is_flag=True, help="Divide each feature by its length.")
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="As cached; float32 if computed.")
+@click.option("--text", "texts", multiple=True, help="Add the cosine with this prompt; may be repeated.")
+@click.option("--per-shard", type=int, default=1000, show_default=True, help="Videos a shard, where there are shards.")
+@CACHE
+@click.option("--model", envvar="CLIPCACHE_MODEL", help="Model, such as ViT-B/32; the cache's only one.")
+@LOADING
+@DEBUG
+@click.pass_obj
+def export(
+    wiring: Wiring,
+    targets: tuple[Path, ...],
+    format_name: str,
+    output: Path,
+    fps: float | None,
+    every: int | None,
+    interval_s: float | None,
+    start: float | None,
+    end: float | None,
+    pool: str | None,
+    normalize: bool,
+    dtype: str | None,
+    texts: tuple[str, ...],
+    per_shard: int,
+    cache_dir: Path,
+    model: str | None,
+    weights: Path | None,
+    trust_weights: bool,
+    device: str,
+) -> None:
+    """Write cached features in the formats that others read.
+
+    TARGETS are videos, image folders, folders of them, or entries of the cache; none means the whole cache. Frames are
+    chosen first, then cut, pooled and normalised. What an earlier run has written in the same way is left. A manifest
+    of JSON lines says of each file which entries it came from and how it was made.
+    """
+    from tqdm import tqdm
+
+    from ..digest import DigestMemo
+    from ..select import Selector, check_one_model, differences
+    from .recipe import Recipe, parse_pool
+    from .run import Export, Target, caution
+
+    skipped: list[Path] = []
+
+    def skip(path: Path, error: ClipcacheError) -> None:
+        warn(f"Skipped: {error}")
+        skipped.append(path)
+
+    group = parse_pool(pool) if pool else 1
+    recipe = Recipe(fps, every, interval_s, start, end, group, normalize, dtype, texts)
+    target = Target(output, FORMATS[format_name], per_shard)
+    chosen = Selector(cache_dir, model, DigestMemo(), skip).select(targets)
+    check_one_model(chosen)
+    for sentence in [*differences(chosen), *caution(chosen, target)]:
+        warn(sentence)
+    columns = None
+    if texts:
+        columns = functools.partial(
+            wiring.score_columns, cache_dir=cache_dir, weights=weights, device=device, trust=trust_weights
+        )
+    with tqdm(total=len(chosen), unit="video", disable=None, file=sys.stderr) as bar:
+        summary = Export(target, recipe, skip, columns, bar.update).run(chosen)
+    summary.failed = len(skipped)  # with those that could not even be chosen
+    click.echo(summary.as_text(target))
+    if skipped:
+        click.get_current_context().exit(1)

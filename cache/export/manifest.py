@@ -1,0 +1,117 @@
+"""The manifest of an export: JSON lines that say of each piece which entries it came from and how it was made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..digest import sha256_file
+from ..files import write_atomically
+from .names import Piece, Source
+from .recipe import Recipe
+
+Record = dict[str, Any]
+
+
+def origin(source: Source, recipe: Recipe, format_name: str) -> Record:
+    """Everything that decides what is written of a source: if it is equal, so is the export."""
+    attributes = source.attributes
+    said = ("video_sha256", "model", "weights_sha256", "precision", "sampling", "created", "complete")
+    return {
+        "video": source.name,
+        "entry": str(source.entry_path).encode("utf-8", "backslashreplace").decode(),
+        **{name: getattr(attributes, name) for name in said},
+        "format": format_name,
+        "recipe": recipe.as_dict(),
+    }
+
+
+class Manifest:
+    """What is known to be written, a list of records by the name of a piece's first file.
+
+    A record is an `origin` and: `rows`, `first_row` (in the piece), `files` (name, bytes, sha256), `clipcache_version`.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        """Read the manifest at `path`, if there is one, of files in `folder`.
+
+        What is not a record of this program is left out: it only costs writing a piece again.
+        """
+        self._path = path
+        self._folder = folder
+        self._pieces: dict[str, list[Record]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                if (record := _parsed(line)) is not None:
+                    self._add(record)
+
+    def holds(self, piece: Piece, origins: Sequence[Record]) -> bool:
+        """Whether the piece was written from just these origins, and its files still have their sizes."""
+        records = self._pieces.get(piece.files[0], [])
+        made_from = [{key: record.get(key) for key in one} for record, one in zip(records, origins, strict=False)]
+        return made_from == list(origins) and len(records) == len(origins) and self._is_there(records[0])
+
+    def put(self, piece: Piece, records: Sequence[Record]) -> None:
+        """Note that a piece is written: in memory, and at the end of the file in case the run is killed."""
+        files = self._described(piece.files)
+        whole = [record | {"files": files} for record in records]
+        self._pieces[piece.files[0]] = whole
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("".join(map(_line, whole)))
+
+    def forget_others(self, files: Sequence[str]) -> list[Path]:
+        """Forget the pieces that begin with none of `files`; gives the files that they had."""
+        others = [name for name in self._pieces if name not in set(files)]
+        records = [self._pieces.pop(name)[0] for name in others]
+        return [self._folder / one["name"] for record in records for one in record["files"]]
+
+    def save(self) -> None:
+        """Write the manifest anew, without what is superseded.
+
+        Raises:
+            CacheError: if it cannot be written.
+        """
+        text = "".join(_line(record) for records in self._pieces.values() for record in records)
+        write_atomically(self._path, text.encode())
+
+    def _add(self, record: Record) -> None:
+        """A record of files written later drops those of the same files written before."""
+        known = self._pieces.setdefault(record["files"][0]["name"], [])
+        if known and known[0]["files"] != record["files"]:
+            known.clear()
+        known.append(record)
+
+    def _is_there(self, record: Record) -> bool:
+        try:
+            return all((self._folder / one["name"]).stat().st_size == one["bytes"] for one in record["files"])
+        except OSError:
+            return False
+
+    def _described(self, files: Sequence[str]) -> list[Record]:
+        paths = [self._folder / name for name in files]
+        return [
+            {"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for name, path in zip(files, paths, strict=True)
+        ]
+
+
+def _parsed(line: str) -> Record | None:
+    """A record, or None for a line cut short, foreign, or leading out of the folder."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        record = json.loads(line)
+        files = record["files"]
+        if files and all(_is_description(one) for one in files):
+            return dict(record)
+    return None
+
+
+def _is_description(one: Mapping[str, Any]) -> bool:
+    path = Path(one["name"])
+    return isinstance(one["bytes"], int) and not path.is_absolute() and ".." not in path.parts
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"

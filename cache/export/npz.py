@@ -1,0 +1,28 @@
+"""One .npz a video with the key `features`, as HERO, moment_detr and UniVTG read it; the other keys do not disturb."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .npy import npy_bytes, write_npy
+from .rows import Rows
+
+
+def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
+    """Write `features` (R, D), `timestamps_ms`, `frame_index`, `fps`, and `texts` (T,) with `cosine` (R, T) if any."""
+    (path,) = paths
+    for rows in videos:
+        small = {"timestamps_ms": rows.timestamps_ms, "frame_index": rows.frame_index, "fps": np.float64(rows.fps)}
+        if rows.cosines:
+            small["texts"] = np.array(list(rows.cosines))
+            small["cosine"] = np.stack(list(rows.cosines.values()), axis=1)
+        # Stored, not deflated: features do not shrink. A fixed date makes equal content equal bytes.
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            with archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as member:
+                write_npy(member, rows.shape, rows.dtype, rows.blocks())
+            for key, values in small.items():
+                archive.writestr(zipfile.ZipInfo(f"{key}.npy"), npy_bytes(values))

@@ -1,0 +1,29 @@
+"""One pickle a video: a dict of NumPy arrays. Reading a pickle runs what is in it; prefer npz or torch."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .rows import Rows
+
+
+def as_dict(rows: Rows) -> dict[str, Any]:
+    """Everything that is exported of a video, by name; all of its features are in memory."""
+    return {
+        "features": rows.features(),
+        "timestamps_ms": rows.timestamps_ms,
+        "frame_index": rows.frame_index,
+        "fps": rows.fps,
+        **rows.cosines,
+    }
+
+
+def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
+    """Write a dict of `features` (R, D), `timestamps_ms`, `frame_index`, `fps` and the columns of cosines."""
+    (path,) = paths
+    for rows in videos:
+        with path.open("wb") as file:
+            pickle.dump(as_dict(rows), file, protocol=4)

@@ -1,0 +1,76 @@
+"""Features in NumPy's files: the triples of v-iashin/video_features, and the .npz of HERO, moment_detr and UniVTG.
+
+Nothing is unpickled: a pickle runs what is in it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ContentError
+from .found import Found, scalar
+
+TRIPLE_SUFFIX = "_clip.npy"
+_NPZ_KEY = "features"
+# What NumPy raises on files that are not its own, or cut short.
+_BAD_FILE = (OSError, ValueError, EOFError, KeyError, TypeError, MemoryError, OverflowError, zipfile.BadZipFile)
+
+
+def read_triple(path: Path) -> Iterator[Found]:
+    """The features at `<stem>_clip.npy`, with `<stem>_timestamps_ms.npy` and `<stem>_fps.npy` if they are there.
+
+    Raises:
+        ContentError: if one of the three is not a NumPy array.
+    """
+    stem = path.name.removesuffix(TRIPLE_SUFFIX)
+    timestamps, fps = (path.with_name(f"{stem}_{what}.npy") for what in ("timestamps_ms", "fps"))
+    yield Found(
+        stem,
+        path,
+        _load(path),
+        _load(timestamps) if timestamps.is_file() else None,
+        fps=scalar(_load(fps)) if fps.is_file() else None,
+    )
+
+
+def read_npz(path: Path) -> Iterator[Found]:
+    """The array `features`, with `timestamps_ms`, `frame_index` and `fps` if they are there.
+
+    Raises:
+        ContentError: if the file is damaged or has no such array.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            held = {key: arrays[key] for key in (_NPZ_KEY, "timestamps_ms", "frame_index", "fps") if key in arrays}
+    except _BAD_FILE as error:
+        raise _damaged(path, error) from error
+    if _NPZ_KEY not in held:
+        raise ContentError(f"{path} has no array named {_NPZ_KEY}; only such .npz files are imported.")
+    yield Found(
+        path.stem,
+        path,
+        held[_NPZ_KEY],
+        held.get("timestamps_ms"),
+        held.get("frame_index"),
+        scalar(held.get("fps")),
+    )
+
+
+def _load(path: Path) -> npt.NDArray[Any]:
+    try:
+        values: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except _BAD_FILE as error:
+        raise _damaged(path, error) from error
+    if not isinstance(values, np.ndarray):
+        raise ContentError(f"{path} is not one NumPy array; leave it out.")
+    return values
+
+
+def _damaged(path: Path, error: Exception) -> ContentError:
+    return ContentError(f"{path} is damaged or not a NumPy file ({error}); copy it again.")

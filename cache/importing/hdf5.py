@@ -1,0 +1,44 @@
+"""Features in one flat HDF5 file, a dataset (N, D) a video: the layout of MAD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import ContentError
+from .found import Found
+
+# A compressed dataset may declare far more than the file holds; no features shrink that much.
+_MOST_TO_ONE = 100
+
+
+def read_flat(path: Path) -> Iterator[Found]:
+    """Every dataset of the root group. Links and data outside the file are refused unseen: see `cache.read`.
+
+    Raises:
+        ContentError: if the file is damaged, or holds anything but datasets of its own.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if "schema_version" in file.attrs:
+                raise ContentError(f"{path} is an entry of clipcache already; name its folder with --cache.")
+            for name in file:
+                yield Found(name, path, _checked(file, name, path)[()])
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise ContentError(f"{path} is damaged or not an HDF5 file ({error}); copy it again.") from error
+
+
+def _checked(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+        raise ContentError(f"{path} holds {name!r}, which is no dataset of its own; only flat files are imported.")
+    dataset = file[name]
+    properties = dataset.id.get_create_plist()
+    if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
+        raise ContentError(f"{path} keeps {name!r} in other files, which are not read; copy the data into it.")
+    declared = int(np.prod(dataset.shape or (0,), dtype=object)) * dataset.dtype.itemsize
+    if declared > _MOST_TO_ONE * dataset.id.get_storage_size():
+        raise ContentError(f"{path} declares {declared} bytes of {name!r}, far more than it holds; leave it out.")
+    return dataset

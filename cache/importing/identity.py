@@ -1,0 +1,86 @@
+"""Which video imported features belong to: its file, if it is there, else a hash that stands in for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..digest import Digests
+from ..errors import ContentError
+from ..kinds import VIDEO_SUFFIXES
+
+UNSEEN = "unseen"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an entry says of its video.
+
+    Attributes:
+        name: file name with its suffix, or the name that the features had.
+        sha256: of the video's content; of the features where the video was not seen.
+        video_bytes: size of the file; 0 where it was not seen.
+    """
+
+    name: str
+    sha256: str
+    video_bytes: int
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the video itself was there to be hashed."""
+        return self.video_bytes > 0
+
+
+class Videos:
+    """Finds the video of a name: among those given, else beside the features."""
+
+    def __init__(self, given: Iterable[Path], digests: Digests) -> None:
+        """Look at the names in `given`, files and folders, at any depth; nothing is opened."""
+        self._digests = digests
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in given:
+            for video in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if video.suffix.lower() in VIDEO_SUFFIXES:
+                    self._by_stem[video.stem].append(video)
+
+    def identify(self, name: str, path: Path, features: npt.NDArray[Any]) -> Identity:
+        """Tell which video the features of `name` in the file `path` belong to.
+
+        Raises:
+            ContentError: if several videos have that name.
+            UsageError: if the video cannot be read.
+        """
+        stem = PurePosixPath(name).name
+        videos = self._by_stem.get(stem) or [
+            path.with_name(stem + suffix)
+            for suffix in sorted(VIDEO_SUFFIXES)
+            if os.path.isfile(path.with_name(stem + suffix))  # noqa: PTH113 - Path.is_file raises for long names
+        ]
+        if len(videos) > 1:
+            raise ContentError(f"{path} may belong to {videos[0]} or to {videos[1]}; name the right one by --videos.")
+        if videos:
+            (video,) = videos
+            return Identity(video.name, self._digests.sha256(video), video.stat().st_size)
+        return Identity(stem or "video", stand_in_sha256(features), 0)
+
+
+def stand_in_sha256(features: npt.NDArray[Any]) -> str:
+    """A hash in place of the video's: of the features (N, D), so that the same ones are imported once.
+
+    It is that of "clipcache imported features", a zero byte, the shape as in "(355, 512)", a zero byte, the type as in
+    "<f2", a zero byte, and the values in C order, little-endian.
+    """
+    little = np.ascontiguousarray(features, dtype=features.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(b"clipcache imported features\0")
+    digest.update(f"{features.shape}\0{little.dtype.str}\0".encode())
+    digest.update(little.data)
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+"""An import: each file read by its rule, each video in it checked, identified and written, if it is not there yet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..digest import Digests
+from ..entry import Entry
+from ..errors import ClipcacheError, ContentError, UsageError
+from ..files import remove_stale_temporaries
+from ..key import entry_folder, model_dir_name, parse_entry_name
+from ..select import OnSkip
+from ..write import write_entry
+from .build import Contents, Model, Timing, build, checked_features
+from .found import Found
+from .identity import Videos
+from .rules import Rule
+
+
+@dataclass
+class Summary:
+    """How an import went.
+
+    Attributes:
+        imported: videos that became entries.
+        unseen: those of them whose video was not there, so that only their features name them.
+        present: videos whose entry holds these very features already.
+        failed: videos, or whole files, that could not be imported.
+        frames: frames imported.
+    """
+
+    imported: int = 0
+    unseen: int = 0
+    present: int = 0
+    failed: int = 0
+    frames: int = 0
+
+    def as_text(self, cache_dir: Path, model: Model) -> str:
+        """One line for people."""
+        unseen = f", {self.unseen} without their video" if self.unseen else ""
+        folder = cache_dir / model_dir_name(model.name, model.weights_sha256)
+        return (
+            f"{self.imported} videos imported{unseen} ({self.frames} frames), {self.present} already there, "
+            f"{self.failed} failed: {folder}"
+        )
+
+
+@dataclass
+class Import:
+    """One import; `run` does it.
+
+    Attributes:
+        cache_dir: the cache to write to; made if need be.
+        model: that made the features.
+        timing: when the rows are, where the files do not say.
+        videos: files and folders in which the videos may be.
+        digests: gives the content hash of videos.
+        on_skip: told of each file that cannot be imported, or a video in it, and why; the others are, all the same.
+        on_done: told how many files are done with, for a bar.
+    """
+
+    cache_dir: Path
+    model: Model
+    timing: Timing
+    videos: Sequence[Path]
+    digests: Digests
+    on_skip: OnSkip
+    on_done: Callable[[int], object] = lambda _: None
+    summary: Summary = field(default_factory=Summary)
+
+    def run(self, files: Sequence[tuple[Path, Rule]]) -> Summary:
+        """Import what is in some files, as `find_files` gives them.
+
+        Raises:
+            CacheError: the cache cannot be written.
+        """
+        videos = Videos(self.videos, self.digests)
+        remove_stale_temporaries(self.cache_dir)
+        for path, rule in files:
+            try:
+                for found in rule.load()(path):
+                    self._import(found, rule, videos)
+            except ContentError as error:  # of the file as a whole: what was read before it is kept
+                self._fail(path, error)
+            self.on_done(1)
+        return self.summary
+
+    def _import(self, found: Found, rule: Rule, videos: Videos) -> None:
+        try:
+            features = checked_features(found, self.model)
+            identity = videos.identify(found.name, found.path, features)
+            contents = build(found, features, identity, self.model, self.timing, rule.name)
+            if self._is_present(contents, found):
+                self.summary.present += 1
+                return
+            write_entry(
+                self.cache_dir, contents.attributes, contents.features, contents.timestamps_ms, contents.frame_index
+            )
+        except (ContentError, UsageError) as error:
+            self._fail(found.path, error)
+            return
+        self.summary.imported += 1
+        self.summary.unseen += not identity.is_seen
+        self.summary.frames += len(contents.features)
+
+    def _is_present(self, contents: Contents, found: Found) -> bool:
+        """Whether the video's one entry holds just these features.
+
+        Raises:
+            ContentError: if the video has an entry with others, which an import never replaces.
+        """
+        sha256 = contents.attributes.video_sha256
+        model_dir = model_dir_name(self.model.name, self.model.weights_sha256)
+        entries = _entries_of(entry_folder(self.cache_dir, model_dir, sha256), sha256)
+        for path in entries:
+            if not _holds(Entry(path), contents):
+                raise ContentError(
+                    f"{found.path} holds other features of {found.name!r} than the entry {path}; remove that first, or "
+                    "import to another --cache."
+                )
+        return bool(entries)
+
+    def _fail(self, path: Path, error: ClipcacheError) -> None:
+        self.summary.failed += 1
+        self.on_skip(path, error)
+
+
+def _entries_of(folder: Path, sha256: str) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        named = [(path, parse_entry_name(path.name)) for path in sorted(folder.iterdir())]
+        return [path for path, name in named if name is not None and name.sha16 == sha256[:16]]
+    return []
+
+
+def _holds(entry: Entry, contents: Contents) -> bool:
+    """Whether the entry has these features, times and positions, bit for bit; one that cannot be read has not."""
+    with contextlib.suppress(ClipcacheError):
+        return (
+            entry.sampling == contents.attributes.sampling
+            and entry.video_sha256 == contents.attributes.video_sha256
+            and np.array_equal(entry.features, contents.features)
+            and np.array_equal(entry.timestamps_ms, contents.timestamps_ms)
+            and np.array_equal(entry.frame_index, contents.frame_index)
+        )
+    return False
