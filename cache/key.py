@@ -73,11 +73,17 @@ _SPELLINGS = {
 }
 
 
+_LOCAL_DIR = "local-dir:"  # open_clip's prefix for a folder
+
+
 def canonical_model(name: str) -> str:
     """OpenAI's own spelling of a model's name; a name that is not OpenAI's comes back unchanged.
 
-    `ViT-B-32`, `vit-b/32` and `openai/clip-vit-base-patch32` are all `ViT-B/32`.
+    `ViT-B-32`, `vit-b/32` and `openai/clip-vit-base-patch32` are all `ViT-B/32`. Of a model in a folder only the
+    folder's name counts, so that it may move: `local-dir:/models/mine` is `local-dir:mine`.
     """
+    if name.startswith(_LOCAL_DIR):
+        return _LOCAL_DIR + Path(name.removeprefix(_LOCAL_DIR)).name
     wanted = _fold(name)
     for known, others in _SPELLINGS.items():
         if wanted in {_fold(spelling) for spelling in (known, *others)}:

@@ -15,6 +15,12 @@ def one_line(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)
 
 
+def first_line(error: Exception) -> str:
+    """Return what another package's error says, or its class where it says nothing, short enough for a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return one_line(lines[0][:200])
+
+
 def quoted(path: str | os.PathLike[str]) -> str:
     """Return a path for a sentence: on one line, between quotes."""
     return f"'{one_line(os.fspath(path))}'"

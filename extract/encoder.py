@@ -1,4 +1,4 @@
-"""Pictures to CLIP features, in batches, on the device at hand.
+"""Pictures to features, in batches, on the device at hand: the picture half of any `Encoder`, kept busy.
 
 Frames arrive as uint8 and are normalised on the device. Nothing here normalises features: they are kept as the model
 returns them.
@@ -12,15 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from ..cache.errors import UsageError
-from .models import WeightsFile, load_model
+from .encoders import FloatArray, check_features
+from .families import open_encoder
+from .models import WeightsFile
 from .placement import Placement
-from .vision import make_tower
+from .vision import Tower
 
-FloatArray = npt.NDArray[np.float32]
+__all__ = ["FloatArray", "FrameEncoder", "PendingFeatures"]
 
 
 class _Pending(Protocol):
@@ -38,12 +37,13 @@ class _Device(Protocol):
 
 
 class FrameEncoder:
-    """The picture half of a CLIP model on its device.
+    """The picture half of a model on its device.
 
     Attributes:
+        spec: What is known of the model.
         embed_dim: Length of a feature vector.
         input_size: Side of a picture in pixels.
-        logit_scale: exp of the model's learned temperature, about 100.
+        logit_scale: Factor from cosine to logit, about 100 for CLIP.
         placement: Device, precision and batch size.
         weights: What was loaded.
         in_flight: Batches worth starting before the first result is read.
@@ -53,18 +53,25 @@ class FrameEncoder:
         import torch
 
         self._torch = torch
-        model = load_model(weights, trust=trust)
         self.weights = weights
         self.placement = placement
-        self.logit_scale = float(model.logit_scale.exp())
-        self.embed_dim = int(model.text_projection.shape[1])
-        self.input_size = int(model.visual.input_resolution)
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[placement.precision]
         self._cuda = placement.device.startswith("cuda")
         with torch.inference_mode(), self._memory_errors():
-            tower = make_tower(model.visual, dtype, placement.device, placement.batch_size)
+            encoder = open_encoder(weights, placement, trust=trust, texts=False)
+            self.spec = encoder.spec
+            self.embed_dim = self.spec.embed_dim
+            self.input_size = self.spec.input_size
+            self.logit_scale = self.spec.logit_scale
+            tower = encoder.encode_images
+            self._warm_up(tower)
             self._device: _Device = _Cuda(tower, placement.device) if self._cuda else _Cpu(tower)
         self.in_flight = self._device.in_flight
+
+    def _warm_up(self, tower: Tower) -> None:
+        """Encode one picture: what an encoder prepares at first use is made here, and seen to keep its promises."""
+        shape = (1, self.input_size, self.input_size, 3)
+        pictures = self._torch.zeros(shape, dtype=self._torch.uint8, device=self.placement.device)
+        check_features(self.spec, tower(pictures), 1)
 
     def new_batch(self) -> Any:
         """A (batch, size, size, 3) uint8 tensor to fill: pinned where the device copies from it by itself."""
@@ -119,7 +126,7 @@ class _Cpu:
     pushed from its core; threads with a batch each lose nothing to one another.
     """
 
-    def __init__(self, tower: Any) -> None:
+    def __init__(self, tower: Tower) -> None:
         import torch
 
         self._torch = torch
@@ -140,7 +147,7 @@ class _Cpu:
 class _Cuda:
     """Upload, compute and download in queues; the upload of a batch runs beside the computing of the one before."""
 
-    def __init__(self, tower: Any, device: str) -> None:
+    def __init__(self, tower: Tower, device: str) -> None:
         import torch
 
         self._torch = torch

@@ -1,7 +1,7 @@
-"""Names of CLIP models, where their weights are, and how they are loaded.
+"""Names of OpenAI's CLIP models, where their weights are, and how they are loaded.
 
-This is the only module that imports `clip`. OpenAI's loader opens any local file without a checksum and cannot read a
-plain state dict, so files are opened here and the model is built from a checked state dict.
+With `openai_clip` this is the only module that imports `clip`. OpenAI's loader opens any local file without a checksum
+and cannot read a plain state dict, so files are opened here and the model is built from a checked state dict.
 """
 
 from __future__ import annotations
@@ -70,34 +70,53 @@ class WeightsFile:
         sha256: Of the file as published or given.
         path: The file; for OpenAI's models the place it is downloaded to, which may not exist yet.
         published: Whether this is one of OpenAI's archives, known by its checksum.
+        is_file: False for an encoder of another package that has its weights from elsewhere; `path` is its name then.
     """
 
     model: str
     sha256: str
     path: Path
     published: bool
+    is_file: bool = True
 
 
 def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile:
-    """Say which weights a request means, without loading or downloading anything.
+    """Say which weights in OpenAI's layout a request means, without loading or downloading anything.
 
     Raises:
         UsageError: A model that is not OpenAI's, without a weights file.
-        ModelError: The weights file is missing.
+        ModelError: The weights file is missing, or has the name that open_clip gives to its own.
     """
     name = canonical_model(model)
     if weights is not None:
-        if not os.path.isfile(weights):  # noqa: PTH113  Path.is_file raises for a name that is too long
-            raise ModelError(f"The weights file {quoted(weights)} does not exist; check --weights.")
-        digest = memo.sha256(weights)
+        digest = hash_weights(weights, memo)
+        if weights.name.startswith("open_clip_"):  # as all that it publishes; mostly trained with another activation
+            raise ModelError(
+                f"{quoted(weights)} looks like weights of open_clip, whose activation differs from OpenAI's; "
+                "name their architecture: --model open_clip:ARCH --weights FILE."
+            )
         return WeightsFile(name, digest, weights, any(m.sha256 == digest for m in OPENAI_MODELS.values()))
     if name == DEMO_MODEL:
         path = bundled_weights()
         return WeightsFile(name, memo.sha256(path), path, False)
     if name not in OPENAI_MODELS:
         known = ", ".join([*OPENAI_MODELS, DEMO_MODEL])
-        raise UsageError(f"Unknown model {name!r}; choose one of {known}, or name its file: --weights.")
+        raise UsageError(
+            f"Unknown model {name!r}; choose one of {known}, an open_clip name (open_clip:ARCH/TAG, hf-hub:ORG/NAME), "
+            "or name its file: --weights."
+        )
     return WeightsFile(name, OPENAI_MODELS[name].sha256, download_folder() / f"{re.sub('[/@]', '-', name)}.pt", True)
+
+
+def hash_weights(path: Path, memo: DigestMemo) -> str:
+    """Sha256 of a weights file that somebody named.
+
+    Raises:
+        ModelError: It is missing.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises for a name that is too long
+        raise ModelError(f"The weights file {quoted(path)} does not exist; check --weights.")
+    return memo.sha256(path)
 
 
 def bundled_weights() -> Path:
@@ -108,6 +127,16 @@ def bundled_weights() -> Path:
 def download_folder() -> Path:
     """Where `clip` keeps its downloads, so that one download serves both."""
     return Path("~/.cache/clip").expanduser()
+
+
+def download_url(weights: WeightsFile) -> str:
+    """Where OpenAI publishes an archive."""
+    return f"{_DOWNLOAD_ROOT}/{weights.sha256}/{weights.path.name}"
+
+
+def converted_copy(weights: WeightsFile) -> Path:
+    """The safetensors copy of one of OpenAI's archives, made at its first use."""
+    return weights.path.with_name(f"{weights.path.stem}.{weights.sha256[:16]}.safetensors")
 
 
 def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
@@ -186,7 +215,7 @@ def _load_state(weights: WeightsFile, trust: bool) -> dict[str, Any]:
 
 def _load_published(weights: WeightsFile) -> dict[str, Any]:
     """OpenAI's archive: from the safetensors copy made at its first use, else from the archive, fetched if need be."""
-    copy = weights.path.with_name(f"{weights.path.stem}.{weights.sha256[:16]}.safetensors")
+    copy = converted_copy(weights)
     if copy.is_file():
         try:
             return _load_safetensors(copy)
@@ -282,7 +311,7 @@ def _download(weights: WeightsFile) -> None:
     import http.client
     import urllib.request
 
-    url = f"{_DOWNLOAD_ROOT}/{weights.sha256}/{weights.path.name}"
+    url = download_url(weights)
     temporary = weights.path.with_name(f".{weights.path.name}.{os.getpid()}")
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)

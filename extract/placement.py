@@ -19,6 +19,13 @@ class Placement:
     precision: str
     batch_size: int
 
+    @property
+    def dtype(self) -> Any:
+        """Torch's type of the precision."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
 
 def place(device: str = "auto", precision: str = "auto", batch_size: int | None = None) -> Placement:
     """Choose device, precision and batch size for this machine.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import ClipcacheError
-from .preprocess import make_resize
+from .preprocess import CLIP_RULE, ResizeRule, make_resize
 from .process import WorkerProcess
 from .protocol import Beat, PageFull, Reply, Task, TaskFailed
 from .worker import run_task
@@ -61,14 +61,22 @@ class WorkerPool:
         workers: Number of processes, at least 1; each is started when there is work for it.
         size: Side of the pictures in pixels.
         resize: "torch" or "pil".
+        rule: How pictures become squares.
         quiet: Throw away what decoders write to stderr.
         stall_seconds: After so long without a sign a worker is killed.
     """
 
     def __init__(
-        self, workers: int, size: int, resize: str, *, quiet: bool = True, stall_seconds: float = STALL_SECONDS
+        self,
+        workers: int,
+        size: int,
+        resize: str,
+        rule: ResizeRule = CLIP_RULE,
+        *,
+        quiet: bool = True,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        self._start_worker: Callable[[], WorkerProcess] = lambda: WorkerProcess(size, resize, quiet=quiet)
+        self._start_worker: Callable[[], WorkerProcess] = lambda: WorkerProcess(size, resize, rule, quiet=quiet)
         self._count = workers
         self._stall_seconds = stall_seconds
         self._busy: dict[WorkerProcess, Any] = {}
@@ -135,9 +143,9 @@ class WorkerPool:
 class InProcessPool:
     """The same without processes, for debugging: one task at a time, no protection from crashes and hangs."""
 
-    def __init__(self, size: int, resize: str) -> None:
+    def __init__(self, size: int, resize: str, rule: ResizeRule = CLIP_RULE) -> None:
         self._size = size
-        self._resize = make_resize(size, resize)
+        self._resize = make_resize(size, resize, rule)
 
     def run(self, source: TaskSource, on_wait: Callable[[float], None]) -> None:
         """As `WorkerPool.run`; decoding and encoding take turns, and decoding counts as waiting."""

@@ -17,8 +17,9 @@ from ..cache.naming import quoted
 from ..cache.read import may_be_judged, open_entry
 from ..cache.sampling import Sampling
 from ..cache.store import FeatureCache
+from .families import find_weights
 from .inputs import HashedItem, Item, find_items, hash_items
-from .models import DEFAULT_MODEL, WeightsFile, find_weights
+from .models import DEFAULT_MODEL, WeightsFile
 from .plan import Action, Step, plan
 from .pool import STALL_SECONDS
 from .quality import NAMES
@@ -31,7 +32,8 @@ class ExtractOptions:
     """How to extract. The defaults are those of the command line.
 
     Attributes:
-        model: One of OpenAI's names in any spelling, or any name together with `weights`.
+        model: One of OpenAI's names in any spelling, one of open_clip's (open_clip:ARCH/TAG, hf-hub:ORG/NAME), that of
+            a registered encoder, or any name together with `weights`.
         weights: File with the model's weights; None takes OpenAI's, downloaded on first use.
         trust_weights: Open a TorchScript archive that is not OpenAI's own.
         device: "auto", "cpu", "cuda" or "cuda:N".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .pages import SharedPages
+from .preprocess import ResizeRule
 from .protocol import PageFree, Reply, Stop, Task
 
 # The child gets the parent's module search path and nothing from the current folder; being started as a program of its
@@ -29,16 +31,18 @@ class WorkerProcess:
     Args:
         size: Side of the pictures in pixels.
         resize: "torch" or "pil".
+        rule: How pictures become squares.
         quiet: Throw away what decoders write to stderr.
     """
 
-    def __init__(self, size: int, resize: str, *, quiet: bool) -> None:
+    def __init__(self, size: int, resize: str, rule: ResizeRule, *, quiet: bool) -> None:
         self._pages = SharedPages(size)
         ours, theirs = socket.socketpair()
         with ours, theirs, self._pages.closed_on_error():
             settings = {
                 "size": size,
                 "resize": resize,
+                "rule": dataclasses.asdict(rule),
                 "socket": theirs.fileno(),
                 "pages": self._pages.descriptor,
                 "parent": os.getpid(),

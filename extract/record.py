@@ -13,7 +13,7 @@ from ..cache.sampling import Sampling
 from ..cache.schema import SCHEMA_VERSION, EntryAttributes
 from .encoder import FrameEncoder
 from .pipeline import EncodedItem
-from .preprocess import describe
+from .preprocess import backend_used
 
 
 def attributes_of(encoded: EncodedItem, encoder: FrameEncoder, sampling: Sampling, resize: str) -> EntryAttributes:
@@ -44,11 +44,18 @@ def attributes_of(encoded: EncodedItem, encoder: FrameEncoder, sampling: Samplin
         input_size=encoder.input_size,
         logit_scale=encoder.logit_scale,
         precision=encoder.placement.precision,
-        preprocess=describe(picture.height, picture.width, encoder.input_size, resize),
+        preprocess=_preprocessing(encoder, picture, resize),
         sampling=str(sampling),
         decoder="+".join(decoders := encoded.decoders),
         decoder_version=", ".join(decoder_version(name) for name in decoders),
         torch_version=torch.__version__,
+    )
+
+
+def _preprocessing(encoder: FrameEncoder, picture: _Picture, resize: str) -> str:
+    spec = encoder.spec
+    return spec.describe_preprocessing(
+        backend_used(picture.height, picture.width, spec.input_size, resize, spec.resize)
     )
 
 

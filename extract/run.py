@@ -144,12 +144,12 @@ class _Session:
             self.summary.encoded = run.batcher.encoded
 
     def _pool(self, workers: Workers) -> WorkerPool | InProcessPool:
-        size = self._encoder.input_size
+        size, rule = self._encoder.input_size, self._encoder.spec.resize
         if workers.count == 0:
-            return InProcessPool(size, workers.resize)
+            return InProcessPool(size, workers.resize, rule)
         options = self._options
         return WorkerPool(
-            workers.count, size, workers.resize, quiet=not options.debug, stall_seconds=options.stall_seconds
+            workers.count, size, workers.resize, rule, quiet=not options.debug, stall_seconds=options.stall_seconds
         )
 
     def close(self) -> None:

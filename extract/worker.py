@@ -21,7 +21,7 @@ from .collect import FrameCollector, Ship
 from .decode import DecodeReport, decode_span
 from .index import read_index
 from .pages import PAGES, SharedPages, page_frames
-from .preprocess import Pixels, Resize, make_resize, read_image
+from .preprocess import Pixels, Resize, ResizeRule, make_resize, read_image
 from .protocol import (
     Beat,
     ImagesTask,
@@ -133,7 +133,7 @@ def main() -> None:
     threading.Thread(target=_leave_with_parent, args=(settings["parent"],), daemon=True).start()
     size = settings["size"]
     mailbox = _Mailbox(Connection(settings["socket"]), SharedPages(size, settings["pages"]))
-    resize = _quiet_resize(size, settings["resize"])
+    resize = _quiet_resize(size, settings["resize"], ResizeRule(**settings["rule"]))
     try:
         mailbox.reply(Beat())  # ready: what fails before is the machine's fault, not a file's
         while (task := mailbox.next_task()) is not None:
@@ -142,9 +142,9 @@ def main() -> None:
         return  # the parent is gone
 
 
-def _quiet_resize(size: int, backend: str) -> Resize:
+def _quiet_resize(size: int, backend: str, rule: ResizeRule) -> Resize:
     if backend == "torch":
         import torch
 
         torch.set_num_threads(1)  # one worker, one core: the workers are the parallelism
-    return make_resize(size, backend)
+    return make_resize(size, backend, rule)

@@ -1,0 +1,50 @@
+"""An encoder of your own: any image model of timm, such as DINOv2, as `--model timm:ARCHITECTURE`.
+
+In the pyproject.toml of the package that holds this module:
+
+    [project.entry-points."clipcache.encoders"]
+    timm = "own_encoder:TimmEncoder"
+
+Then: clipcache extract videos/ --model timm:vit_small_patch14_dinov2.lvd142m
+"""
+
+from pathlib import Path
+
+import timm
+import torch
+from clipcache.cache.digest import sha256_file
+from clipcache.cache.errors import ModelError
+from clipcache.extract.encoders import EncoderSpec, state_dict_sha256
+from clipcache.extract.preprocess import ResizeRule
+
+
+class TimmEncoder:
+    """See `clipcache.extract.encoders.Encoder`."""
+
+    def __init__(self, model: str, weights: Path | None, device: str, dtype: torch.dtype) -> None:
+        self._net = timm.create_model(model.partition(":")[2], pretrained=weights is None, num_classes=0).eval()
+        if weights is not None:
+            self._net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        config = timm.data.resolve_data_config({}, model=self._net)
+        self.spec = EncoderSpec(
+            name=model,
+            weights_sha256=sha256_file(weights) if weights else state_dict_sha256(self._net.state_dict()),
+            embed_dim=self._net.num_features,
+            input_size=config["input_size"][-1],
+            mean=config["mean"],
+            std=config["std"],
+            resize=ResizeRule("squash", config["interpolation"]),
+            has_text=False,
+        )
+        self._net.to(device, dtype)
+        self._dtype = dtype
+        self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (config["mean"], config["std"]))
+
+    def encode_images(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, S, S, 3) uint8 to (n, D) float32."""
+        values = (pictures.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+        return self._net(values.to(self._dtype)).float()
+
+    def encode_texts(self, prompts: list[str], truncate: bool = False) -> None:  # noqa: ARG002  refused in any case
+        """There is no text half."""
+        raise ModelError(f"{self.spec.name} has no text half; compare with pictures or videos.")
