@@ -23,6 +23,7 @@ from .cache.importing.command import import_features
 from .cache.terminal import warn
 from .demo.command import demo
 from .extract.command import extract
+from .extract.machine_command import doctor, models
 from .score.command import compare, score
 from .score.consistency_command import consistency
 from .score.quality.command import aesthetic, benchmark
@@ -56,8 +57,9 @@ def cli(context: click.Context) -> None:
 
 
 _PICTURES = (extract, score, compare, search, consistency, aesthetic, benchmark)
-_LIBRARY = (cache_group, export, import_features, demo)
-for _command in (*_PICTURES, *_LIBRARY):
+_LIBRARY = (cache_group, export, import_features)
+_PROGRAM = (models, doctor, demo)
+for _command in (*_PICTURES, *_LIBRARY, *_PROGRAM):
     cli.add_command(_command)
 
 
@@ -71,7 +73,7 @@ def _load_encoder(
 
 def _published_weights(model: str) -> str:
     from .cache.digest import DigestMemo
-    from .extract.models import find_weights
+    from .extract.families import find_weights
 
     return find_weights(model, None, DigestMemo()).sha256
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.dataset import Clip
 from clipcache.cache.errors import UsageError
 from clipcache.cache.pack import pack
+from demo_library import DemoLibrary
 from torch.utils.data import DataLoader
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "linear_probe.py"
 
 
 @pytest.fixture
@@ -82,3 +86,13 @@ def test_the_table_has_one_row_a_frame(cache: FeatureCache) -> None:
     assert list(table.columns) == ["video_name", "video_sha256", "frame_index", "timestamp_ms"]
     assert table.groupby("video_name").size().to_dict() == {"a.mp4": 50, "b.mp4": 7, "c.mp4": 3}
     assert table.timestamp_ms[49] == 49 * 40.0
+
+
+@pytest.mark.skipif(not EXAMPLE.is_file(), reason="the docs lie in the checkout")
+def test_the_example_learns_what_the_demo_shows(demo_library: DemoLibrary) -> None:
+    spec = importlib.util.spec_from_file_location("linear_probe", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main(demo_library.folder.parent) > 0.9  # one of four things: 0.25 by chance
