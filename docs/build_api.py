@@ -13,8 +13,8 @@ from types import ModuleType
 
 import pdoc
 
-PACKAGES = ("clipcache.cache", "clipcache.extract", "clipcache.score", "clipcache.demo")
-MODULES = (
+PACKAGES = ("clipcache.cache", "clipcache.extract", "clipcache.score")
+MODULES = ("clipcache.cache.dataset", "clipcache.cache.packed", "clipcache.extract.encoders")
     "clipcache.cache.dataset",
     "clipcache.cache.packed",
     "clipcache.extract.encoders",
