@@ -15,10 +15,6 @@ import pdoc
 
 PACKAGES = ("clipcache.cache", "clipcache.extract", "clipcache.score")
 MODULES = ("clipcache.cache.dataset", "clipcache.cache.packed", "clipcache.extract.encoders")
-    "clipcache.cache.dataset",
-    "clipcache.cache.packed",
-    "clipcache.extract.encoders",
-)  # public, by their own name
 
 
 def main(output: Path) -> int:
