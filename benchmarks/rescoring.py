@@ -29,13 +29,16 @@ def measure(context: Context) -> Section:
     """Large cache, small cache, and what encoding everything again would take."""
     cache, small, flat = context.folder(), context.folder(), context.folder() / "features.bin"
     frames = context.sizes.cached_videos * FRAMES_EACH
-    asked = {"cache": cache, "flat": flat, "videos": context.sizes.cached_videos}
+    packed = flat.with_name("library.h5")
+    asked = {"cache": cache, "flat": flat, "packed": packed, "videos": context.sizes.cached_videos}
     context.child("score").call(make_cache, **asked)
-    context.child("score").call(make_cache, cache=small, flat=None, videos=min(_SMALL, context.sizes.cached_videos))
+    few = min(_SMALL, context.sizes.cached_videos)
+    context.child("score").call(make_cache, cache=small, flat=None, packed=None, videos=few)
     rows, seconds_16 = [], 0.0
     for prompts in PROMPTS:
         sides = {
             "score": partial(_called, context, run_score, cache=cache, prompts=prompts),
+            "packed": partial(_called, context, run_score, cache=packed, prompts=prompts),
             "read": partial(_called, context, run_read, flat=flat, prompts=prompts),
         }
         for warm_up in sides.values():
@@ -46,6 +49,8 @@ def measure(context: Context) -> Section:
         score = f"score {frames:,} frames, {prompts} prompts; ratio to reading and multiplying"
         rows.append(Row(read, rounds.median("read"), "s", runs=rounds.count))
         rows.append(Row(score, rounds.median("score"), "s", rounds.ratio("score", "read"), target, rounds.count))
+        score = f"the same from a packed library (cache pack), {prompts} prompts"
+        rows.append(Row(score, rounds.median("packed"), "s", rounds.ratio("packed", "read"), target, rounds.count))
         seconds_16 = rounds.median("score") if prompts == 16 else seconds_16
     context.drop()
     rows += _programs(context, cache, small, frames)
@@ -102,40 +107,53 @@ def texts(count: int) -> list[str]:
     return [f"a photo of thing number {number}" for number in range(count)]
 
 
-def make_cache(cache: str, flat: str | None, videos: int) -> None:
-    """In the child: entries, vectors of all prompts, and a flat file of as many values."""
-    from clipcache.cache import ReferenceStore
-    from clipcache.cache.key import model_dir_name
-    from clipcache.cache.references import text_key
+def make_cache(cache: str, flat: str | None, packed: str | None, videos: int) -> None:
+    """In the child: entries, vectors of all prompts, a packed library, and a flat file of as many values."""
+    from clipcache.cache import FeatureCache
+    from clipcache.cache.pack import pack
 
     names = [f"video-{number:05d}.mp4" for number in range(videos)]
     write_entries(
         Path(cache), ((name, hashlib.sha256(name.encode()).hexdigest()) for name in names), WEIGHTS, FRAMES_EACH
     )
     rng = np.random.default_rng(1)
-    store = ReferenceStore(Path(cache), model_dir_name("tiny", WEIGHTS))
-    for text in texts(max(PROMPTS)):
-        store.put("text", text_key(text), rng.standard_normal(DIM).astype(np.float32))
+    vectors = rng.standard_normal((max(PROMPTS), DIM)).astype(np.float32)
+    _remember(Path(cache), vectors)
+    if packed is not None:
+        pack(FeatureCache(cache), Path(packed), _refuse)
+        _remember(Path(packed), vectors)
     if flat is not None:
         with Path(flat).open("wb") as file:
             for _ in range(videos):
                 random_features(rng, FRAMES_EACH).tofile(file)
 
 
+def _remember(cache: Path, vectors: Any) -> None:
+    """As if the prompts had been asked before."""
+    from clipcache.cache import ReferenceStore
+    from clipcache.cache.key import model_dir_name
+    from clipcache.cache.references import reference_folder, text_key
+
+    store = ReferenceStore(reference_folder(cache), model_dir_name("tiny", WEIGHTS))
+    for text, vector in zip(texts(len(vectors)), vectors, strict=True):
+        store.put("text", text_key(text), vector)
+
+
+def _refuse(*what: object) -> NoReturn:
+    raise RuntimeError(f"nothing was to be loaded, skipped or warned of: {what}")
+
+
 def run_score(cache: str, prompts: int) -> float:
     """In the child: seconds from the question to all statistics."""
     from clipcache.score.ask import Question, Surroundings, ask
 
-    def refuse(*what: object) -> NoReturn:
-        raise RuntimeError(f"nothing was to be loaded, skipped or warned of: {what}")
-
     surroundings = Surroundings(
         Path(cache),
         model=None,
-        load_encoder=refuse,
-        published_weights=refuse,
-        warn=refuse,
-        on_skip=refuse,
+        load_encoder=_refuse,
+        published_weights=_refuse,
+        warn=_refuse,
+        on_skip=_refuse,
     )
     started = time.perf_counter()
     answer = ask(Question(texts=texts(prompts)), surroundings)
