@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,6 @@ from ..cache.sampling import Sampling
 from ..cache.select import OnSkip
 from .references import Reference, ReferenceKind
 from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
-
-if TYPE_CHECKING:
-    from .metrics import Calibration
 
 COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are taken in another pass
 
@@ -47,6 +43,17 @@ class Cut:
         if not len(kept):
             raise UsageError(f"{entry.video_name!r} has no frames in the range asked for: widen --start and --end.")
         return kept
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where a video's mean cosine lies among its mean cosines with generic prompts."""
+
+    prompts: int  # of the null
+    null_mean: float  # mean of the generic prompts' mean cosines, -1 to 1
+    null_std: float  # of the sample (ddof = 1), of the same
+    z_score: float  # (mean cosine - null_mean) / null_std, in standard deviations
+    percentile: float  # share of the generic prompts with a lower mean cosine, 0 to 100
 
 
 @dataclass(frozen=True)

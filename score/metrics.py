@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.errors import UsageError
-from .evaluate import Comparison
+from .evaluate import Calibration, Comparison
 
 METRICS = ("cosine", "logit", "probability", "clipscore")
 CLIPSCORE_PREFIX = "A photo depicts "
@@ -95,17 +95,6 @@ _CHANGES: dict[str, Callable[[float], _Change]] = {
     "logit": lambda scale: lambda cosines: np.float32(scale) * cosines,
     "clipscore": lambda _: lambda cosines: np.float32(CLIPSCORE_WEIGHT) * np.maximum(cosines, np.float32(0)),
 }
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Where a video's mean cosine lies among its mean cosines with generic prompts."""
-
-    prompts: int  # of the null
-    null_mean: float  # mean of the generic prompts' mean cosines, -1 to 1
-    null_std: float  # of the sample (ddof = 1), of the same
-    z_score: float  # (mean cosine - null_mean) / null_std, in standard deviations
-    percentile: float  # share of the generic prompts with a lower mean cosine, 0 to 100
 
 
 def calibrate(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:

@@ -21,8 +21,8 @@ from pathlib import Path
 from ..cache.errors import UsageError
 from ..cache.naming import one_line
 from .ask import Answer
-from .evaluate import Comparison
-from .metrics import SCALES, Calibration
+from .evaluate import Calibration, Comparison
+from .metrics import SCALES
 
 Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]
