@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +14,9 @@ import pytest
 import torch
 from cache_entries import DIM, put_entry, sha256_of
 from clipcache.cache import Entry, FeatureCache
-from clipcache.cache.dataset import Clip
 from clipcache.cache.errors import UsageError
 from clipcache.cache.pack import pack
 from demo_library import DemoLibrary
-from torch.utils.data import DataLoader
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "linear_probe.py"
 
@@ -30,10 +31,6 @@ def cache(tmp_path: Path) -> FeatureCache:
 
 def entry_of(cache: FeatureCache, name: str) -> Entry:
     return next(entry for entry in cache if entry.video_name == name)
-
-
-def features_of(clip: Clip) -> torch.Tensor:
-    return clip.features
 
 
 def test_clips_are_windows_of_consecutive_frames(cache: FeatureCache) -> None:
@@ -53,11 +50,36 @@ def test_a_rate_takes_the_frames_that_a_slice_takes(cache: FeatureCache) -> None
     np.testing.assert_array_equal(clips[1].features, entry_of(cache, "a.mp4").slice(fps=5).features[2:4])
 
 
-def test_loading_processes_share_it(cache: FeatureCache) -> None:
-    clips = pickle.loads(pickle.dumps(cache.to_dataset(window=4, stride=4, transform=features_of)))  # noqa: S301
-    batches = list(DataLoader(clips, batch_size=3, num_workers=2, multiprocessing_context="spawn"))
-    assert torch.cat(batches).shape == (len(clips), 4, DIM)
-    np.testing.assert_array_equal(torch.cat(batches)[0], entry_of(cache, "a.mp4").features[:4])
+LOADING = """
+import sys
+import numpy as np
+import torch
+from clipcache.cache import FeatureCache
+
+def features_of(clip):
+    return clip.features
+
+if __name__ == "__main__":
+    clips = FeatureCache(sys.argv[1]).to_dataset(window=4, stride=4, transform=features_of)
+    loader = DataLoader(clips, batch_size=3, num_workers=2, multiprocessing_context="spawn")
+    np.save(sys.argv[2], torch.cat(list(loader)).numpy())
+"""
+
+
+def test_loading_processes_share_it(cache: FeatureCache, tmp_path: Path) -> None:
+    """In a program of its own: Python's tracker of shared memory outlives the loader."""
+    (tmp_path / "loading.py").write_text(LOADING)
+    clips = cache.to_dataset(window=4, stride=4)
+    command = [sys.executable, tmp_path / "loading.py", cache.directory, tmp_path / "loaded.npy"]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    loaded = np.load(tmp_path / "loaded.npy")
+    assert loaded.shape == (len(clips), 4, DIM)
+    np.testing.assert_array_equal(loaded[0], entry_of(cache, "a.mp4").features[:4])
+
+
+def test_it_can_be_pickled(cache: FeatureCache) -> None:
+    clips = pickle.loads(pickle.dumps(cache.to_dataset(window=4)))  # noqa: S301
+    np.testing.assert_array_equal(clips[0].features, entry_of(cache, "a.mp4").features[:4])
 
 
 def test_items_beyond_the_end_are_no_items(cache: FeatureCache) -> None:
