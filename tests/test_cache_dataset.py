@@ -55,6 +55,7 @@ import sys
 import numpy as np
 import torch
 from clipcache.cache import FeatureCache
+from torch.utils.data import DataLoader
 
 def features_of(clip):
     return clip.features
