@@ -66,6 +66,12 @@ for _command in (*_PICTURES, *_LIBRARY, *_PROGRAM):
 def _load_encoder(
     model: str, weights_sha256: str, *, weights: Path | None, device: str, trust: bool
 ) -> ReferenceEncoder:
+    from .cache.key import is_clap
+
+    if is_clap(model):
+        from .extract.audio.clap import load_text_encoder
+
+        return load_text_encoder(model, weights_sha256, directory=weights, device=device)
     from .extract.prompts import load_reference_encoder
 
     return load_reference_encoder(model, weights_sha256, weights=weights, device=device, trust=trust)

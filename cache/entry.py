@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .errors import UsageError
 from .read import open_entry
 from .sampling import Sampling, time_range
-from .schema import EntryAttributes
+from .schema import TIMED_KINDS, EntryAttributes
 from .strict import OpenEntry, damage_named
 
 T = TypeVar("T")
@@ -206,8 +206,8 @@ class Entry:
         Raises:
             UsageError: if an argument is out of range, or the entry holds other frames than those asked for.
         """
-        is_video = self.source_kind == "video"
-        wanted = Sampling(fps if is_video else None, every)
+        has_clock = self.source_kind in TIMED_KINDS
+        wanted = Sampling(fps if has_clock else None, every)
         held = Sampling.parse(self.sampling)
         if wanted.is_all:
             wanted = held
@@ -220,7 +220,7 @@ class Entry:
         rows = self._file_rows
         if wanted != held:
             rows = np.intersect1d(rows, wanted.rows(timestamps, index), assume_unique=True)
-        if is_video:
+        if has_clock:
             rows = rows[time_range(timestamps[rows], start, end)]
         return self._view(rows, str(wanted))
 

@@ -2,7 +2,8 @@
 
     ClipcacheError
     ├── UsageError            the request itself is wrong: missing path, bad option, nothing to do (exit code 2)
-    ├── MediaError            a video or image cannot be decoded
+    ├── MediaError            a video, image or sound cannot be decoded
+    │   └── NoAudioError      a file has no sound: said, but no failure
     ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
@@ -30,6 +31,10 @@ class UsageError(ClipcacheError):
 
 class MediaError(ClipcacheError):
     """A video or image cannot be decoded, in whole or from the start."""
+
+
+class NoAudioError(MediaError):
+    """A file has no audio track: nothing is wrong with it, and there is nothing to hear."""
 
 
 class ModelError(ClipcacheError):

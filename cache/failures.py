@@ -14,6 +14,8 @@ from .errors import CacheError
 from .files import write_atomically
 
 FILE_NAME = "failed.jsonl"
+NO_AUDIO = "NoAudio"
+"""The error of a video without an audio track: it is not tried every time, and no failure either."""
 
 
 @dataclass(frozen=True)

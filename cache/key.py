@@ -2,7 +2,8 @@
 
 A name is made only of hex and of letters, digits, "_" and "-", so that no video name can lead out of the cache. The
 stem is decoration for people, never part of a look-up. An entry that does not hold every frame says so in its name
-(`.fps2`, `.fps0p5`, `.every16`), so that no file has to be opened to know whether it satisfies a request.
+(`.fps2`, `.fps0p5`, `.every16`, `.window5-hop2p5`), so that no file has to be opened to know whether it satisfies a
+request.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ MAX_STEM_CHARS = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _ENTRY_NAME = re.compile(
     r"(?P<stem>[A-Za-z0-9_-]{1,80})-(?P<sha16>[0-9a-f]{16})"
-    r"(?:\.(?:fps(?P<fps>\d+(?:p\d+)?)|every(?P<every>\d+)))?\.h5",
+    r"(?:\.(?:fps(?P<fps>\d+(?:p\d+)?)|every(?P<every>\d+)|"
+    r"window(?P<window>\d+(?:p\d+)?)-hop(?P<hop>\d+(?:p\d+)?)))?\.h5",
     re.ASCII,
 )
 _MODEL_DIR = re.compile(r"(?P<slug>[A-Za-z0-9_-]+)-(?P<weights8>[0-9a-f]{8})", re.ASCII)
@@ -55,8 +57,19 @@ class ModelDir:
     weights8: str
 
     def matches(self, model: str) -> bool:
-        """Whether `model` ("ViT-B/32", "ViT-B-32" or the folder's name) means this folder."""
+        """Whether `model` ("ViT-B/32", "ViT-B-32" or the folder's name; "clap" for any CLAP) means this folder."""
+        if model == CLAP:
+            return is_clap(self.slug)
         return model == self.name or model_slug(canonical_model(model)) == self.slug
+
+
+CLAP = "clap"
+"""Encoders of sound are named "clap:laion/clap-htsat-unfused": this, a colon, and the checkpoint."""
+
+
+def is_clap(model: str) -> bool:
+    """Whether a model's name, or the slug of one, means an encoder of sound."""
+    return model == CLAP or model.startswith((f"{CLAP}:", f"{CLAP}-"))
 
 
 # The names that OpenAI gives its models, and those of the same models on the Hugging Face hub.
@@ -122,7 +135,7 @@ def entry_name(stem: str, sha256: str, sampling: Sampling) -> str:
         CacheError: if `sha256` is not 64 lower-case hex digits.
     """
     safe_stem = _safe(stem)[:MAX_STEM_CHARS] or "video"
-    suffix = "" if sampling.is_all else "." + str(sampling).replace("=", "").replace(".", "p")
+    suffix = "" if sampling.is_all else "." + str(sampling).replace("=", "").replace(".", "p").replace(",", "-")
     return f"{safe_stem}-{_checked(sha256)[:16]}{suffix}.h5"
 
 
@@ -131,9 +144,9 @@ def parse_entry_name(name: str) -> EntryName | None:
     match = _ENTRY_NAME.fullmatch(name)
     if match is None:
         return None
-    fps, every = match["fps"], match["every"]
+    every = int(match["every"]) if match["every"] else None
     try:
-        sampling = Sampling(float(fps.replace("p", ".")) if fps else None, int(every) if every else None)
+        sampling = Sampling(_number(match["fps"]), every, _number(match["window"]), _number(match["hop"]))
     except UsageError:
         return None
     return EntryName(match["stem"], match["sha16"], sampling)
@@ -142,6 +155,11 @@ def parse_entry_name(name: str) -> EntryName | None:
 def entry_folder(cache_dir: Path, model_dir: str, sha256: str) -> Path:
     """Folder of the entries of one video, `<cache>/<model_dir>/<ab>`."""
     return cache_dir / model_dir / _checked(sha256)[:2]
+
+
+def _number(text: str | None) -> float | None:
+    """The number that a name spells with "p" for its point."""
+    return float(text.replace("p", ".")) if text else None
 
 
 def _safe(text: str) -> str:

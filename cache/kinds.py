@@ -6,6 +6,8 @@ from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
+AUDIO_SUFFIXES = frozenset({".flac", ".m4a", ".mp3", ".ogg", ".wav"})
+
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .ivf .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts "
     ".mxf .nut .obu .ogm .ogv .rm .rmvb .ts .vob .webm .wmv .wtv .y4m".split()
@@ -33,6 +35,11 @@ def is_video(path: Path) -> bool:
     if suffix in VIDEO_SUFFIXES:
         return suffix != ".ts" or not _is_text(path)
     return suffix not in IMAGE_SUFFIXES and _looks_like_video(_first_bytes(path))
+
+
+def is_audio(path: Path) -> bool:
+    """Whether a file found in a folder is meant as sound: by its suffix."""
+    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -25,7 +25,10 @@ import numpy.typing as npt
 from .errors import ContentError, EntryError
 
 SCHEMA_VERSION = 1
-SOURCE_KINDS = ("video", "image", "image-folder")
+SOURCE_KINDS = ("video", "image", "image-folder", "audio")
+TIMED_KINDS = ("video", "audio")
+"""Those whose rows have a time of their own; images have none."""
+
 FEATURE_DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
 # A file name has at most 255 bytes; each may become an escape of four characters.
 MAX_TEXT_BYTES = 4096
@@ -43,7 +46,8 @@ class EntryAttributes:
         clipcache_version: version of the program that wrote the entry.
         created: when, ISO 8601 in UTC.
         complete: whether every frame that the sampling asks for was decoded.
-        source_kind: "video", "image" or "image-folder".
+        source_kind: "video", "image" or "image-folder"; "audio" for the sound of a video or of an audio file, whose
+            "frames" are windows.
         video_name: file or folder name with its suffix, as `storable_text` gives it.
         video_sha256: of the content, 64 hex digits.
         video_bytes: size of the file, or of the images together, in bytes.

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .digest import Digests, image_files
+from .digest import Digests, content_sha256, image_files
 from .errors import CacheError, ClipcacheError, NotCachedError, UsageError
-from .key import model_dir_name, parse_model_dir_name
-from .kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video
+from .failures import NO_AUDIO, FailureLog
+from .key import is_clap, model_dir_name, parse_model_dir_name
+from .kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
 from .naming import one_line
 from .read import read_attributes_of
 from .schema import EntryAttributes
@@ -118,14 +119,29 @@ class Selector:
     def _found(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, extracting what is missing where that is allowed."""
         found = self._find_all(items)
-        missing = _targets_of_missing(items, found)
+        missing = self._targets_of_missing(items, found)
         if missing and self._extract_missing is not None:
             self._extract_missing(missing, self._model_to_extract())
             found = self._find_all(items)
-            missing = _targets_of_missing(items, found)
+            missing = self._targets_of_missing(items, found)
         if missing:
             raise NotCachedError(self._how_to_extract(missing))
         return found
+
+    def _targets_of_missing(self, items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:
+        """Return the targets that something is missing of, each once."""
+        absent = [item for item, paths in zip(items, found, strict=True) if item.required and not paths]
+        return list(dict.fromkeys(item.target for item in absent if not self._is_mute(item)))
+
+    def _is_mute(self, item: _Item) -> bool:
+        """Tell whether extraction found no audio track in a video: then nothing is missing of it."""
+        with contextlib.suppress(CacheError, UsageError):
+            model_dir = FeatureCache(self._directory, self._memo).model(self._model).name
+            if is_clap(model_dir):
+                known = FailureLog(self._directory).read(model_dir)
+                failure = known.get(content_sha256(item.path, self._memo))
+                return failure is not None and failure.error == NO_AUDIO
+        return False
 
     def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, none for an item that is not cached."""
@@ -243,8 +259,10 @@ def _expand_directory(target: Path) -> Iterator[_Item]:
     folders = dict.fromkeys(path.parent for path in images if path.parent not in with_videos)
     certain = [*videos, *folders]
     yield from (_Item(path, target) for path in certain)
-    # Known by their first bytes alone, which sound and photographs may share: required only if there is nothing else.
-    others = [path for path in found if path.suffix.lower() not in VIDEO_SUFFIXES]
+    # Sound, which pictures' models have nothing of, and what is known by its first bytes alone, which sound and
+    # photographs may share: required only if there is nothing else.
+    uncertain = {path for path in found if path.suffix.lower() not in VIDEO_SUFFIXES}
+    others = [path for path in files if path in uncertain or is_audio(path)]
     yield from (_Item(path, target, required=not certain) for path in others)
 
 
@@ -270,9 +288,3 @@ def _places(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> dict[Pat
 def _exists(path: Path) -> bool:
     """What `Path.exists` says, but for names too long, where it raises."""
     return os.path.exists(path)  # noqa: PTH110
-
-
-def _targets_of_missing(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:
-    """Return the targets that something is missing of, each once."""
-    pairs = zip(items, found, strict=True)
-    return list(dict.fromkeys(item.target for item, paths in pairs if item.required and not paths))

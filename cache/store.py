@@ -261,7 +261,9 @@ def _fullest_first(path: Path, name: EntryName) -> tuple[int, float, Path]:
         return 0, 0.0, path
     if sampling.fps is not None:
         return 1, -sampling.fps, path
-    return 2, float(sampling.every or 1), path
+    if sampling.every is not None:
+        return 2, float(sampling.every), path
+    return 3, sampling.hop_s or 0.0, path
 
 
 def _names(models: list[ModelDir]) -> str:

@@ -28,7 +28,13 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 @click.argument("inputs", nargs=-1, type=click.Path())
 @click.option("--list", "list_file", type=PATH, help="More inputs: a path a line, or a CSV with a path column.")
 @CACHE
-@click.option("--model", default="ViT-B/32", envvar="CLIPCACHE_MODEL", show_default=True, help="Name of the model.")
+@click.option(
+    "--model",
+    default="ViT-B/32",
+    envvar="CLIPCACHE_MODEL",
+    show_default=True,
+    help="Name of the model; clap: only sound.",
+)
 @LOADING
 @click.option(
     "--precision",
@@ -74,6 +80,14 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     is_flag=True,
     help="Measure each frame too: sharpness, contrast, exposure, colourfulness, brightness and their composite.",
 )
+@click.option("--audio", is_flag=True, help="Encode sound by CLAP too; audio files then are inputs like videos.")
+@click.option(
+    "--audio-window", type=float, default=10.0, show_default=True, metavar="SECONDS", help="Of sound in one feature."
+)
+@click.option("--audio-hop", type=float, metavar="SECONDS", help="From window to window; as long as a window.")
+@click.option(
+    "--audio-weights", type=PATH, metavar="DIR", envvar="CLIPCACHE_AUDIO_WEIGHTS", help="Folder of a saved CLAP model."
+)
 @click.option("--overwrite", is_flag=True, help="Encode again what is cached.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
 @click.option("--limit-memory", metavar="SIZE", help="Fewer and leaner decoders, to stay under SIZE, such as 4GB.")
@@ -88,29 +102,34 @@ def extract(
     fps: float | None,
     every: int | None,
     limit_memory: str | None,
+    audio: bool,
+    audio_window: float,
+    audio_hop: float | None,
+    audio_weights: Path | None,
     dry_run: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Encode every frame of INPUT...: videos, images, folders of them, globs.
+    """Encode every frame of INPUT...: videos, images, folders of them, globs; with --audio their sound as well.
 
     What is in the cache already is not decoded again, wherever it lies and whatever it is called now.
     """
     from ..cache.sampling import Sampling
-    from .prepare import ExtractOptions, prepare
+    from .jobs import decide, sound_options
+    from .prepare import ExtractOptions
     from .resources import parse_bytes
-    from .run import carry_out
 
     memory_limit = parse_bytes(limit_memory) if limit_memory else None
     options = ExtractOptions(sampling=Sampling(fps, every), memory_limit=memory_limit, **choices)
+    sound = sound_options(options, audio=audio, directory=audio_weights, window_s=audio_window, hop_s=audio_hop)
     with _resumable():
-        prepared = prepare(inputs, cache_dir, options, list_file=list_file)
+        jobs = decide(inputs, list_file, cache_dir, options, sound)
         if dry_run:
-            click.echo(prepared.as_json() if as_json else prepared.as_text())
+            click.echo(jobs.as_json() if as_json else jobs.as_text())
             return
-        summary = carry_out(prepared)
-    click.echo(summary.as_json() if as_json else summary.as_text())
-    click.get_current_context().exit(1 if summary.failed or summary.failed_before else 0)
+        outcome = jobs.carry_out()
+    click.echo(outcome.as_json() if as_json else outcome.as_text())
+    click.get_current_context().exit(1 if outcome.failed else 0)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ CONTAINER_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,nut,mxf,ivf,"
     "h264,hevc,vvc,obu,av1,m4v,mjpeg,mjpeg_2000,dv,rm,swf,vob,yuv4mpegpipe,dirac,vc1,wtv,gxf"
 )
+# Further ones that hold sound alone.
+SOUND_FORMATS = f"{CONTAINER_FORMATS},wav,w64,flac,mp3,aac"
 _READ_BUFFER_BYTES = 1 << 20
 
 av.logging.set_level(av.logging.PANIC)
@@ -38,6 +40,29 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
 
     Raises:
         MediaError: The file is missing, empty, not a video, or has no video stream.
+    """
+    with open_media(path, CONTAINER_FORMATS, "video") as container:
+        stream = main_video_stream(container)
+        if stream is None:
+            kinds = sorted({s.type for s in container.streams}) or ["none"]
+            raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)}); leave it out.")
+        yield container, stream
+
+
+@contextmanager
+def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterator[Any]:
+    """Open a file for demuxing.
+
+    Args:
+        path: The file.
+        formats: FFmpeg's names of the container formats that may be probed, between commas.
+        what: What the file should be, for the sentence that says it is not: "video".
+
+    Yields:
+        The `container` of PyAV.
+
+    Raises:
+        MediaError: The file is missing, empty, or of none of the formats.
     """
     try:
         file = Path(path).open("rb")  # noqa: SIM115  closed below, after the container
@@ -54,27 +79,24 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
                 mode="r",
                 buffer_size=_READ_BUFFER_BYTES,
                 metadata_errors="replace",
-                options={"protocol_whitelist": "none", "format_whitelist": CONTAINER_FORMATS},
+                options={"protocol_whitelist": "none", "format_whitelist": formats},
             )
         except (av.FFmpegError, ValueError) as error:
             raise MediaError(
-                f"{quoted(path)} is not a video that FFmpeg can open ({_reason(error)}); "
+                f"{quoted(path)} is not a {what} that FFmpeg can open ({_reason(error)}); "
                 "it may be cut short or of another type."
             ) from error
         with container:
-            yield container, _main_stream(container, path)
+            yield container
 
 
-def _main_stream(container: Any, path: str | os.PathLike[str]) -> Any:
-    """The stream FFmpeg would show; raises MediaError where there is none."""
+def main_video_stream(container: Any) -> Any:
+    """The stream FFmpeg would show, cover pictures left out; None where there is none."""
     try:
         stream = container.streams.best("video")
     except IndexError:  # PyAV's answer to a container whose best stream is none it lists
-        stream = None
-    if stream is None or stream.codec_context is None or _is_cover(stream):
-        kinds = sorted({s.type for s in container.streams}) or ["none"]
-        raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)}); leave it out.")
-    return stream
+        return None
+    return None if stream is None or stream.codec_context is None or _is_cover(stream) else stream
 
 
 def _is_cover(stream: Any) -> bool:

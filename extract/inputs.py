@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..cache.digest import Digests, content_sha256, image_files, natural_key
 from ..cache.errors import ClipcacheError, UsageError
-from ..cache.kinds import IMAGE_SUFFIXES, is_video
+from ..cache.kinds import IMAGE_SUFFIXES, is_audio, is_video
 from ..cache.naming import quoted
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
@@ -24,9 +24,9 @@ class Item:
     """One thing to encode, and one entry of the cache.
 
     Attributes:
-        path: The video, the image, or the folder of images.
-        kind: "video", "image" or "image-folder".
-        images: The pictures of an image item in natural order; empty for a video.
+        path: The video, the image, the folder of images, or the audio file.
+        kind: "video", "image", "image-folder" or "audio".
+        images: The pictures of an image item in natural order; empty for the others.
     """
 
     path: Path
@@ -60,11 +60,13 @@ class HashedItem:
             return True
 
 
-def find_items(inputs: Sequence[str | os.PathLike[str]], list_file: Path | None = None) -> list[Item]:
+def find_items(
+    inputs: Sequence[str | os.PathLike[str]], list_file: Path | None = None, *, sounds: bool = False
+) -> list[Item]:
     """Expand files, folders, globs and a list file into items, each path once, in the order given.
 
     A folder is searched recursively: every video in it is an item, and so is each folder that holds images and no
-    video.
+    video. With `sounds`, audio files are items too, by their suffix; else nothing is known of them.
 
     Raises:
         UsageError: Nothing was named, nothing was found, or the list file cannot be read.
@@ -74,39 +76,45 @@ def find_items(inputs: Sequence[str | os.PathLike[str]], list_file: Path | None 
         raise UsageError("Name at least one video, folder, image or glob, or a list of them with --list FILE.")
     if not all(names):  # as a path it would mean the current folder
         raise UsageError("One of the inputs is an empty name; check the variable or the script that it comes from.")
-    items = {os.path.realpath(item.path): item for name in names for item in _expand(name)}
+    items = {os.path.realpath(item.path): item for name in names for item in _expand(name, sounds)}
     if not items:
         what = ", ".join(quoted(name) for name in names[:3])
-        raise UsageError(f"No video and no image in {what}; check the path, or name the files one by one.")
+        nothing = "No video, no audio file and no image" if sounds else "No video and no image"
+        raise UsageError(f"{nothing} in {what}; check the path, or name the files one by one.")
     return list(items.values())
 
 
-def _expand(name: str) -> Iterator[Item]:
+def _expand(name: str, sounds: bool) -> Iterator[Item]:
     path = Path(name)
     if os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
-        yield from _search(path)
+        yield from _search(path, sounds)
     elif not os.path.lexists(path) and glob.has_magic(name):
         for match in sorted(glob.glob(name, recursive=True), key=natural_key):  # noqa: PTH207  patterns may be absolute
             if not os.path.isdir(match):  # noqa: PTH112
-                yield _single(Path(match))
+                yield _single(Path(match), sounds)
     else:
-        yield _single(path)  # missing files too: they are reported with the others' failures
+        yield _single(path, sounds)  # missing files too: they are reported with the others' failures
 
 
-def _single(path: Path) -> Item:
+def _single(path: Path, sounds: bool) -> Item:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Item(path, "image", (path,))
-    return Item(path, "video")
+    return Item(path, "audio" if sounds and is_audio(path) else "video")
 
 
-def _search(top: Path) -> Iterator[Item]:
-    """Videos and image folders below `top`; what cannot be listed becomes an item whose failure is reported."""
+def _search(top: Path, sounds: bool) -> Iterator[Item]:
+    """Videos, audio files if `sounds`, and image folders below `top`.
+
+    What cannot be listed becomes an item whose failure is reported.
+    """
     unreadable: list[OSError] = []
     for folder, below, names in os.walk(top, onerror=unreadable.append):
         below.sort(key=natural_key)
         here = Path(folder)
-        videos = [here / name for name in sorted(names, key=natural_key) if is_video(here / name)]
+        files = [here / name for name in sorted(names, key=natural_key)]
+        videos = [path for path in files if not (sounds and is_audio(path)) and is_video(path)]
         yield from (Item(path, "video") for path in videos)
+        yield from (Item(path, "audio") for path in files if sounds and is_audio(path))
         images = () if videos else tuple(image_files(here))
         if images:
             yield Item(here, "image-folder", images)

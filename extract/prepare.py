@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..cache.digest import DigestMemo
 from ..cache.errors import EntryError, UsageError
@@ -102,7 +103,11 @@ class Prepared:
 
     def as_json(self) -> str:
         """A list of objects: path, kind, sha256, bytes, action."""
-        rows = [
+        return json.dumps(self.rows(), indent=2)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What `as_json` holds."""
+        return [
             {
                 "path": os.fspath(step.item.item.path),
                 "kind": step.item.item.kind,
@@ -112,7 +117,6 @@ class Prepared:
             }
             for step in self.steps
         ]
-        return json.dumps(rows, indent=2)
 
 
 def prepare(
@@ -128,6 +132,15 @@ def prepare(
         UsageError: Nothing to work on, not one input that can be read, or an unknown model.
         ModelError: The weights file named does not exist.
     """
+    return prepare_items(find_items(inputs, list_file), cache_dir, options)
+
+
+def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOptions) -> Prepared:
+    """The same for items that were found already, at least one.
+
+    Raises:
+        As `prepare`.
+    """
     if cache_dir.is_file():
         raise UsageError(
             f"{quoted(cache_dir)} is a file, to which nothing can be added; name a folder with --cache, or make one of "
@@ -136,22 +149,26 @@ def prepare(
     memo = DigestMemo()
     weights = find_weights(options.model, options.weights, memo)
     model_dir = model_dir_name(weights.model, weights.sha256)
-    items = find_items(inputs, list_file)
-    hashed = _hash_with_bar(items, memo)
-    problems = [item.problem for item in hashed if item.problem is not None]
-    if len(problems) == len(hashed):
-        raise UsageError(str(problems[0]) + (f" ({len(problems) - 1} more like it.)" if problems[1:] else ""))
+    hashed = hash_readable(items, memo)
     is_cached, failed = _known(cache_dir, model_dir, options)
     steps = plan(hashed, is_cached, failed, overwrite=options.overwrite, retry_failed=options.retry_failed)
     return Prepared(cache_dir, weights, model_dir, steps, options)
 
 
-def _hash_with_bar(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
+def hash_readable(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
+    """Hash items behind a bar; those that cannot be read say so themselves.
+
+    Raises:
+        UsageError: Not one of them can be read.
+    """
     from tqdm import tqdm
 
     with tqdm(desc="Hashing", unit="B", unit_scale=True, delay=1.0, leave=False, disable=None) as bar:
         hashed = list(hash_items(items, memo, bar.update))
     memo.flush()
+    problems = [item.problem for item in hashed if item.problem is not None]
+    if len(problems) == len(hashed):
+        raise UsageError(str(problems[0]) + (f" ({len(problems) - 1} more like it.)" if problems[1:] else ""))
     return hashed
 
 

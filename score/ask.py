@@ -20,6 +20,7 @@ from .metrics import CLIPSCORE_PREFIX, calibrate, check_metric, convert
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
 from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings
 from .similarity import similarities
+from .sound import check_sound_metric, sound_note
 
 DEFAULT_MODEL = "ViT-B/32"
 LoadEncoder = Callable[[str, str], ReferenceEncoder]  # model name, sha256 of its weights
@@ -63,6 +64,7 @@ class Answer:
     references: int
     comparisons: Iterable[Comparison]  # videos x references, all references of a video in a row
     metric: str = "cosine"  # of all comparisons
+    sound_note: str = ""  # lines on what made the features of sound, if there are any
     calibrated: bool = False  # whether they say where they lie among generic prompts
 
     def kept(self) -> Answer:
@@ -92,6 +94,7 @@ def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -
     chosen = readable(selector.select(question.targets))
     partners = [only(selector.select([path]), path) for path in question.videos]
     check_alike([*chosen, *partners], surroundings)
+    check_sound_metric(question.metric, (one.attributes for one in chosen))
     resolver = resolver_for(chosen, surroundings, memo)
     prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
     references: list[Reference] = [
@@ -103,7 +106,7 @@ def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -
     null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
     entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
     comparisons = evaluate(entries, [*null, *references], videos, question.cut, surroundings.on_skip)
-    return answer_of(question, comparisons, len(chosen), len(references) + len(videos))
+    return answer_of(question, comparisons, chosen, len(chosen), len(references) + len(videos))
 
 
 def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = False) -> None:
@@ -119,11 +122,14 @@ def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = Fa
         raise UsageError("Generic prompts calibrate scores of prompts: give one, or leave out --baseline.")
 
 
-def answer_of(question: Question, cosines: Iterable[Comparison], videos: int, references: int) -> Answer:
-    """Comparisons in cosines, null first, become what the question asks for."""
+def answer_of(
+    question: Question, cosines: Iterable[Comparison], chosen: Iterable[Chosen], videos: int, references: int
+) -> Answer:
+    """Comparisons of the chosen entries in cosines, null first, become what the question asks for."""
+    note = sound_note(one.attributes for one in chosen)
     calibrated = calibrate(cosines) if question.calibrated else cosines
     comparisons = convert(calibrated, question.metric)
-    return Answer(videos, references, comparisons, question.metric, question.calibrated)
+    return Answer(videos, references, comparisons, question.metric, note, question.calibrated)
 
 
 def choose(targets: Sequence[Path], surroundings: Surroundings, memo: DigestMemo) -> list[Chosen]:

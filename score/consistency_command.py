@@ -108,6 +108,7 @@ def _told(found: Iterator[Consistency]) -> Iterator[Consistency]:
 
 
 def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
+    from ..cache.schema import TIMED_KINDS
     from .consistency import jumps
 
     for one in found:
@@ -119,7 +120,7 @@ def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
             "first_frame_consistency_cosine": one.first_frame,
             "background_consistency_vbench": one.background,
             "min_cosine": lowest.cosine if lowest else None,
-            "min_at_ms": lowest.at_ms if lowest and one.video.source_kind == "video" else None,
+            "min_at_ms": lowest.at_ms if lowest and one.video.source_kind in TIMED_KINDS else None,
             "video_sha256": one.video.video_sha256,
         }
 

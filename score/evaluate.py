@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..cache import Entry
 from ..cache.errors import CacheError, EntryError, UsageError
 from ..cache.sampling import Sampling
+from ..cache.schema import TIMED_KINDS
 from ..cache.select import OnSkip
 from .references import Reference, ReferenceKind
 from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
@@ -75,7 +76,7 @@ class Comparison:
     @property
     def name(self) -> str:
         """What is compared with what, such as `video-to-text`."""
-        return f"video-to-{self.kind}"
+        return f"{'audio' if self.video.source_kind == 'audio' else 'video'}-to-{self.kind}"
 
     @property
     def summary(self) -> Summary:
@@ -85,7 +86,7 @@ class Comparison:
     @property
     def max_at_ms(self) -> float | None:
         """Timestamp of the (first) frame with the highest score, in milliseconds; None for images: no clock."""
-        if self.video.source_kind != "video":
+        if self.video.source_kind not in TIMED_KINDS:
             return None
         return float(self.video.timestamps_ms[np.argmax(self.scores)])
 

@@ -32,6 +32,7 @@ from .files import read_rows
 from .metrics import CLIPSCORE_PREFIX
 from .prompt_sets import PromptGroup, resolve_groups
 from .references import Reference, ReferenceResolver
+from .sound import check_sound_metric
 
 _KINDS = {"prompt": "text", "text": "text", "image": "image", "reference_video": "video"}
 
@@ -98,12 +99,13 @@ def ask_pairs(table: Path, question: Question, surroundings: Surroundings) -> An
     paths = dict.fromkeys([pair.video for pair in pairs] + [Path(p.reference) for p in pairs if p.kind == "video"])
     entries = {path: only(readable(found), path) for path, found in selector.select_each(list(paths)).items()}
     check_alike(list(dict.fromkeys(entries.values())), surroundings)
+    check_sound_metric(question.metric, (one.attributes for one in entries.values()))
     resolver = resolver_for(list(entries.values()), surroundings, memo)
     vectors = _vectors(pairs, question, resolver)
     prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
     null = resolve_baseline(read_baseline(question.baseline), resolver, prefix=prefix) if question.calibrated else []
     comparisons = _compare(pairs, entries, vectors, null, question, surroundings)
-    return answer_of(question, comparisons, len({pair.video for pair in pairs}), len(pairs))
+    return answer_of(question, comparisons, entries.values(), len({pair.video for pair in pairs}), len(pairs))
 
 
 def _vectors(

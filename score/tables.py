@@ -23,6 +23,7 @@ from ..cache.naming import one_line
 from .ask import Answer
 from .evaluate import Calibration, Comparison
 from .metrics import SCALES
+from .sound import AUDIO, sound_note
 
 Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]
@@ -102,11 +103,11 @@ def answer_text(answer: Answer, style: str, *, per_frame: bool) -> Iterator[str]
     if per_frame:
         columns = frame_table_columns(metric)
         rows = frame_rows(answer.comparisons)
-        return render_rows(rows, style, (*columns, "video_sha256"), columns, f"{SCALES[metric]}\n")
+        return render_rows(rows, style, (*columns, "video_sha256"), columns, f"{SCALES[metric]}\n{answer.sound_note}")
     if style == "table" and answer.videos == answer.references == 1:
         return chain.from_iterable(describe(comparison) for comparison in answer.comparisons)
     columns = table_columns(metric, calibrated=calibrated)
-    note = footnote(metric, calibrated=calibrated)
+    note = footnote(metric, calibrated=calibrated) + answer.sound_note
     return render_rows(
         summary_rows(answer.comparisons), style, summary_columns(metric, calibrated=calibrated), columns, note
     )
@@ -208,9 +209,10 @@ def render_rows(
 def describe(comparison: Comparison) -> Iterator[str]:
     """Write one comparison as a person would read it."""
     summary, attributes = comparison.summary, comparison.video.attributes
-    yield f"Frames analyzed: {summary.frames}\n"
+    is_sound = attributes.source_kind == AUDIO
+    yield f"{'Windows' if is_sound else 'Frames'} analyzed: {summary.frames}\n"
     name, scale = SCALES[comparison.metric].partition(":")[0].partition(",")[0], SCALES[comparison.metric]
-    score = f"CLIP score ({comparison.name})"
+    score = f"{'CLAP' if is_sound else 'CLIP'} score ({comparison.name})"
     at = "" if comparison.max_at_ms is None else f", at {comparison.max_at_ms / 1000:.3f} s"
     yield f"Mean {score}: {summary.mean:.4f} ({scale})\n"
     yield f"Median {score}: {summary.median:.4f} ({scale})\n"
@@ -224,6 +226,7 @@ def describe(comparison: Comparison) -> Iterator[str]:
         yield f"Frames ignored: {comparison.frames_ignored} (only one of the videos has them: frame i meets frame i)\n"
     model, precision = one_line(attributes.model), one_line(attributes.precision)
     yield f"Model: {model} (weights {attributes.weights_sha256[:8]}, {precision})\n"
+    yield sound_note([attributes])
 
 
 def _range(scale: str) -> str:

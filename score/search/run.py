@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...cache import DigestMemo
 from ...cache.errors import ClipcacheError, UsageError
 from ...cache.sampling import Sampling
+from ...cache.schema import TIMED_KINDS
 from ...cache.select import Chosen, OnSkip
 from ..ask import Surroundings, choose, resolver_for
 from ..evaluate import Cut
@@ -48,7 +49,7 @@ class Search:
         Raises:
             UsageError: the thresholds contradict each other, or nothing searched has a time.
         """
-        paths = [one.path for one in self.entries if one.attributes.source_kind == "video"]
+        paths = [one.path for one in self.entries if one.attributes.source_kind in TIMED_KINDS]
         if not paths:
             raise UsageError("Images have no time, and there is no video to find moments in: leave out --moments.")
         skipped: set[Path] = set()

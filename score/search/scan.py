@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.errors import CacheError, EntryError, UsageError
+from ...cache.schema import TIMED_KINDS
 from ...cache.select import OnSkip
 from ..evaluate import Cut
 from ..similarity import unit_rows
@@ -27,14 +28,14 @@ class Source:
     name: str  # of the video when it was extracted
     sha256: str  # of its content, 64 hex digits
     bytes: int
-    kind: str  # "video", "image" or "image-folder"
+    kind: str  # "video", "image", "image-folder" or "audio"
     fps: float  # frames per second; 0.0 where unknown
     zero_ms: float  # timestamp of the first frame, milliseconds on the container's clock
 
     @property
     def has_clock(self) -> bool:
         """Whether its frames have a time; images have none."""
-        return self.kind == "video"
+        return self.kind in TIMED_KINDS
 
 
 @dataclass(frozen=True)

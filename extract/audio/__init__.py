@@ -1,0 +1,1 @@
+"""Sound -> windows -> CLAP features -> cache: the second kind of encoder."""
