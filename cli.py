@@ -24,6 +24,7 @@ from .cache.terminal import warn
 from .demo.command import demo
 from .extract.command import extract
 from .extract.machine_command import doctor, models
+from .score.align.command import align
 from .score.command import compare, score
 from .score.consistency_command import consistency
 from .score.quality.command import aesthetic, benchmark
@@ -56,7 +57,7 @@ def cli(context: click.Context) -> None:
     )
 
 
-_PICTURES = (extract, score, compare, search, consistency, aesthetic, benchmark)
+_PICTURES = (extract, score, compare, search, consistency, aesthetic, benchmark, align)
 _LIBRARY = (cache_group, export, import_features)
 _PROGRAM = (models, doctor, demo)
 for _command in (*_PICTURES, *_LIBRARY, *_PROGRAM):

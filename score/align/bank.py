@@ -1,0 +1,76 @@
+"""The bank that scores are standardised over: made of the cache itself, saved, used again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...cache.errors import UsageError
+from ...cache.files import write_atomically
+from .relative import Moments
+
+MIN_ITEMS = 16
+FEW_ITEMS = 32
+_ARRAYS = ("picture_mean", "picture_std", "sound_mean", "sound_std")
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What is typical of pictures and of sound, anchor by anchor, and of what it was made."""
+
+    pictures: Moments
+    sounds: Moments
+    items: int  # videos that it was made of
+    made_with: str  # sha256 over vocabulary and both models' weights: a bank serves no other
+
+
+def made_with(words: Sequence[str], picture_weights: str, sound_weights: str) -> str:
+    """What a bank depends on, as one hash."""
+    return hashlib.sha256("\0".join([*words, picture_weights, sound_weights]).encode()).hexdigest()
+
+
+def save_bank(bank: Bank, path: Path) -> None:
+    """Write a bank as .npz.
+
+    Raises:
+        CacheError: The file cannot be written.
+    """
+    data = io.BytesIO()
+    moments = (bank.pictures.mean, bank.pictures.std, bank.sounds.mean, bank.sounds.std)
+    arrays: dict[str, Any] = dict(zip(_ARRAYS, moments, strict=True))
+    np.savez(data, items=bank.items, made_with=bank.made_with, **arrays)
+    write_atomically(path, data.getvalue())
+
+
+def load_bank(path: Path, expected: str, anchors: int) -> Bank:
+    """Read a bank that was made with the same words and weights.
+
+    Args:
+        path: An .npz of `save_bank`.
+        expected: As `made_with` gives it.
+        anchors: K.
+
+    Raises:
+        UsageError: It cannot be read, is no bank, or was made with other words or weights.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            found = str(archive["made_with"])
+            arrays = [archive[name].astype(np.float64) for name in _ARRAYS]
+            items = int(archive["items"])
+    except OSError as error:
+        raise UsageError(f"Cannot read the bank {str(path)!r}: {error.strerror or error}.") from error
+    except (KeyError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise UsageError(f"{str(path)!r} is no bank; make one with --save-bank.") from error
+    if found != expected:
+        raise UsageError(f"The bank {str(path)!r} was made with other words or weights; make one with --save-bank.")
+    if any(array.shape != (anchors,) or not np.isfinite(array).all() for array in arrays):
+        raise UsageError(f"The bank {str(path)!r} is damaged; make it again with --save-bank.")
+    return Bank(Moments(*arrays[:2]), Moments(*arrays[2:]), items, found)
