@@ -216,6 +216,11 @@ def check_one_model(chosen: Sequence[Chosen]) -> None:
     models = sorted({(one.attributes.model, one.attributes.weights_sha256[:8]) for one in chosen})
     if len(models) > 1:
         names = ", ".join(f"{one_line(name)} (weights {weights})" for name, weights in models)
+        if len({is_clap(name) for name, _ in models}) == 2:
+            raise UsageError(
+                f"The entries are of picture and of sound, {names}: their spaces are unrelated, and a cosine between "
+                "them means nothing; choose one by --model, or compare them through words: clipcache align."
+            )
         raise UsageError(f"The entries are of several models, {names}: choose one by --model.")
 
 

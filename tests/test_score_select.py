@@ -277,3 +277,15 @@ def test_entries_made_differently_are_pointed_out(cache: Path, videos: Path) -> 
     assert "2 with all" in sampling
     assert "1 with fps=10" in sampling
     assert "'odd.mp4'" in partial
+
+
+def test_picture_and_sound_are_never_compared_directly(tmp_path: Path) -> None:
+    """Both have 512 values; turning one space moves their cosine and nothing else."""
+    picture, sound = (
+        Chosen(
+            tmp_path, Entry(put(tmp_path / "cache", make_video(tmp_path, name), model=model)).attributes, model, None
+        )
+        for name, model in (("a.mp4", "ViT-B/32"), ("b.mp4", "clap:tiny"))
+    )
+    with pytest.raises(UsageError, match=r"unrelated.*clipcache align"):
+        check_one_model([picture, sound])
