@@ -20,6 +20,7 @@ from .key import is_clap, model_dir_name, parse_model_dir_name
 from .kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
 from .naming import one_line
 from .read import read_attributes_of
+from .sampling import Sampling
 from .schema import EntryAttributes
 from .store import FeatureCache
 
@@ -222,6 +223,17 @@ def check_one_model(chosen: Sequence[Chosen]) -> None:
                 "them means nothing; choose one by --model, or compare them through words: clipcache align."
             )
         raise UsageError(f"The entries are of several models, {names}: choose one by --model.")
+
+
+def fullest(chosen: Sequence[Chosen]) -> Iterator[Chosen]:
+    """Leave out the entries whose frames another entry of the same video holds as well: they would be found twice."""
+    held: dict[str, list[Sampling]] = {}
+    for one in chosen:
+        held.setdefault(one.attributes.video_sha256, []).append(Sampling.parse(one.attributes.sampling))
+    for one in chosen:
+        own = Sampling.parse(one.attributes.sampling)
+        if not any(other != own and other.covers(own) for other in held[one.attributes.video_sha256]):
+            yield one
 
 
 def differences(chosen: Sequence[Chosen]) -> Iterator[str]:

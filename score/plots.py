@@ -184,6 +184,7 @@ def plot_distribution(groups: Mapping[str, NDArray[np.floating[Any]]], path: Pat
         raise UsageError(f"A plot of distributions holds 1 to {MAX_GROUPS} groups, not {len(groups)}; name fewer.")
     figure = new_figure(11, 1.2 + 0.42 * len(groups))
     axes = figure.subplots()
+    axes.use_sticky_edges = False  # dots at the end of a box are drawn whole
     rng = np.random.default_rng(0)  # where a dot lies across its row means nothing
     for row, values in enumerate(groups.values()):
         dots = values if len(values) <= _SAMPLES else rng.choice(values, _SAMPLES, replace=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clipcache.cache.errors import ModelError
+from clipcache.cache.errors import ModelError, UsageError
 from clipcache.score.quality.heads import load_head
 from clipcache.score.similarity import unit_rows
 from safetensors.torch import save_file
@@ -111,3 +111,17 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ModelError, match=r"^(Cannot read the head|The head) '.*\.$"):
         load_head(tmp_path / name, 4)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_head_of_several_layers_must_say_what_lies_between(tmp_path: Path) -> None:
+    """Linear-Dropout-Linear and Linear-ReLU-Linear have the same state dict."""
+    path = save(tmp_path / "mlp.pth", layers(4, 3, 1))
+    with pytest.raises(UsageError, match="--head-activation"):
+        load_head(path, 4)
+    assert load_head(save(tmp_path / "linear.pth", layers(4, 1)), 4).activation == "none"
+
+
+def test_ratings_that_overflow_are_refused(tmp_path: Path) -> None:
+    head = load_head(save(tmp_path / "huge.pth", {"weight": torch.full((1, 4), 3e38), "bias": torch.zeros(1)}), 4)
+    with pytest.raises(ModelError, match="not finite"):
+        head(np.full((2, 4), 0.5, np.float32))

@@ -29,9 +29,7 @@ _METHOD = options(
     click.option(
         "--head-activation",
         type=click.Choice(["none", "relu"]),
-        default="none",
-        show_default=True,
-        help="Between the layers of a head that has several.",
+        help="Between the layers of a head that has several: needed then.",
     ),
 )
 
@@ -54,7 +52,7 @@ def aesthetic(
     aggregation: str | None,
     probability: bool,
     head_file: Path | None,
-    head_activation: Literal["none", "relu"],
+    head_activation: Literal["none", "relu"] | None,
     details: bool,
     per_frame: bool,
     compare: bool,

@@ -38,9 +38,9 @@ class MethodComparison:
 
     @property
     def ranks(self) -> NDArray[np.float64]:
-        """(V, M), 1 for the best video of a method; NaN where it was not measured."""
-        order = np.argsort(np.argsort(-self.means, axis=0, kind="stable"), axis=0) + 1.0
-        return np.where(np.isnan(self.means), np.nan, order)
+        """(V, M), 1 for the best video of a method, the same for equal ones; NaN where it was not measured."""
+        better = [np.searchsorted(np.sort(-column), -column) for column in self.means.T]  # NaN is sorted last
+        return np.where(np.isnan(self.means), np.nan, np.stack(better, axis=1) + 1.0)
 
 
 def compare_methods(scored: Iterable[ScoredVideo], methods: Sequence[Column]) -> MethodComparison:

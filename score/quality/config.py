@@ -42,7 +42,7 @@ class MethodSpec:
     kind: Kind
     value: str  # name of the aggregation or measure; the prompt; path of the head
     attributes: Path = BUNDLED  # of an aggregation: YAML of its prompts
-    activation: Activation = "none"  # of a head
+    activation: Activation | None = None  # of a head
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,13 @@ def _method(given: object, path: Path) -> MethodSpec:
         kind=kind,
         value=value,
         attributes=_path(given["attributes"], path) if "attributes" in given else BUNDLED,
-        activation=_activation(given.get("activation", "none"), path),
+        activation=_activation(given.get("activation"), path),
     )
 
 
-def _activation(given: object, path: Path) -> Activation:
+def _activation(given: object, path: Path) -> Activation | None:
+    if given is None:
+        return None
     if given == "relu":
         return "relu"
     if given == "none":

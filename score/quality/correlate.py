@@ -33,7 +33,7 @@ def spearman(table: ArrayLike) -> Matrix:
 
 
 def kendall(a: ArrayLike, b: ArrayLike) -> float:
-    """Kendall's tau-b (Kendall 1945) of two (N,) series, in O(N log N) (Knight, JASA 61, 1966)."""
+    """Kendall's tau-b (Kendall 1945) of two (N,) series, by merging, in O(N log^2 N) (after Knight, JASA 61, 1966)."""
     x, y = (np.unique(series, return_inverse=True)[1] for series in (a, b))
     order = np.lexsort((y, x))
     x, y = x[order], y[order]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache.errors import ModelError
+from ...cache.errors import ModelError, UsageError
 from ...cache.naming import one_line, quoted
 from .aesthetic import Column
 
@@ -47,20 +47,27 @@ class Head:
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if number and self.activation == "relu":
                 values = np.maximum(values, 0)
-            values = values @ weight.T + bias
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = values @ weight.T + bias
+        if not np.isfinite(values).all():
+            raise ModelError(
+                f"The head {self.name!r} gives ratings that are not finite; it is damaged, or of another model."
+            )
         return values
 
 
-def load_head(path: Path, embed_dim: int, activation: Activation = "none") -> Head:
+def load_head(path: Path, embed_dim: int, activation: Activation | None = None) -> Head:
     """Load a head from the state dict of a linear layer, or of several in a row; no code of the file is run.
 
     Args:
         path: .safetensors, or what `torch.save(model.state_dict(), path)` wrote.
         embed_dim: width of the cached features, that of the first layer's input.
-        activation: between layers, which a state dict does not tell; LAION's predictors have none.
+        activation: between layers, which a state dict does not tell (LAION's predictors have none); None refuses a
+            head of several layers.
 
     Raises:
         ModelError: the file cannot be read, holds anything but such layers, or the widths do not fit.
+        UsageError: there are several layers, and it is not said what lies between them.
     """
     state = _load_state(path)
     names = _layer_names(state, path)
@@ -69,7 +76,12 @@ def load_head(path: Path, embed_dim: int, activation: Activation = "none") -> He
     _check_widths(weights, biases, embed_dim, path)
     if not all(np.isfinite(array).all() for array in (*weights, *biases)):
         raise ModelError(f"The head {quoted(path)} holds values that are not finite: train or download it again.")
-    return Head(f"head_{one_line(path.stem)}", weights, biases, activation)
+    if activation is None and len(weights) > 1:
+        raise UsageError(
+            f"The head {quoted(path)} has {len(weights)} layers, and its file does not tell what lies between them: "
+            "say --head-activation none (as LAION's) or relu."
+        )
+    return Head(f"head_{one_line(path.stem)}", weights, biases, activation or "none")
 
 
 def _layer_names(state: Mapping[str, _Array], path: Path) -> list[str]:

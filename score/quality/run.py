@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...cache import DigestMemo, Entry
 from ...cache.errors import UsageError
-from ...cache.select import OnSkip
+from ...cache.select import OnSkip, fullest
 from ..ask import Surroundings, choose, resolver_for
 from ..evaluate import Cut
 from .aesthetic import PAIR_PROBABILITY, Column
@@ -25,7 +25,7 @@ class Rating:
     aggregation: str | None = None  # one of AGGREGATIONS; None: "weighted", where nothing else is chosen
     probability: bool = False
     head: Path | None = None  # state dict of linear layers
-    head_activation: Activation = "none"
+    head_activation: Activation | None = None
     details: bool = False  # the score of each attribute too
     compare: bool = False  # all methods
 
@@ -63,7 +63,7 @@ def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Sur
     """
     attributes = read_attributes(rating.attributes)
     memo = DigestMemo()
-    chosen = choose(targets, surroundings, memo)
+    chosen = list(fullest(choose(targets, surroundings, memo)))
     made_with = chosen[0].attributes
     scorers: list[Scorer] = []
     methods: list[Column] = []

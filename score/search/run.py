@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from ...cache import DigestMemo
 from ...cache.errors import ClipcacheError, UsageError
-from ...cache.sampling import Sampling
 from ...cache.schema import TIMED_KINDS
-from ...cache.select import Chosen, OnSkip
+from ...cache.select import Chosen, OnSkip, fullest
 from ..ask import Surroundings, choose, resolver_for
 from ..evaluate import Cut
 from .moments import MomentFinder, Spread, Thresholds
@@ -104,14 +103,3 @@ def prepare(
     directions = query_vectors(queries, resolver_for(chosen, surroundings, memo), truncate=truncate)
     names = tuple(query.name for query in queries)
     return Search(names, directions, tuple(fullest(chosen)), cut, surroundings.on_skip)
-
-
-def fullest(chosen: Sequence[Chosen]) -> Iterator[Chosen]:
-    """Leave out the entries whose frames another entry of the same video holds as well: they would be found twice."""
-    held: dict[str, list[Sampling]] = {}
-    for one in chosen:
-        held.setdefault(one.attributes.video_sha256, []).append(Sampling.parse(one.attributes.sampling))
-    for one in chosen:
-        own = Sampling.parse(one.attributes.sampling)
-        if not any(other != own and other.covers(own) for other in held[one.attributes.video_sha256]):
-            yield one
