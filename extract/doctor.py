@@ -32,6 +32,7 @@ from .record import decoder_version
 
 _LEAST_FREE_GB = 1.0
 _EXTRAS = {
+    "audio": "soxr",
     "open-clip": "open_clip_torch",
     "parquet": "pyarrow",
 }
