@@ -16,7 +16,7 @@ from .audio.prepare import PreparedSound, SoundOptions, prepare_sounds
 from .audio.run import carry_out as carry_out_sound
 from .audio.summary import SoundSummary
 from .inputs import find_items
-from .prepare import ExtractOptions, Prepared, prepare_items
+from .prepare import ExtractOptions, Prepared, check_is_folder, prepare_items
 from .progress import Summary
 from .run import carry_out
 
@@ -89,7 +89,8 @@ def decide(
     """
     if is_clap(options.model):
         _check_sound_alone(options)
-        items = find_items(inputs, list_file, sounds=True)
+        check_is_folder(cache_dir)
+    items = find_items(inputs, list_file, sounds=True)
         return Jobs(None, prepare_sounds(items, cache_dir, sound or SoundOptions()))
     if sound is None:
         return Jobs(prepare_items(find_items(inputs, list_file), cache_dir, options), None)

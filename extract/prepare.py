@@ -132,7 +132,21 @@ def prepare(
         UsageError: Nothing to work on, not one input that can be read, or an unknown model.
         ModelError: The weights file named does not exist.
     """
+    check_is_folder(cache_dir)
     return prepare_items(find_items(inputs, list_file), cache_dir, options)
+
+
+def check_is_folder(cache_dir: Path) -> None:
+    """Refuse a packed library as a place to write to.
+
+    Raises:
+        UsageError: The cache is a file.
+    """
+    if cache_dir.is_file():
+        raise UsageError(
+            f"{quoted(cache_dir)} is a file, to which nothing can be added; name a folder with --cache, or make one of "
+            f"a packed library: clipcache cache unpack {quoted(cache_dir)} --into DIR."
+        )
 
 
 def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOptions) -> Prepared:
@@ -141,11 +155,7 @@ def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOption
     Raises:
         As `prepare`.
     """
-    if cache_dir.is_file():
-        raise UsageError(
-            f"{quoted(cache_dir)} is a file, to which nothing can be added; name a folder with --cache, or make one of "
-            f"a packed library: clipcache cache unpack {quoted(cache_dir)} --into DIR."
-        )
+    check_is_folder(cache_dir)
     memo = DigestMemo()
     weights = find_weights(options.model, options.weights, memo)
     model_dir = model_dir_name(weights.model, weights.sha256)

@@ -16,7 +16,7 @@ from ...cache.naming import printable, quoted
 from ...cache.store import FeatureCache
 from ..inputs import HashedItem, Item
 from ..plan import Action, Step, plan
-from ..prepare import hash_readable
+from ..prepare import check_is_folder, hash_readable
 from .checkpoint import ClapFiles, find_clap
 from .windows import Windows
 
@@ -109,6 +109,7 @@ def prepare_sounds(items: Sequence[Item], cache_dir: Path, options: SoundOptions
         UsageError: No video and no audio file is among them, not one can be read, or a package is missing.
         ModelError: There is no such model, or it cannot serve.
     """
+    check_is_folder(cache_dir)
     memo = DigestMemo()
     heard = [item for item in items if not item.images]
     if not heard:
