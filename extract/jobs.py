@@ -87,10 +87,10 @@ def decide(
         UsageError: Nothing to work on, an unknown model, or an option that does not go with sound.
         ModelError: A model's files do not exist or cannot serve.
     """
+    check_is_folder(cache_dir)
     if is_clap(options.model):
         _check_sound_alone(options)
-        check_is_folder(cache_dir)
-    items = find_items(inputs, list_file, sounds=True)
+        items = find_items(inputs, list_file, sounds=True)
         return Jobs(None, prepare_sounds(items, cache_dir, sound or SoundOptions()))
     if sound is None:
         return Jobs(prepare_items(find_items(inputs, list_file), cache_dir, options), None)
