@@ -86,9 +86,9 @@ def _published_weights(model: str) -> str:
 
 
 def _published_model(model: str) -> PublishedModel | None:
-    from .extract.models import OPENAI_MODELS
+    from .extract.models import known_model
 
-    return OPENAI_MODELS.get(model)
+    return known_model(model)
 
 
 def _score_columns(

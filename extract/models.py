@@ -124,6 +124,13 @@ def bundled_weights() -> Path:
     return Path(str(importlib.resources.files("clipcache.demo"))) / "demo.npz"
 
 
+def known_model(name: str) -> KnownModel | None:
+    """What is known of a model by its name alone; None of any but OpenAI's and the bundled one."""
+    if name == DEMO_MODEL:
+        return KnownModel(sha256_file(bundled_weights()), 512, 224)
+    return OPENAI_MODELS.get(name)
+
+
 def download_folder() -> Path:
     """Where `clip` keeps its downloads, so that one download serves both."""
     return Path("~/.cache/clip").expanduser()

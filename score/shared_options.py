@@ -56,7 +56,7 @@ class Wiring:
         load_encoder: Loads the encoder of references: `load_encoder(model, weights_sha256, weights=..., device=...,
             trust=...)`.
         published_weights: The sha256 of the weights that a model's name means by itself.
-        published_model: What is known of a model of OpenAI's by its name; None of any other.
+        published_model: What is known of a model by its name, of OpenAI's and the bundled one; None of any other.
         run: Runs one of the program's own commands, given its arguments; its exit code.
         frames_at: Decodes the frames of a video (or an image) at given times, milliseconds: the position of each time
             and its frame, (H, W, 3) uint8 RGB.
