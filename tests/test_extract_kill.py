@@ -129,8 +129,9 @@ class Doomed(WorkerProcess):
         return 1e9 if self.stopped else super().silent_seconds
 
     def _strike(self) -> None:
-        Doomed.lost.append(self.pid)
-        type(self).happens(self)
+        if self.pid not in Doomed.lost:  # it may have sent a second page before the first was looked at
+            Doomed.lost.append(self.pid)
+            type(self).happens(self)
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
