@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .errors import EntryError
+from .errors import EntryError, UsageError
 from .terminal import CACHE, DEBUG, PATH, options, warn
 
 _OPTIONS = options(
@@ -64,6 +64,8 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
     from .verify import remove_bad
     from .verify import verify as verify_entries
 
+    if delete_bad and cache_dir.is_file():
+        raise UsageError(f"--delete-bad removes entries of a folder, and {cache_dir} is one file: pack it again.")
     findings = list(verify_entries(FeatureCache(cache_dir), model))
     click.echo(findings_json(findings) if as_json else verify_text(findings))
     if delete_bad:

@@ -94,8 +94,12 @@ def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model
         model: Only entries of this model.
 
     Raises:
-        UsageError: A folder does not exist, or a file in it cannot be read.
+        UsageError: The cache is a packed file, a folder does not exist, or a file in it cannot be read.
     """
+    if cache.directory.is_file():
+        raise UsageError(
+            f"{cache.directory} is a packed library, of which nothing is removed; prune its folder, and pack."
+        )
     memo = DigestMemo()
     present = {digest for folder in folders for digest in _digests(folder, memo)}
     gone = []

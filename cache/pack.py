@@ -17,7 +17,7 @@ import numpy as np
 from .entry import Entry
 from .errors import CacheError, ContentError, EntryError, UsageError
 from .files import replacing
-from .packed import PACKED_VERSION
+from .packed import PACKED_VERSION, columns_sha256
 from .schema import ATTRIBUTE_TYPES, EntryAttributes, storable_text
 from .store import FeatureCache
 
@@ -64,6 +64,8 @@ def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = N
     """
     if output.suffix != ".h5":
         raise UsageError(f"The packed file {str(output)!r} must have a name that ends in .h5.")
+    if cache.directory.is_dir() and output.resolve().is_relative_to(cache.directory.resolve()):
+        raise UsageError(f"{str(output)!r} lies in the cache that is packed, among its entries; name a place outside.")
     chosen = cache.model(model)
     pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]
     if not pieces:
@@ -109,6 +111,7 @@ def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
     file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     file.attrs["model_dir"] = model_dir
     file.attrs["features_sha256"] = digest.hexdigest()
+    file.attrs["columns_sha256"] = columns_sha256(file)
 
 
 def _write_rows(piece: _Piece, features: Any, columns: dict[str, Any], start: int, digest: Any) -> None:

@@ -14,7 +14,8 @@ so that all that finds, opens or names entries by path works on them unchanged.
 | `entries/has_frame_names`, `entries/quality` | (V,) | bool, text | which optional columns the entry had (JSON list) |
 | `frame_names`, `quality/<name>` | (total,) | text, float32 | where an entry has them; else empty or 0 |
 
-Attributes of the file: `packed_version`, `clipcache_version`, `created`, `model_dir`, `features_sha256`.
+Attributes of the file: `packed_version`, `clipcache_version`, `created`, `model_dir`, `features_sha256`,
+`columns_sha256`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import EntryError
+from .key import parse_entry_name, parse_model_dir_name
 from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, EntryAttributes, timeline_problem
 from .strict import OpenEntry, check_links, checked_column, checked_dataset, damage_named
 
@@ -156,8 +158,20 @@ def video_offsets(file: Path) -> npt.NDArray[np.int64]:
     return _table(file).offsets
 
 
+def columns_sha256(opened: Any) -> str:
+    """Checksum of everything in an open packed file but its features, dataset by dataset in order of name."""
+    names: list[str] = []
+    opened.visititems(lambda name, part: names.append(name) if isinstance(part, h5py.Dataset) else None)
+    digest = hashlib.sha256()
+    for name in sorted(set(names) - {"features"}):
+        digest.update(f"{name} {opened[name].dtype} {opened[name].shape}\0".encode())
+        for start in range(0, opened[name].shape[0], _BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(opened[name][start : start + _BLOCK_ROWS]).tobytes())
+    return digest.hexdigest()
+
+
 def checksum_problem(file: Path) -> str | None:
-    """Read all features of a packed file; a sentence if their checksum is not the one that it declares.
+    """Read all of a packed file; a sentence if a checksum is not the one that it declares.
 
     Raises:
         EntryError: As `entry_paths`.
@@ -166,8 +180,9 @@ def checksum_problem(file: Path) -> str | None:
     for start in range(0, len(features), _BLOCK_ROWS):
         digest.update(np.ascontiguousarray(features[start : start + _BLOCK_ROWS]).data)
     with damage_named(file), h5py.File(file, "r", locking=False) as opened:
-        declared = opened.attrs.get("features_sha256")
-    return None if declared == digest.hexdigest() else f"{file} is damaged (wrong checksum); pack the library again."
+        declared = (opened.attrs.get("features_sha256"), opened.attrs.get("columns_sha256"))
+        found = (digest.hexdigest(), columns_sha256(opened))
+    return None if declared == found else f"{file} is damaged (wrong checksum); pack the library again."
 
 
 def _row(table: _Table, file: Path, path: Path) -> int:
@@ -219,8 +234,11 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     offsets = checked_column(opened, "video_offsets", np.dtype("<i8"), count + 1, file)[:]
     if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) <= 0).any():
         raise EntryError(f"{file} has offsets that do not fit its features; pack the library again.")
+    rows = {name.decode(): row for row, name in enumerate(names[:])}
+    if len(rows) != count or not all(map(_is_place, rows)):
+        raise EntryError(f"{file} names entries that cannot be its own; pack the library again.")
     return _Table(
-        rows={name.decode(): row for row, name in enumerate(names[:])},
+        rows=rows,
         offsets=offsets,
         columns={
             name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
@@ -230,6 +248,14 @@ def _checked_table(opened: Any, file: Path) -> _Table:
         has_frame_names=checked_column(opened["entries"], "has_frame_names", np.dtype(bool), count, file)[:],
         quality=[json.loads(text) for text in checked_column(opened["entries"], "quality", None, count, file)[:]],
     )
+
+
+def _is_place(name: str) -> bool:
+    """Whether a name is `<model folder>/<ab>/<entry>.h5`: anything else could lead out of the file."""
+    model_dir, _, rest = name.partition("/")
+    shard, _, entry = rest.partition("/")
+    parsed = parse_entry_name(entry)
+    return parse_model_dir_name(model_dir) is not None and parsed is not None and parsed.sha16[:2] == shard
 
 
 _COLUMN_TYPES: dict[type, np.dtype[Any] | None] = {

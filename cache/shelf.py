@@ -74,6 +74,8 @@ class PackedShelf:
     def __init__(self, file: Path) -> None:
         from .packed import entry_paths
 
+        if file.suffix != ".h5":  # paths into it are told by this
+            raise CacheError(f"{file} is no packed library, whose name ends in .h5; rename it.")
         self._paths = entry_paths(file)
 
     def model_dirs(self) -> list[str]:

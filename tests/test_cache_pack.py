@@ -187,11 +187,43 @@ def spoil_size(file: Any) -> None:
     file.create_dataset("features", (1 << 40, DIM), "f2")
 
 
+def rename_entry(file: Any, name: bytes) -> None:
+    names = file["entries/names"][:].astype("S200")
+    names[0] = name
+    del file["entries/names"]
+    file["entries/names"] = names
+
+
+def spoil_place(file: Any) -> None:
+    rename_entry(file, b"/etc/ViT-B-32-cdcdcdcd/ab/x-abababababababab.h5")
+
+
+def spoil_way_out(file: Any) -> None:
+    rename_entry(file, b"ViT-B-32-cdcdcdcd/../../x-abababababababab.h5")
+
+
+def spoil_twin(file: Any) -> None:
+    rename_entry(file, file["entries/names"][1])
+
+
 def spoil_table(file: Any) -> None:
     del file["entries/attributes/model"]
 
 
-@pytest.mark.parametrize("spoil", [spoil_offsets, spoil_version, spoil_link, spoil_external, spoil_size, spoil_table])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_offsets,
+        spoil_version,
+        spoil_link,
+        spoil_external,
+        spoil_size,
+        spoil_table,
+        spoil_place,
+        spoil_way_out,
+        spoil_twin,
+    ],
+)
 def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
     with h5py.File(packed, "r+") as file:
         spoil(file)
@@ -216,3 +248,30 @@ def test_an_entry_is_no_packed_library(cache: Path) -> None:
 def test_the_name_must_end_in_h5(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"ends in \.h5"):
         run("cache", "pack", tmp_path / "library.bin", "--cache", cache)
+
+
+def test_bad_entries_are_not_removed_with_the_whole_library(packed: Path) -> None:
+    with pytest.raises(UsageError, match="pack it again"):
+        run("cache", "verify", "--cache", packed, "--delete-bad")
+    with pytest.raises(UsageError, match="nothing is removed"):
+        run("cache", "prune", "--cache", packed, "--videos", packed.parent, "--delete")
+    assert packed.is_file()
+
+
+def test_an_entry_is_never_overwritten_by_its_library(cache: Path) -> None:
+    victim = next(iter(FeatureCache(cache))).path
+    before = victim.read_bytes()
+    with pytest.raises(UsageError, match="name a place outside"):
+        run("cache", "pack", victim, "--cache", cache)
+    assert victim.read_bytes() == before
+
+
+def test_altered_times_are_found_too(packed: Path) -> None:
+    with h5py.File(packed, "r+") as file:
+        file["timestamps_ms"][1] += 0.5
+    assert run("cache", "verify", "--cache", packed).exit_code == 1
+
+
+def test_a_packed_library_keeps_its_suffix(packed: Path) -> None:
+    with pytest.raises(ClipcacheError, match=r"ends in \.h5"):
+        FeatureCache(packed.rename(packed.with_suffix(".hdf5")))
