@@ -97,6 +97,11 @@ def packed_file_of(path: Path) -> Path | None:
     return file if os.path.isfile(file) else None  # noqa: PTH113 - Path.is_file raises for a name that is too long
 
 
+def packs_entries(opened: h5py.File) -> bool:
+    """Whether an open file says that it is a packed library, good or bad."""
+    return "packed_version" in opened.attrs
+
+
 def entry_paths(file: Path) -> list[Path]:
     """Paths of all entries of a packed file.
 
@@ -237,13 +242,16 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     rows = {name.decode(): row for row, name in enumerate(names[:])}
     if len(rows) != count or not all(map(_is_place, rows)):
         raise EntryError(f"{file} names entries that cannot be its own; pack the library again.")
+    columns = {
+        name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
+        for name, kind in ATTRIBUTE_TYPES.items()
+    }
+    if (columns["embed_dim"] != features.shape[1]).any():
+        raise EntryError(f"{file} holds features of another length than it says; pack the library again.")
     return _Table(
         rows=rows,
         offsets=offsets,
-        columns={
-            name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
-            for name, kind in ATTRIBUTE_TYPES.items()
-        },
+        columns=columns,
         feature_bytes=checked_column(opened["entries"], "feature_bytes", np.dtype("<i8"), count, file)[:],
         has_frame_names=checked_column(opened["entries"], "has_frame_names", np.dtype(bool), count, file)[:],
         quality=[json.loads(text) for text in checked_column(opened["entries"], "quality", None, count, file)[:]],

@@ -136,6 +136,10 @@ def test_a_flipped_bit_is_found(packed: Path) -> None:
     assert run("cache", "verify", "--cache", packed).exit_code == 1
 
 
+def test_verify_counts_the_entries(packed: Path) -> None:
+    assert run("cache", "verify", "--cache", packed).stdout == "3 entries checked: 3 good, 0 bad\n"
+
+
 def test_nothing_can_be_extracted_into_it(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="clipcache cache unpack"):
         run("extract", tmp_path, "--cache", packed, "--model", "demo")
@@ -210,6 +214,10 @@ def spoil_table(file: Any) -> None:
     del file["entries/attributes/model"]
 
 
+def spoil_width(file: Any) -> None:
+    file["entries/attributes/embed_dim"][0] = DIM + 1
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -222,6 +230,7 @@ def spoil_table(file: Any) -> None:
         spoil_place,
         spoil_way_out,
         spoil_twin,
+        spoil_width,
     ],
 )
 def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
