@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .digest import DigestMemo, content_sha256, image_files
 from .entry import Entry
-from .errors import EntryError, UsageError
+from .errors import CacheError, EntryError, UsageError
 from .files import remove_file
 from .kinds import IMAGE_SUFFIXES, is_video
+from .packed import packed_file_of
+from .report import held_bytes
 from .sampling import Sampling
 from .store import FeatureCache
 from .write import write_entry
@@ -29,7 +32,8 @@ class Merged:
 def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
     """Copy every entry of the sources that the target lacks, or has less of; the same content and weights once.
 
-    An entry is fuller than another of the same frames asked for if it is complete, or holds more frames.
+    An entry is fuller than another of the same frames asked for if it is complete, holds more frames, or as many with
+    more measures of quality.
 
     Args:
         sources: Cache folders or packed files.
@@ -42,7 +46,7 @@ def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
     """
     if into.is_file():
         raise UsageError(f"{into} is a file; merge into a folder, and pack that.")
-    into.mkdir(parents=True, exist_ok=True)
+    _make_folder(into)
     target, merged = FeatureCache(into), Merged()
     for source in sources:
         for entry in source.iter_entries(on_bad):
@@ -59,18 +63,30 @@ def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
     return merged
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(f"Cannot make the folder {folder} ({error.strerror or error}); choose another.") from error
+
+
 def _has_as_much(target: FeatureCache, entry: Entry) -> bool:
     sampling = Sampling.parse(entry.sampling)
     path = target.find(entry.model_dir, entry.video_sha256, sampling, fresh=True)
     if path is None:
         return False
     try:
-        held = Entry(path).attributes
+        held = Entry(path)
+        if held.sampling != entry.sampling:
+            return held.complete or not entry.complete
+        return _fullness(held) >= _fullness(entry)
     except EntryError:
         return False  # a bad entry is worth less than any good one
-    if held.sampling != entry.sampling:
-        return held.complete or not entry.complete
-    return (held.complete, held.frames_decoded) >= (entry.complete, entry.frames_decoded)
+
+
+def _fullness(entry: Entry) -> tuple[bool, int, int]:
+    with entry.opened() as opened:
+        return entry.complete, entry.frames_decoded, len(opened.quality)
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Gone:
 
     path: Path
     video_name: str
-    bytes: int  # of the entry's file
+    bytes: int  # of the entry's file; in a packed file, of its features
 
 
 def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model: str | None = None) -> list[Gone]:
@@ -88,7 +104,7 @@ def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model
     Imported entries, which may never have had a video, are not among them.
 
     Args:
-        cache: A folder.
+        cache: A folder or a packed file.
         folders: Where the videos, images and image folders are; all of them are hashed.
         on_bad: Told of each entry that cannot be read.
         model: Only entries of this model.
@@ -106,7 +122,8 @@ def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model
     for entry in cache.iter_entries(on_bad, model):
         known = entry.video_sha256 in present or memo.paths_of(entry.video_sha256)
         if not known and not entry.decoder.startswith("imported"):
-            gone.append(Gone(entry.path, entry.video_name, entry.path.stat().st_size))
+            with entry.opened() as opened:
+                gone.append(Gone(entry.path, entry.video_name, held_bytes(entry, opened)))
     return gone
 
 
@@ -114,8 +131,15 @@ def remove(gone: Iterable[Gone]) -> None:
     """Delete the entries.
 
     Raises:
+        UsageError: They are in a packed file; none is deleted.
         CacheError: One cannot be removed.
     """
+    gone = list(gone)
+    if file := next(filter(None, (packed_file_of(one.path) for one in gone)), None):
+        raise UsageError(
+            f"{file} is a packed library, from which nothing is removed; unpack it with: clipcache cache unpack "
+            f"{shlex.quote(str(file))} --into DIR, prune that, and pack it again."
+        )
     for one in gone:
         remove_file(one.path)
 
