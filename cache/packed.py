@@ -37,7 +37,7 @@ import numpy.typing as npt
 from .errors import EntryError
 from .key import parse_entry_name, parse_model_dir_name
 from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, EntryAttributes, timeline_problem
-from .strict import OpenEntry, check_links, checked_column, checked_dataset, damage_named
+from .strict import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
 
 PACKED_VERSION = 1
 _BLOCK_ROWS = 8192
@@ -95,6 +95,17 @@ def packed_file_of(path: Path) -> Path | None:
         return None
     file = path.parents[_LEVELS - 1]
     return file if os.path.isfile(file) else None  # noqa: PTH113 - Path.is_file raises for a name that is too long
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file says that it is a packed library, good or bad; one that is not HDF5 does not."""
+    if path.suffix != ".h5":
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as opened:
+            return packs_entries(opened)
+    except H5PY_ERRORS:
+        return False
 
 
 def packs_entries(opened: h5py.File) -> bool:

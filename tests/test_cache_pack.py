@@ -12,7 +12,7 @@ import pytest
 from cache_entries import DIM, make_attributes, make_features, put_entry, sha256_of
 from click.testing import CliRunner, Result
 from clipcache.cache import Entry, FeatureCache
-from clipcache.cache.errors import ClipcacheError, EntryError, UsageError
+from clipcache.cache.errors import ClipcacheError, ContentError, EntryError, UsageError
 from clipcache.cache.pack import pack
 from clipcache.cache.packed import feature_memmap, video_offsets
 from clipcache.cache.sampling import Sampling
@@ -143,6 +143,28 @@ def test_verify_counts_the_entries(packed: Path) -> None:
 def test_nothing_can_be_extracted_into_it(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="clipcache cache unpack"):
         run("extract", tmp_path, "--cache", packed, "--model", "demo")
+
+
+def test_features_of_two_lengths_are_not_packed(cache: Path, tmp_path: Path) -> None:
+    attributes = make_attributes(video_sha256=sha256_of("z"), embed_dim=DIM + 1, frames_decoded=2, frames_expected=2)
+    write_entry(cache, attributes, make_features(2, DIM + 1), np.arange(2.0), np.arange(2))
+    with pytest.raises(ContentError, match="not of one model"):
+        run("cache", "pack", tmp_path / "library.h5", "--cache", cache)
+    assert not (tmp_path / "library.h5").exists()
+
+
+def test_a_library_and_what_is_in_it_can_be_named(cache: Path, packed: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "asked.npy", np.eye(1, DIM))
+    asked = ["--text-embeddings", tmp_path / "asked.npy", "--format", "json", "--cache", packed]
+    assert len(json.loads(run("score", packed, *asked).stdout)) == 3
+    assert len(json.loads(run("score", FeatureCache(packed).entries()[0].path, *asked).stdout)) == 1
+
+
+def test_a_folder_that_holds_a_library_too_is_its_entries(cache: Path, tmp_path: Path) -> None:
+    run("cache", "pack", cache / "library.h5", "--cache", cache)
+    np.save(tmp_path / "asked.npy", np.eye(2, DIM))
+    result = run("score", cache, "--text-embeddings", tmp_path / "asked.npy", "--cache", cache)
+    assert (result.exit_code, "Skipped" in result.stderr) == (0, False)
 
 
 def test_a_bad_entry_is_left_out_and_said(cache: Path, tmp_path: Path) -> None:

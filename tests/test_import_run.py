@@ -216,6 +216,40 @@ def test_any_model_is_taken_with_the_hash_of_its_weights(tmp_path: Path, cache: 
     assert (entry.model_dir, entry.embed_dim, entry.input_size, entry.logit_scale) == ("mine-abababab", 7, 0, 10.0)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_features_of_another_length_are_not_of_the_same_weights(tmp_path: Path, cache: Path, at_once: bool) -> None:
+    np.savez(tmp_path / "a.npz", features=FEATURES)
+    np.savez(tmp_path / "b.npz", features=FEATURES[:, :3])
+    mine = ("--model", "mine", "--weights-sha256", "c" * 64, "--fps", 2)
+    if at_once:
+        result = run_import(cache, tmp_path, *mine)
+    else:
+        run_import(cache, tmp_path / "a.npz", *mine)
+        result = run_import(cache, tmp_path / "b.npz", *mine)
+    assert "where features (N, 4) of mine belong" in result.stderr
+    assert only(cache).video_name == "a"
+
+
+@pytest.mark.parametrize("fps", [np.nan, np.inf, -5.0, 0.0])
+def test_a_rate_that_is_none_is_measured(tmp_path: Path, cache: Path, fps: float) -> None:
+    run_import(cache, triple(tmp_path, fps=fps), *B32)
+    assert only(cache).fps == 25.0
+    assert [finding.problem for finding in verify(FeatureCache(cache))] == [None]
+
+
+@pytest.mark.parametrize("index", [[0, 1, 2, 3, np.nan], [0, 1, 2, 3, np.inf], [0, 1, 2, 3, 1e300], [0, 1, 2, 3, 4.5]])
+def test_a_position_is_a_whole_number(tmp_path: Path, cache: Path, index: list[float]) -> None:
+    np.savez(tmp_path / "a.npz", features=FEATURES, timestamps_ms=np.arange(5.0), frame_index=index)
+    result = run_import(cache, tmp_path, *B32, "--sampling", "all")
+    assert "frame_index that is no whole number" in result.stderr
+
+
+def test_nothing_is_imported_into_a_packed_library(tmp_path: Path) -> None:
+    (tmp_path / "library.h5").touch()
+    with pytest.raises(UsageError, match="clipcache cache unpack"):
+        run_import(tmp_path / "library.h5", triple(tmp_path), *B32)
+
+
 def test_targets_without_features_are_refused(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "in").mkdir()
     for target in (tmp_path / "in", tmp_path / "missing.npz", make_video(tmp_path, "notes.txt")):
