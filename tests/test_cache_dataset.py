@@ -83,6 +83,13 @@ def test_it_can_be_pickled(cache: FeatureCache) -> None:
     np.testing.assert_array_equal(clips[0].features, entry_of(cache, "a.mp4").features[:4])
 
 
+def test_clips_become_batches_without_a_transform(cache: FeatureCache) -> None:
+    batch = next(iter(DataLoader(cache.to_dataset(window=4), batch_size=3)))
+    assert batch.features.shape == (3, 4, DIM)
+    assert batch.timestamps_ms[1].tolist() == [160.0, 200.0, 240.0, 280.0]
+    assert list(batch.video_name) == ["a.mp4"] * 3
+
+
 def test_items_beyond_the_end_are_no_items(cache: FeatureCache) -> None:
     clips = cache.to_dataset(window=5)
     with pytest.raises(IndexError):
