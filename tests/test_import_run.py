@@ -126,6 +126,22 @@ def test_two_videos_of_one_name_are_not_guessed_between(tmp_path: Path, cache: P
     assert not cache.exists() or not list(cache.rglob("*.h5"))
 
 
+@pytest.mark.parametrize("format_name", ["numpy", "npz", "webdataset"])
+@pytest.mark.parametrize("by_folder", [True, False])
+def test_exported_videos_of_one_name_are_found_again(
+    tmp_path: Path, cache: Path, format_name: str, by_folder: bool
+) -> None:
+    videos = [make_video(tmp_path / "videos" / folder, "clip.mp4", folder.encode()) for folder in ("one", "two")]
+    for video, features in zip(videos, (FEATURES, FEATURES[:3]), strict=True):
+        put(tmp_path / "features", video, features)
+    named = [tmp_path / "videos"] if by_folder else []  # else the names end in the videos' hashes
+    run_export(tmp_path / "features", format_name, tmp_path / "out", *named)
+    result = run_import(cache, tmp_path / "out", *B32, "--videos", tmp_path / "videos")
+    assert "2 videos imported (8 frames)" in result.stdout
+    for video, features in zip(videos, (FEATURES, FEATURES[:3]), strict=True):
+        np.testing.assert_array_equal(FeatureCache(cache).get(video).features, features)
+
+
 def test_hero_npz_needs_a_rate(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "clip.npz"
     np.savez(path, features=FEATURES.astype(np.float32))
