@@ -219,6 +219,8 @@ def _table(file: Path) -> _Table:
 
 @lru_cache(maxsize=8)
 def _read_table(file: Path, stamp: tuple[int, int, int]) -> _Table:  # noqa: ARG001  the stamp is part of the key
+    if not h5py.is_hdf5(file):
+        raise EntryError(f"{file} is no packed library; name a cache folder, or a file that clipcache cache pack made.")
     with damage_named(file), h5py.File(file, "r", locking=False) as opened:
         version = opened.attrs.get("packed_version")
         if version is None:

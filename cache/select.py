@@ -19,7 +19,7 @@ from .failures import NO_AUDIO, FailureLog
 from .key import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
 from .kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
 from .naming import one_line
-from .packed import entry_paths, is_packed, packed_file_of
+from .packed import is_packed, packed_file_of
 from .read import read_attributes_of
 from .sampling import Sampling
 from .schema import EntryAttributes
@@ -201,12 +201,15 @@ class Selector:
 
     def _how_to_extract(self, missing: Sequence[Path]) -> str:
         """Say what is not cached, with the command to copy."""
-        command = ["clipcache", "extract", *map(str, missing), "--cache", str(self._directory)]
+        is_packed_library = _is_file(self._directory)  # nothing can be added to it
+        folder = "DIR" if is_packed_library else str(self._directory)
+        command = ["clipcache", "extract", *map(str, missing), "--cache", folder]
         model = self._model_to_extract()
         if model is not None:
             command += ["--model", one_line(model)]
         names = ", ".join(repr(str(path)) for path in missing)
-        return f"Not, or not wholly, in the cache {str(self._directory)!r}: {names}; run: {shlex.join(command)}"
+        then = " and name that folder as --cache" if is_packed_library else ""
+        return f"Not, or not wholly, in the cache {str(self._directory)!r}: {names}; run: {shlex.join(command)}{then}"
 
 
 def check_one_model(chosen: Sequence[Chosen]) -> None:
@@ -259,7 +262,7 @@ def differences(chosen: Sequence[Chosen]) -> Iterator[str]:
 def _expand(target: Path) -> Iterator[_Item]:
     """Yield what one target stands for."""
     if _is_file(target) and _is_library(target):
-        yield from (_Item(path, target) for path in sorted(entry_paths(target)))
+        yield from (_Item(entry.path, target) for entry in FeatureCache(target).entries())
     elif _is_file(target) or packed_file_of(target):
         yield _Item(target, target)
     elif _is_folder(target):

@@ -12,7 +12,7 @@ import pytest
 from cache_entries import DIM, make_attributes, make_features, put_entry, sha256_of
 from click.testing import CliRunner, Result
 from clipcache.cache import Entry, FeatureCache
-from clipcache.cache.errors import ClipcacheError, ContentError, EntryError, UsageError
+from clipcache.cache.errors import ClipcacheError, ContentError, EntryError, NotCachedError, UsageError
 from clipcache.cache.pack import pack
 from clipcache.cache.packed import feature_memmap, video_offsets
 from clipcache.cache.sampling import Sampling
@@ -160,6 +160,13 @@ def test_a_library_and_what_is_in_it_can_be_named(cache: Path, packed: Path, tmp
     assert len(json.loads(run("score", FeatureCache(packed).entries()[0].path, *asked).stdout)) == 1
 
 
+def test_a_video_that_is_not_in_it_is_extracted_elsewhere(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    np.save(tmp_path / "asked.npy", np.eye(1, DIM))
+    with pytest.raises(NotCachedError, match=r"--cache DIR .*name that folder"):
+        run("score", tmp_path / "new.mp4", "--text-embeddings", tmp_path / "asked.npy", "--cache", packed)
+
+
 def test_a_folder_that_holds_a_library_too_is_its_entries(cache: Path, tmp_path: Path) -> None:
     run("cache", "pack", cache / "library.h5", "--cache", cache)
     np.save(tmp_path / "asked.npy", np.eye(2, DIM))
@@ -267,7 +274,7 @@ def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
 def test_what_is_no_packed_library_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(data)
-    with pytest.raises(ClipcacheError, match=r"x\.h5"):
+    with pytest.raises(ClipcacheError, match=r"x\.h5 is no packed library"):
         FeatureCache(path)
 
 
