@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from .entry import Entry
 from .errors import CacheError, EntryError, UsageError
 from .files import remove_file
 from .kinds import IMAGE_SUFFIXES, is_video
-from .packed import packed_file_of
-from .report import held_bytes
 from .sampling import Sampling
 from .store import FeatureCache
 from .write import write_entry
@@ -95,7 +92,7 @@ class Gone:
 
     path: Path
     video_name: str
-    bytes: int  # of the entry's file; in a packed file, of its features
+    bytes: int  # of the entry's file
 
 
 def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model: str | None = None) -> list[Gone]:
@@ -104,7 +101,7 @@ def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model
     Imported entries, which may never have had a video, are not among them.
 
     Args:
-        cache: A folder or a packed file.
+        cache: A folder.
         folders: Where the videos, images and image folders are; all of them are hashed.
         on_bad: Told of each entry that cannot be read.
         model: Only entries of this model.
@@ -122,8 +119,7 @@ def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model
     for entry in cache.iter_entries(on_bad, model):
         known = entry.video_sha256 in present or memo.paths_of(entry.video_sha256)
         if not known and not entry.decoder.startswith("imported"):
-            with entry.opened() as opened:
-                gone.append(Gone(entry.path, entry.video_name, held_bytes(entry, opened)))
+            gone.append(Gone(entry.path, entry.video_name, entry.path.stat().st_size))
     return gone
 
 
@@ -131,15 +127,8 @@ def remove(gone: Iterable[Gone]) -> None:
     """Delete the entries.
 
     Raises:
-        UsageError: They are in a packed file; none is deleted.
         CacheError: One cannot be removed.
     """
-    gone = list(gone)
-    if file := next(filter(None, (packed_file_of(one.path) for one in gone)), None):
-        raise UsageError(
-            f"{file} is a packed library, from which nothing is removed; unpack it with: clipcache cache unpack "
-            f"{shlex.quote(str(file))} --into DIR, prune that, and pack it again."
-        )
     for one in gone:
         remove_file(one.path)
 

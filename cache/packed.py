@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from .errors import EntryError
 from .key import parse_entry_name, parse_model_dir_name
-from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, EntryAttributes, timeline_problem
+from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, SCHEMA_VERSION, EntryAttributes, timeline_problem
 from .strict import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
 
 PACKED_VERSION = 1
@@ -259,6 +259,8 @@ def _checked_table(opened: Any, file: Path) -> _Table:
         name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
         for name, kind in ATTRIBUTE_TYPES.items()
     }
+    if (columns["schema_version"] != SCHEMA_VERSION).any():
+        raise EntryError(f"{file} holds entries of a schema that is not version {SCHEMA_VERSION}; upgrade clipcache.")
     if (columns["embed_dim"] != features.shape[1]).any():
         raise EntryError(f"{file} holds features of another length than it says; pack the library again.")
     return _Table(

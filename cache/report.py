@@ -35,7 +35,7 @@ def describe(entry: Entry) -> dict[str, Any]:
     with entry.opened() as opened:
         held = {
             "path": one_line(entry.path),
-            "file_bytes": held_bytes(entry, opened),
+            "file_bytes": _file_bytes(entry, opened),
             "frames": len(opened.timestamps_ms),
             "feature_dtype": str(opened.features.dtype),
             "first_timestamp_ms": float(opened.timestamps_ms[0]),
@@ -46,7 +46,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         return held | dataclasses.asdict(opened.attributes)
 
 
-def held_bytes(entry: Entry, opened: OpenEntry) -> int:
+def _file_bytes(entry: Entry, opened: OpenEntry) -> int:
     """Size of the entry's own file; in a packed file, what its features take."""
     if packed_file_of(entry.path):
         return int(np.prod(opened.features.shape)) * int(opened.features.dtype.itemsize)

@@ -110,15 +110,6 @@ def test_prune_removes_what_is_gone_when_told(pruned: Path, tmp_path: Path) -> N
     assert "nothing to remove" in run("prune", "--cache", pruned, "--videos", tmp_path / "videos").stdout
 
 
-def test_prune_lists_those_of_a_packed_library_and_removes_none(pruned: Path, tmp_path: Path) -> None:
-    run("pack", tmp_path / "library.h5", "--cache", pruned)
-    asked = ("prune", "--cache", tmp_path / "library.h5", "--videos", tmp_path / "videos")
-    assert run(*asked).stdout.startswith("gone.mp4")
-    with pytest.raises(UsageError, match=r"clipcache cache unpack \S+library\.h5 --into"):
-        run(*asked, "--delete")
-    assert len(FeatureCache(tmp_path / "library.h5")) == 3
-
-
 def test_a_target_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     put_entry(tmp_path / "a")
     (tmp_path / "file").touch()

@@ -247,6 +247,10 @@ def spoil_width(file: Any) -> None:
     file["entries/attributes/embed_dim"][0] = DIM + 1
 
 
+def spoil_schema(file: Any) -> None:
+    file["entries/attributes/schema_version"][1] = 2
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -260,6 +264,7 @@ def spoil_width(file: Any) -> None:
         spoil_way_out,
         spoil_twin,
         spoil_width,
+        spoil_schema,
     ],
 )
 def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
