@@ -259,10 +259,7 @@ def _checked_table(opened: Any, file: Path) -> _Table:
         name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
         for name, kind in ATTRIBUTE_TYPES.items()
     }
-    if (columns["schema_version"] != SCHEMA_VERSION).any():
-        raise EntryError(f"{file} holds entries of a schema that is not version {SCHEMA_VERSION}; upgrade clipcache.")
-    if (columns["embed_dim"] != features.shape[1]).any():
-        raise EntryError(f"{file} holds features of another length than it says; pack the library again.")
+    _check_attributes(columns, features.shape[1], file)
     return _Table(
         rows=rows,
         offsets=offsets,
@@ -271,6 +268,13 @@ def _checked_table(opened: Any, file: Path) -> _Table:
         has_frame_names=checked_column(opened["entries"], "has_frame_names", np.dtype(bool), count, file)[:],
         quality=[json.loads(text) for text in checked_column(opened["entries"], "quality", None, count, file)[:]],
     )
+
+
+def _check_attributes(columns: dict[str, npt.NDArray[Any]], dim: int, file: Path) -> None:
+    if (columns["schema_version"] != SCHEMA_VERSION).any():
+        raise EntryError(f"{file} holds entries of a schema that is not version {SCHEMA_VERSION}; upgrade clipcache.")
+    if (columns["embed_dim"] != dim).any():
+        raise EntryError(f"{file} holds features of another length than it says; pack the library again.")
 
 
 def _is_place(name: str) -> bool:

@@ -168,7 +168,8 @@ def test_a_video_that_is_not_in_it_is_extracted_elsewhere(packed: Path, tmp_path
 
 
 def test_a_folder_that_holds_a_library_too_is_its_entries(cache: Path, tmp_path: Path) -> None:
-    run("cache", "pack", cache / "library.h5", "--cache", cache)
+    run("cache", "pack", tmp_path / "library.h5", "--cache", cache)
+    (tmp_path / "library.h5").rename(cache / "library.h5")
     np.save(tmp_path / "asked.npy", np.eye(2, DIM))
     result = run("score", cache, "--text-embeddings", tmp_path / "asked.npy", "--cache", cache)
     assert (result.exit_code, "Skipped" in result.stderr) == (0, False)
