@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +16,8 @@ from .entry import Entry
 from .errors import UsageError
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One item of a `ClipDataset`.
+class Clip(NamedTuple):
+    """One item of a `ClipDataset`, of which PyTorch's `DataLoader` makes batches by itself.
 
     Attributes:
         features: (window, D) float32 tensor, as the model returned them: not normalised.

@@ -8,6 +8,7 @@ request.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def canonical_model(name: str) -> str:
     folder's name counts, so that it may move: `local-dir:/models/mine` is `local-dir:mine`.
     """
     if name.startswith(_LOCAL_DIR):
-        return _LOCAL_DIR + Path(name.removeprefix(_LOCAL_DIR)).name
+        return _LOCAL_DIR + Path(os.path.abspath(name.removeprefix(_LOCAL_DIR))).name  # noqa: PTH100 - of "..", too
     wanted = _fold(name)
     for known, others in _SPELLINGS.items():
         if wanted in {_fold(spelling) for spelling in (known, *others)}:

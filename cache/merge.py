@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .digest import DigestMemo, content_sha256, image_files
 from .entry import Entry
-from .errors import EntryError, UsageError
+from .errors import CacheError, EntryError, UsageError
 from .files import remove_file
 from .kinds import IMAGE_SUFFIXES, is_video
 from .sampling import Sampling
@@ -29,7 +29,8 @@ class Merged:
 def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
     """Copy every entry of the sources that the target lacks, or has less of; the same content and weights once.
 
-    An entry is fuller than another of the same frames asked for if it is complete, or holds more frames.
+    An entry is fuller than another of the same frames asked for if it is complete, holds more frames, or as many with
+    more measures of quality.
 
     Args:
         sources: Cache folders or packed files.
@@ -42,7 +43,7 @@ def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
     """
     if into.is_file():
         raise UsageError(f"{into} is a file; merge into a folder, and pack that.")
-    into.mkdir(parents=True, exist_ok=True)
+    _make_folder(into)
     target, merged = FeatureCache(into), Merged()
     for source in sources:
         for entry in source.iter_entries(on_bad):
@@ -59,18 +60,30 @@ def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
     return merged
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(f"Cannot make the folder {folder} ({error.strerror or error}); choose another.") from error
+
+
 def _has_as_much(target: FeatureCache, entry: Entry) -> bool:
     sampling = Sampling.parse(entry.sampling)
     path = target.find(entry.model_dir, entry.video_sha256, sampling, fresh=True)
     if path is None:
         return False
     try:
-        held = Entry(path).attributes
+        held = Entry(path)
+        if held.sampling != entry.sampling:
+            return held.complete or not entry.complete
+        return _fullness(held) >= _fullness(entry)
     except EntryError:
         return False  # a bad entry is worth less than any good one
-    if held.sampling != entry.sampling:
-        return held.complete or not entry.complete
-    return (held.complete, held.frames_decoded) >= (entry.complete, entry.frames_decoded)
+
+
+def _fullness(entry: Entry) -> tuple[bool, int, int]:
+    with entry.opened() as opened:
+        return entry.complete, entry.frames_decoded, len(opened.quality)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = N
     Raises:
         NotCachedError: The cache has no entry of the model.
         UsageError: It has several models and none is named, or the name does not end in .h5.
+        ContentError: Its features are not all of one length.
         CacheError: The file cannot be written.
     """
     if output.suffix != ".h5":
@@ -70,11 +71,23 @@ def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = N
     pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]
     if not pieces:
         raise CacheError(f"No entry of {chosen.name} in {cache.directory} can be read; there is nothing to pack.")
+    _check_one_length(pieces)
     with replacing(output) as temporary:
         with h5py.File(temporary, "w", libver="v110") as file:
             _write(file, pieces, chosen.name)
         size = temporary.stat().st_size
     return Packed(len(pieces), sum(piece.frames for piece in pieces), size)
+
+
+def _check_one_length(pieces: list[_Piece]) -> None:
+    """Imported features may be said to be of one model and not be."""
+    first = pieces[0]
+    for piece in pieces:
+        if (dim := piece.attributes.embed_dim) != first.attributes.embed_dim:
+            raise ContentError(
+                f"{first.path} has features of {first.attributes.embed_dim} values, {piece.path} of {dim}: they are "
+                "not of one model; remove the wrong one and pack the library again."
+            )
 
 
 def _piece(entry: Entry) -> _Piece:

@@ -36,8 +36,8 @@ import numpy.typing as npt
 
 from .errors import EntryError
 from .key import parse_entry_name, parse_model_dir_name
-from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, EntryAttributes, timeline_problem
-from .strict import OpenEntry, check_links, checked_column, checked_dataset, damage_named
+from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, SCHEMA_VERSION, EntryAttributes, timeline_problem
+from .strict import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
 
 PACKED_VERSION = 1
 _BLOCK_ROWS = 8192
@@ -95,6 +95,22 @@ def packed_file_of(path: Path) -> Path | None:
         return None
     file = path.parents[_LEVELS - 1]
     return file if os.path.isfile(file) else None  # noqa: PTH113 - Path.is_file raises for a name that is too long
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file says that it is a packed library, good or bad; one that is not HDF5 does not."""
+    if path.suffix != ".h5":
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as opened:
+            return packs_entries(opened)
+    except H5PY_ERRORS:
+        return False
+
+
+def packs_entries(opened: h5py.File) -> bool:
+    """Whether an open file says that it is a packed library, good or bad."""
+    return "packed_version" in opened.attrs
 
 
 def entry_paths(file: Path) -> list[Path]:
@@ -203,6 +219,8 @@ def _table(file: Path) -> _Table:
 
 @lru_cache(maxsize=8)
 def _read_table(file: Path, stamp: tuple[int, int, int]) -> _Table:  # noqa: ARG001  the stamp is part of the key
+    if not h5py.is_hdf5(file):
+        raise EntryError(f"{file} is no packed library; name a cache folder, or a file that clipcache cache pack made.")
     with damage_named(file), h5py.File(file, "r", locking=False) as opened:
         version = opened.attrs.get("packed_version")
         if version is None:
@@ -237,17 +255,26 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     rows = {name.decode(): row for row, name in enumerate(names[:])}
     if len(rows) != count or not all(map(_is_place, rows)):
         raise EntryError(f"{file} names entries that cannot be its own; pack the library again.")
+    columns = {
+        name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
+        for name, kind in ATTRIBUTE_TYPES.items()
+    }
+    _check_attributes(columns, features.shape[1], file)
     return _Table(
         rows=rows,
         offsets=offsets,
-        columns={
-            name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
-            for name, kind in ATTRIBUTE_TYPES.items()
-        },
+        columns=columns,
         feature_bytes=checked_column(opened["entries"], "feature_bytes", np.dtype("<i8"), count, file)[:],
         has_frame_names=checked_column(opened["entries"], "has_frame_names", np.dtype(bool), count, file)[:],
         quality=[json.loads(text) for text in checked_column(opened["entries"], "quality", None, count, file)[:]],
     )
+
+
+def _check_attributes(columns: dict[str, npt.NDArray[Any]], dim: int, file: Path) -> None:
+    if (columns["schema_version"] != SCHEMA_VERSION).any():
+        raise EntryError(f"{file} holds entries of a schema that is not version {SCHEMA_VERSION}; upgrade clipcache.")
+    if (columns["embed_dim"] != dim).any():
+        raise EntryError(f"{file} holds features of another length than it says; pack the library again.")
 
 
 def _is_place(name: str) -> bool:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from .errors import EntryError
-from .packed import open_packed_entry, packed_file_of, read_packed_attributes
+from .packed import open_packed_entry, packed_file_of, packs_entries, read_packed_attributes
 from .schema import (
     FEATURE_DTYPES,
     SCHEMA_VERSION,
@@ -60,7 +60,7 @@ def read_attributes_of(path: Path) -> EntryAttributes:
 
 
 def may_be_judged(path: Path) -> bool:
-    """Whether this program, on this machine, may call the file bad: it can read it, and the schema is not newer.
+    """Whether this program, on this machine, may call the file a bad entry: readable, packing none, no newer schema.
 
     Nobody should remove an entry because of missing permissions, a network disk gone for a moment, or an old program.
     """
@@ -72,7 +72,7 @@ def may_be_judged(path: Path) -> bool:
         return False
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return read_schema_version(file, path) <= SCHEMA_VERSION
+            return not packs_entries(file) and read_schema_version(file, path) <= SCHEMA_VERSION
     except (EntryError, *H5PY_ERRORS):
         return True
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from .digest import Digests, content_sha256, image_files
 from .errors import CacheError, ClipcacheError, NotCachedError, UsageError
 from .failures import NO_AUDIO, FailureLog
-from .key import is_clap, model_dir_name, parse_model_dir_name
+from .key import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
 from .kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
 from .naming import one_line
+from .packed import is_packed, packed_file_of
 from .read import read_attributes_of
 from .sampling import Sampling
 from .schema import EntryAttributes
@@ -200,19 +201,22 @@ class Selector:
 
     def _how_to_extract(self, missing: Sequence[Path]) -> str:
         """Say what is not cached, with the command to copy."""
-        command = ["clipcache", "extract", *map(str, missing), "--cache", str(self._directory)]
+        is_packed_library = _is_file(self._directory)  # nothing can be added to it
+        folder = "DIR" if is_packed_library else str(self._directory)
+        command = ["clipcache", "extract", *map(str, missing), "--cache", folder]
         model = self._model_to_extract()
         if model is not None:
             command += ["--model", one_line(model)]
         names = ", ".join(repr(str(path)) for path in missing)
-        return f"Not, or not wholly, in the cache {str(self._directory)!r}: {names}; run: {shlex.join(command)}"
+        then = " and name that folder as --cache" if is_packed_library else ""
+        return f"Not, or not wholly, in the cache {str(self._directory)!r}: {names}; run: {shlex.join(command)}{then}"
 
 
 def check_one_model(chosen: Sequence[Chosen]) -> None:
     """Refuse entries of several models: their features cannot be compared with one reference.
 
     Raises:
-        UsageError: naming the models.
+        UsageError: naming the models, or two entries whose features are not of one length.
     """
     models = sorted({(one.attributes.model, one.attributes.weights_sha256[:8]) for one in chosen})
     if len(models) > 1:
@@ -223,6 +227,12 @@ def check_one_model(chosen: Sequence[Chosen]) -> None:
                 "them means nothing; choose one by --model, or compare them through words: clipcache align."
             )
         raise UsageError(f"The entries are of several models, {names}: choose one by --model.")
+    dims = {one.attributes.embed_dim: one.path for one in chosen}
+    if len(dims) > 1:  # of imported features only, whose model nobody can check
+        (first, path), (second, other), *_ = dims.items()
+        raise UsageError(
+            f"{path} has features of {first} values, {other} of {second}: not of one model; leave one out."
+        )
 
 
 def fullest(chosen: Sequence[Chosen]) -> Iterator[Chosen]:
@@ -251,7 +261,9 @@ def differences(chosen: Sequence[Chosen]) -> Iterator[str]:
 
 def _expand(target: Path) -> Iterator[_Item]:
     """Yield what one target stands for."""
-    if _is_file(target):
+    if _is_file(target) and _is_library(target):
+        yield from (_Item(entry.path, target) for entry in FeatureCache(target).entries())
+    elif _is_file(target) or packed_file_of(target):
         yield _Item(target, target)
     elif _is_folder(target):
         items = list(_expand_directory(target))
@@ -265,7 +277,7 @@ def _expand(target: Path) -> Iterator[_Item]:
 def _expand_directory(target: Path) -> Iterator[_Item]:
     """Yield the entries of a directory that holds some, else its videos and image folders, at any depth."""
     files = sorted(path for path in target.rglob("[!.]*") if _is_file(path))
-    entries = [path for path in files if path.suffix == ENTRY_SUFFIX]
+    entries = [path for path in files if path.suffix == ENTRY_SUFFIX and not _is_library(path)]
     if entries:
         yield from (_Item(path, target) for path in entries)
         return
@@ -281,6 +293,11 @@ def _expand_directory(target: Path) -> Iterator[_Item]:
     uncertain = {path for path in found if path.suffix.lower() not in VIDEO_SUFFIXES}
     others = [path for path in files if path in uncertain or is_audio(path)]
     yield from (_Item(path, target, required=not certain) for path in others)
+
+
+def _is_library(path: Path) -> bool:
+    """Tell whether a file is a packed library; one that has an entry's name is not opened to find out."""
+    return parse_entry_name(path.name) is None and is_packed(path)
 
 
 def _is_file(path: Path) -> bool:

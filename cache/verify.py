@@ -38,10 +38,11 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     """Check every entry (of one model, if named) in order of path, one finding each.
 
     Checked: the structure and schema, checksums of all data, finite features and timestamps, the order of frames, the
-    counts and names against the attributes.
+    counts and names against the attributes. A packed library as a whole is a finding only if its checksum is wrong.
     """
-    if os.path.isfile(cache.directory):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-        yield Finding(cache.directory, checksum_problem(cache.directory))
+    is_packed = os.path.isfile(cache.directory)  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    if is_packed and (problem := checksum_problem(cache.directory)):
+        yield Finding(cache.directory, problem)
     folders = {one.name for one in cache.models() if model is None or one.matches(model)}
     for path in cache.files():
         if model is None or path.parent.parent.name in folders:
@@ -53,6 +54,8 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
 
 def remove_bad(findings: Iterable[Finding]) -> list[Path]:
     """Remove the files found bad, but for those that only cannot be read here or have a newer schema.
+
+    A packed library, which holds good entries too, is never removed, nor is anything taken out of it.
 
     Returns:
         The files removed.

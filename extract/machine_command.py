@@ -27,6 +27,7 @@ def models(pattern: str | None, as_json: bool) -> None:
     if pattern is None and not as_json:
         click.echo("open_clip's models, if the extra open-clip is installed: clipcache models 'open_clip:*'", err=True)
     if not rows:
+        click.echo(f"clipcache: No model is named like {pattern!r}; list them with: clipcache models", err=True)
         raise click.exceptions.Exit(1)
 
 

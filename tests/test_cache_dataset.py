@@ -17,6 +17,7 @@ from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.errors import UsageError
 from clipcache.cache.pack import pack
 from demo_library import DemoLibrary
+from torch.utils.data import default_collate
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "linear_probe.py"
 
@@ -81,6 +82,14 @@ def test_loading_processes_share_it(cache: FeatureCache, tmp_path: Path) -> None
 def test_it_can_be_pickled(cache: FeatureCache) -> None:
     clips = pickle.loads(pickle.dumps(cache.to_dataset(window=4)))  # noqa: S301
     np.testing.assert_array_equal(clips[0].features, entry_of(cache, "a.mp4").features[:4])
+
+
+def test_clips_become_batches_without_a_transform(cache: FeatureCache) -> None:
+    clips = cache.to_dataset(window=4)
+    batch = default_collate([clips[0], clips[1], clips[2]])  # what a DataLoader does
+    assert batch.features.shape == (3, 4, DIM)
+    assert batch.timestamps_ms[1].tolist() == [160.0, 200.0, 240.0, 280.0]
+    assert list(batch.video_name) == ["a.mp4"] * 3
 
 
 def test_items_beyond_the_end_are_no_items(cache: FeatureCache) -> None:

@@ -10,7 +10,8 @@ import pytest
 from cache_entries import put_entry, sha256_of
 from click.testing import CliRunner, Result
 from clipcache.cache import Entry, FeatureCache
-from clipcache.cache.errors import UsageError
+from clipcache.cache.errors import CacheError, UsageError
+from clipcache.cache.write import write_entry
 from clipcache.cli import cli
 
 
@@ -42,6 +43,17 @@ def test_the_fuller_entry_wins(tmp_path: Path, order: tuple[str, str]) -> None:
     run("merge", *(tmp_path / name for name in order), "--into", tmp_path / "c")
     (entry,) = FeatureCache(tmp_path / "c")
     assert entry.features.tobytes() == Entry(whole).features.tobytes()
+
+
+@pytest.mark.parametrize("order", [("plain", "measured"), ("measured", "plain")])
+def test_measures_are_not_lost(tmp_path: Path, order: tuple[str, str]) -> None:
+    plain = Entry(put_entry(tmp_path / "plain"))
+    arrays = (plain.features, plain.timestamps_ms, plain.frame_index)
+    sharpness = np.arange(len(plain), dtype=np.float32)
+    write_entry(tmp_path / "measured", plain.attributes, *arrays, quality={"sharpness": sharpness})
+    run("merge", *(tmp_path / name for name in order), "--into", tmp_path / "c")
+    (entry,) = FeatureCache(tmp_path / "c")
+    np.testing.assert_array_equal(entry.quality["sharpness"], sharpness)
 
 
 def test_a_sampled_entry_adds_nothing_to_a_whole_one(tmp_path: Path) -> None:
@@ -96,6 +108,13 @@ def test_prune_removes_what_is_gone_when_told(pruned: Path, tmp_path: Path) -> N
     run("prune", "--cache", pruned, "--videos", tmp_path / "videos", "--delete")
     assert sorted(names(pruned)) == ["here.mp4", "moved.mp4"]
     assert "nothing to remove" in run("prune", "--cache", pruned, "--videos", tmp_path / "videos").stdout
+
+
+def test_a_target_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    put_entry(tmp_path / "a")
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match="Cannot make the folder"):
+        run("merge", tmp_path / "a", "--into", tmp_path / "file" / "c")
 
 
 def test_imported_entries_are_never_pruned(pruned: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from clipcache.cache.errors import CacheError
 from clipcache.cache.key import (
     EntryName,
     ModelDir,
+    canonical_model,
     entry_name,
     model_dir_name,
     model_slug,
@@ -28,6 +29,13 @@ def test_model_names() -> None:
     assert model_dir_name("ViT-B/32", "40d36571" + "0" * 56) == "ViT-B-32-40d36571"
     assert parse_model_dir_name("ViT-B-32-40d36571") == ModelDir("ViT-B-32-40d36571", "ViT-B-32", "40d36571")
     assert parse_model_dir_name("references") is None
+
+
+@pytest.mark.parametrize("folder", ["mine", "/models/mine", "/models/mine/", ".", "/models/mine/sub/.."])
+def test_a_model_in_a_folder_has_the_folders_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert canonical_model(f"local-dir:{folder}") == "local-dir:mine"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from cache_entries import DIM, make_attributes, make_features, put_entry, sha256_of
 from click.testing import CliRunner, Result
 from clipcache.cache import Entry, FeatureCache
-from clipcache.cache.errors import ClipcacheError, EntryError, UsageError
+from clipcache.cache.errors import ClipcacheError, ContentError, EntryError, NotCachedError, UsageError
 from clipcache.cache.pack import pack
 from clipcache.cache.packed import feature_memmap, video_offsets
 from clipcache.cache.sampling import Sampling
@@ -136,9 +136,43 @@ def test_a_flipped_bit_is_found(packed: Path) -> None:
     assert run("cache", "verify", "--cache", packed).exit_code == 1
 
 
+def test_verify_counts_the_entries(packed: Path) -> None:
+    assert run("cache", "verify", "--cache", packed).stdout == "3 entries checked: 3 good, 0 bad\n"
+
+
 def test_nothing_can_be_extracted_into_it(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="clipcache cache unpack"):
         run("extract", tmp_path, "--cache", packed, "--model", "demo")
+
+
+def test_features_of_two_lengths_are_not_packed(cache: Path, tmp_path: Path) -> None:
+    attributes = make_attributes(video_sha256=sha256_of("z"), embed_dim=DIM + 1, frames_decoded=2, frames_expected=2)
+    write_entry(cache, attributes, make_features(2, DIM + 1), np.arange(2.0), np.arange(2))
+    with pytest.raises(ContentError, match="not of one model"):
+        run("cache", "pack", tmp_path / "library.h5", "--cache", cache)
+    assert not (tmp_path / "library.h5").exists()
+
+
+def test_a_library_and_what_is_in_it_can_be_named(cache: Path, packed: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "asked.npy", np.eye(1, DIM))
+    asked = ["--text-embeddings", tmp_path / "asked.npy", "--format", "json", "--cache", packed]
+    assert len(json.loads(run("score", packed, *asked).stdout)) == 3
+    assert len(json.loads(run("score", FeatureCache(packed).entries()[0].path, *asked).stdout)) == 1
+
+
+def test_a_video_that_is_not_in_it_is_extracted_elsewhere(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    np.save(tmp_path / "asked.npy", np.eye(1, DIM))
+    with pytest.raises(NotCachedError, match=r"--cache DIR .*name that folder"):
+        run("score", tmp_path / "new.mp4", "--text-embeddings", tmp_path / "asked.npy", "--cache", packed)
+
+
+def test_a_folder_that_holds_a_library_too_is_its_entries(cache: Path, tmp_path: Path) -> None:
+    run("cache", "pack", tmp_path / "library.h5", "--cache", cache)
+    (tmp_path / "library.h5").rename(cache / "library.h5")
+    np.save(tmp_path / "asked.npy", np.eye(2, DIM))
+    result = run("score", cache, "--text-embeddings", tmp_path / "asked.npy", "--cache", cache)
+    assert (result.exit_code, "Skipped" in result.stderr) == (0, False)
 
 
 def test_a_bad_entry_is_left_out_and_said(cache: Path, tmp_path: Path) -> None:
@@ -210,6 +244,14 @@ def spoil_table(file: Any) -> None:
     del file["entries/attributes/model"]
 
 
+def spoil_width(file: Any) -> None:
+    file["entries/attributes/embed_dim"][0] = DIM + 1
+
+
+def spoil_schema(file: Any) -> None:
+    file["entries/attributes/schema_version"][1] = 2
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -222,6 +264,8 @@ def spoil_table(file: Any) -> None:
         spoil_place,
         spoil_way_out,
         spoil_twin,
+        spoil_width,
+        spoil_schema,
     ],
 )
 def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
@@ -236,7 +280,7 @@ def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
 def test_what_is_no_packed_library_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(data)
-    with pytest.raises(ClipcacheError, match=r"x\.h5"):
+    with pytest.raises(ClipcacheError, match=r"x\.h5 is no packed library"):
         FeatureCache(path)
 
 

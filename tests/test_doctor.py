@@ -75,6 +75,11 @@ def test_gflops_can_be_worked_out_on_paper() -> None:
     assert catalogue.count_gflops(Product(), 8) * 1e9 == 210
 
 
+def test_a_pattern_that_fits_nothing_is_said(home: Path) -> None:
+    result = run(models_command, "nope")
+    assert (result.exit_code, "No model is named like 'nope'" in result.stderr) == (1, True)
+
+
 def test_models_says_where_weights_are_or_come_from(home: Path) -> None:
     text = run(models_command).stdout.splitlines()
     assert text[0].split() == ["MODEL", "DIM", "PIXELS", "GFLOPS", "WEIGHTS"]

@@ -91,6 +91,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "not a zip": (raw("x.npz", b"PK\3\4 nothing"), "damaged or not a NumPy file"),
     "npz without features": (lambda folder: np.savez(folder / "x.npz", other=FEATURES), "no array named features"),
     "not HDF5": (raw("x.h5", b"nothing"), "damaged or not an HDF5 file"),
+    "a packed library": (h5(lambda file: file.attrs.create("packed_version", 1)), "name it with --cache"),
     "a group": (h5(lambda file: file.create_group("x")), "no dataset of its own"),
     "a soft link": (h5(lambda file: file.__setitem__("x", h5py.SoftLink("/y"))), "no dataset of its own"),
     "an external link": (
@@ -104,6 +105,10 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "links in a tar": (linked_tar, "where features (N, 4) of ViT-B/32 belong"),
     "bad metadata": (
         lambda folder: tar_of(folder / "x.tar", {"x.npy": npy(FEATURES), "x.json": b"{"}) and None,
+        "damaged or not a shard",
+    ),
+    "metadata without end": (
+        lambda folder: tar_of(folder / "x.tar", {"x.npy": npy(FEATURES), "x.json": b"[" * 200_000}) and None,
         "damaged or not a shard",
     ),
     "metadata of words": (

@@ -126,6 +126,22 @@ def test_two_videos_of_one_name_are_not_guessed_between(tmp_path: Path, cache: P
     assert not cache.exists() or not list(cache.rglob("*.h5"))
 
 
+@pytest.mark.parametrize("format_name", ["numpy", "npz", "webdataset"])
+@pytest.mark.parametrize("by_folder", [True, False])
+def test_exported_videos_of_one_name_are_found_again(
+    tmp_path: Path, cache: Path, format_name: str, by_folder: bool
+) -> None:
+    videos = [make_video(tmp_path / "videos" / folder, "clip.mp4", folder.encode()) for folder in ("one", "two")]
+    for video, features in zip(videos, (FEATURES, FEATURES[:3]), strict=True):
+        put(tmp_path / "features", video, features)
+    named = [tmp_path / "videos"] if by_folder else []  # else the names end in the videos' hashes
+    run_export(tmp_path / "features", format_name, tmp_path / "out", *named)
+    result = run_import(cache, tmp_path / "out", *B32, "--videos", tmp_path / "videos")
+    assert "2 videos imported (8 frames)" in result.stdout
+    for video, features in zip(videos, (FEATURES, FEATURES[:3]), strict=True):
+        np.testing.assert_array_equal(FeatureCache(cache).get(video).features, features)
+
+
 def test_hero_npz_needs_a_rate(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "clip.npz"
     np.savez(path, features=FEATURES.astype(np.float32))
@@ -214,6 +230,40 @@ def test_any_model_is_taken_with_the_hash_of_its_weights(tmp_path: Path, cache: 
     run_import(cache, path, "--model", "mine", "--weights-sha256", "ab" * 32, "--logit-scale", 10)
     entry = only(cache)
     assert (entry.model_dir, entry.embed_dim, entry.input_size, entry.logit_scale) == ("mine-abababab", 7, 0, 10.0)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_features_of_another_length_are_not_of_the_same_weights(tmp_path: Path, cache: Path, at_once: bool) -> None:
+    np.savez(tmp_path / "a.npz", features=FEATURES)
+    np.savez(tmp_path / "b.npz", features=FEATURES[:, :3])
+    mine = ("--model", "mine", "--weights-sha256", "c" * 64, "--fps", 2)
+    if at_once:
+        result = run_import(cache, tmp_path, *mine)
+    else:
+        run_import(cache, tmp_path / "a.npz", *mine)
+        result = run_import(cache, tmp_path / "b.npz", *mine)
+    assert "where features (N, 4) of mine belong" in result.stderr
+    assert only(cache).video_name == "a"
+
+
+@pytest.mark.parametrize("fps", [np.nan, np.inf, -5.0, 0.0])
+def test_a_rate_that_is_none_is_measured(tmp_path: Path, cache: Path, fps: float) -> None:
+    run_import(cache, triple(tmp_path, fps=fps), *B32)
+    assert only(cache).fps == 25.0
+    assert [finding.problem for finding in verify(FeatureCache(cache))] == [None]
+
+
+@pytest.mark.parametrize("index", [[0, 1, 2, 3, np.nan], [0, 1, 2, 3, np.inf], [0, 1, 2, 3, 1e300], [0, 1, 2, 3, 4.5]])
+def test_a_position_is_a_whole_number(tmp_path: Path, cache: Path, index: list[float]) -> None:
+    np.savez(tmp_path / "a.npz", features=FEATURES, timestamps_ms=np.arange(5.0), frame_index=index)
+    result = run_import(cache, tmp_path, *B32, "--sampling", "all")
+    assert "frame_index that is no whole number" in result.stderr
+
+
+def test_nothing_is_imported_into_a_packed_library(tmp_path: Path) -> None:
+    (tmp_path / "library.h5").touch()
+    with pytest.raises(UsageError, match="clipcache cache unpack"):
+        run_import(tmp_path / "library.h5", triple(tmp_path), *B32)
 
 
 def test_targets_without_features_are_refused(tmp_path: Path, cache: Path) -> None:

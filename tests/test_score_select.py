@@ -199,6 +199,9 @@ def test_several_models_are_named_and_asked_for(cache: Path, videos: Path) -> No
     assert names(cache, [video], model="ViT-L/14") == ["a.mp4"]
     with pytest.raises(UsageError, match=r"ViT-B/32.*ViT-L/14.*--model"):
         check_one_model([opened(first), opened(second)])
+    narrow = put(cache, make_video(videos, "narrow.mp4", MP4 + b"n"), FRAMES[:, :-1])
+    with pytest.raises(UsageError, match="not of one model"):
+        check_one_model([opened(first), opened(narrow)])
 
 
 def test_pictures_beside_videos_and_typescript_are_no_items(cache: Path, videos: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ContentError
-from .found import Found, scalar
+from .found import Found, rate
 
 TRIPLE_SUFFIX = "_clip.npy"
 _NPZ_KEY = "features"
@@ -35,7 +35,7 @@ def read_triple(path: Path) -> Iterator[Found]:
         path,
         _load(path),
         _load(timestamps) if timestamps.is_file() else None,
-        fps=scalar(_load(fps)) if fps.is_file() else None,
+        fps=rate(_load(fps)) if fps.is_file() else None,
     )
 
 
@@ -58,7 +58,7 @@ def read_npz(path: Path) -> Iterator[Found]:
         held[_NPZ_KEY],
         held.get("timestamps_ms"),
         held.get("frame_index"),
-        scalar(held.get("fps")),
+        rate(held.get("fps")),
     )
 
 

@@ -211,7 +211,14 @@ def _column(found: Found, name: str, values: npt.NDArray[Any], count: int) -> np
             f"{found.path} holds for {found.name!r} {name} of shape {values.shape} and type {values.dtype} where "
             f"({count},) numbers belong; correct it."
         )
+    if name == "frame_index" and not _are_whole(values):
+        raise ContentError(f"{found.path} holds for {found.name!r} a frame_index that is no whole number; correct it.")
     return values
+
+
+def _are_whole(values: npt.NDArray[Any]) -> bool:
+    """Whether all values are whole numbers that an int64 holds; NaN and infinity are none."""
+    return bool((np.abs(values) < 2.0**62).all() and (np.trunc(values) == values).all())
 
 
 def _measured_rate(timestamps_ms: npt.NDArray[np.float64]) -> float:

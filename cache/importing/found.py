@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ class Found:
     fps: float | None = None
 
 
-def scalar(values: npt.NDArray[Any] | None) -> float | None:
-    """The one number that an array holds; None if it holds none or several."""
+def rate(values: npt.NDArray[Any] | None) -> float | None:
+    """The one rate that an array holds; None if it holds none or several, or a number that is no rate: 0, NaN, -1."""
     if values is None or values.size != 1 or values.dtype.kind not in "fiu":
         return None
-    return float(np.ravel(values)[0])
+    number = float(np.ravel(values)[0])
+    return number if 0 < number < math.inf else None

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from ..errors import ContentError
+from ..packed import packs_entries
 from .found import Found
 
 # A compressed dataset may declare far more than the file holds; no features shrink that much.
@@ -23,6 +24,8 @@ def read_flat(path: Path) -> Iterator[Found]:
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
+            if packs_entries(file):
+                raise ContentError(f"{path} is a packed library of clipcache already; name it with --cache.")
             if "schema_version" in file.attrs:
                 raise ContentError(f"{path} is an entry of clipcache already; name its folder with --cache.")
             for name in file:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from ..errors import ContentError
 from ..kinds import VIDEO_SUFFIXES
 
 UNSEEN = "unseen"
+_WITH_HASH = re.compile(r"(?P<stem>.+)-(?P<digits>[0-9a-f]{8}|[0-9a-f]{16})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Videos:
             UsageError: if the video cannot be read.
         """
         stem = PurePosixPath(name).name
-        videos = self._by_stem.get(stem) or [
+        videos = _in_like_folders(self._by_stem.get(stem, []), name, path) or self._by_hash(stem)
+        videos = videos or [
             path.with_name(stem + suffix)
             for suffix in sorted(VIDEO_SUFFIXES)
             if os.path.isfile(path.with_name(stem + suffix))  # noqa: PTH113 - Path.is_file raises for long names
@@ -71,6 +75,24 @@ class Videos:
             (video,) = videos
             return Identity(video.name, self._digests.sha256(video), video.stat().st_size)
         return Identity(stem or "video", stand_in_sha256(features), 0)
+
+    def _by_hash(self, stem: str) -> list[Path]:
+        """The video of "beach-0123456789abcdef": exports so tell videos of one name apart, by 8 digits or 16."""
+        match = _WITH_HASH.fullmatch(stem)
+        videos = self._by_stem.get(match["stem"], []) if match else []
+        return [video for video in videos if match and self._digests.sha256(video).startswith(match["digits"])][:1]
+
+
+def _in_like_folders(videos: list[Path], name: str, path: Path) -> list[Path]:
+    """Of several videos those in folders named like that of the features: exports keep folders."""
+    folders = PurePosixPath(name).parent.parts or path.parent.parts
+    alike = [_common_end(video.parent.parts, folders) for video in videos]
+    return [video for video, parts in zip(videos, alike, strict=True) if parts == max(alike)]
+
+
+def _common_end(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """How many parts two folders have in common, from the last one on."""
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(reversed(a), reversed(b), strict=False))))
 
 
 def stand_in_sha256(features: npt.NDArray[Any]) -> str:

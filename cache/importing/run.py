@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..entry import Entry
 from ..errors import ClipcacheError, ContentError, UsageError
 from ..files import remove_stale_temporaries
 from ..key import entry_folder, model_dir_name, parse_entry_name
+from ..naming import quoted
 from ..select import OnSkip
 from ..write import write_entry
 from .build import Contents, Model, Timing, build, checked_features
@@ -77,8 +78,15 @@ class Import:
         """Import what is in some files, as `find_files` gives them.
 
         Raises:
+            UsageError: the cache is a packed library.
             CacheError: the cache cannot be written.
         """
+        if self.cache_dir.is_file():
+            raise UsageError(
+                f"{quoted(self.cache_dir)} is a file, to which nothing can be added; name a folder with --cache, or "
+                f"make one of a packed library: clipcache cache unpack {quoted(self.cache_dir)} --into DIR."
+            )
+        self._pin_length()
         videos = Videos(self.videos, self.digests)
         remove_stale_temporaries(self.cache_dir)
         for path, rule in files:
@@ -104,9 +112,18 @@ class Import:
         except (ContentError, UsageError) as error:
             self._fail(found.path, error)
             return
+        self.model = replace(self.model, embed_dim=features.shape[1])
         self.summary.imported += 1
         self.summary.unseen += not identity.is_seen
         self.summary.frames += len(contents.features)
+
+    def _pin_length(self) -> None:
+        """Take the length of the features from the model's entries, if there are any and the model does not say."""
+        folder = self.cache_dir / model_dir_name(self.model.name, self.model.weights_sha256)
+        for path in sorted(folder.glob("??/*.h5")) if self.model.embed_dim is None else ():
+            with contextlib.suppress(ClipcacheError):
+                self.model = replace(self.model, embed_dim=Entry(path).attributes.embed_dim)
+                return
 
     def _is_present(self, contents: Contents, found: Found) -> bool:
         """Whether the video's one entry holds just these features.

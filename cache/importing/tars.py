@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ContentError
-from .found import Found, scalar
+from .found import Found, rate
 
 _MOST_BYTES_OF_JSON = 1 << 28
 
@@ -31,7 +31,7 @@ def read_shard(path: Path) -> Iterator[Found]:
                 if name.endswith(".npy"):
                     key = name.removesuffix(".npy")
                     yield _found(key, path, _content(shard, member), _metadata(shard, members.get(f"{key}.json")))
-    except (OSError, ValueError, EOFError, MemoryError, tarfile.TarError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, RecursionError, tarfile.TarError) as error:
         raise ContentError(f"{path} is damaged or not a shard of features ({error}); copy it again.") from error
 
 
@@ -43,7 +43,7 @@ def _found(key: str, path: Path, content: bytes, known: dict[str, Any]) -> Found
         features,
         _array(known.get("timestamps_ms")),
         _array(known.get("frame_index")),
-        scalar(_array(known.get("fps"))),
+        rate(_array(known.get("fps"))),
     )
 
 
