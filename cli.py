@@ -17,26 +17,26 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from .cache.command import cache_group
-from .cache.errors import ClipcacheError
+from .cache.common.errors import ClipcacheError
+from .cache.common.options import warn
 from .cache.export.command import export
 from .cache.importing.command import import_features
-from .cache.terminal import warn
 from .demo.command import demo
 from .extract.command import extract
-from .extract.machine_command import doctor, models
+from .extract.machine.command import doctor, models
 from .score.align.command import align
 from .score.command import compare, score
 from .score.consistency_command import consistency
+from .score.options import Wiring
 from .score.quality.command import aesthetic, benchmark
 from .score.search.command import search
-from .score.shared_options import Wiring
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from .cache import Entry
-    from .cache.importing.build import PublishedModel
+    from .cache.importing.entry_of import PublishedModel
     from .score.references import ReferenceEncoder
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -67,26 +67,26 @@ for _command in (*_PICTURES, *_LIBRARY, *_PROGRAM):
 def _load_encoder(
     model: str, weights_sha256: str, *, weights: Path | None, device: str, trust: bool
 ) -> ReferenceEncoder:
-    from .cache.key import is_clap
+    from .cache.format.names import is_clap
 
     if is_clap(model):
         from .extract.audio.clap import load_text_encoder
 
         return load_text_encoder(model, weights_sha256, directory=weights, device=device)
-    from .extract.prompts import load_reference_encoder
+    from .extract.models.prompts import load_reference_encoder
 
     return load_reference_encoder(model, weights_sha256, weights=weights, device=device, trust=trust)
 
 
 def _published_weights(model: str) -> str:
-    from .cache.digest import DigestMemo
-    from .extract.families import find_weights
+    from .cache.common.hashing import DigestMemo
+    from .extract.models.registry import find_weights
 
     return find_weights(model, None, DigestMemo()).sha256
 
 
 def _published_model(model: str) -> PublishedModel | None:
-    from .extract.models import known_model
+    from .extract.models.weights import known_model
 
     return known_model(model)
 
@@ -94,7 +94,7 @@ def _published_model(model: str) -> PublishedModel | None:
 def _score_columns(
     entry: Entry, texts: tuple[str, ...], *, cache_dir: Path, weights: Path | None, device: str, trust: bool
 ) -> dict[str, NDArray[np.float32]]:
-    from .score.columns import score_columns
+    from .score.export_columns import score_columns
 
     return score_columns(entry, texts, cache_dir, _encoder_loader(weights, device, trust))
 
@@ -106,7 +106,7 @@ def _encoder_loader(weights: Path | None, device: str, trust: bool) -> Callable[
 
 
 def _frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    from .extract.frames_at import frames_at
+    from .extract.video.frames_at import frames_at
 
     return frames_at(path, timestamps_ms)
 

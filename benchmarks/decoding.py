@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipcache.extract.pool import WorkerPool
-    from clipcache.extract.protocol import Task
+    from clipcache.extract.workers.messages import Task
+    from clipcache.extract.workers.pool import WorkerPool
 
     from .context import Context
 
@@ -52,8 +52,8 @@ def _frames(context: Context, kind: str) -> int:
 def _span_tasks(path: str) -> tuple[Task, ...]:
     """What extract makes of a video: one task a span."""
     import numpy as np
-    from clipcache.extract.index import read_index
     from clipcache.extract.pipeline import span_task, split_spans
+    from clipcache.extract.video.index import read_index
 
     index = read_index(path)
     every = np.ones(index.frames_expected, bool)
@@ -88,7 +88,7 @@ class _Dropping:
 @lru_cache(maxsize=1)
 def _pool(workers: int) -> WorkerPool:
     """Kept between measurements, so that none pays for starting processes."""
-    from clipcache.extract.pool import WorkerPool
+    from clipcache.extract.workers.pool import WorkerPool
 
     return WorkerPool(workers, _SIDE, "torch")
 
@@ -128,7 +128,7 @@ class _Counting:
 
 def run_plain(path: str, share: int, shares: int, repeats: int) -> float:
     """In a child: frames/s of decoding every `shares`-th span of a video, `repeats` times."""
-    from clipcache.extract.decode import decode_span
+    from clipcache.extract.video.decode import decode_span
 
     sink, tasks = _Counting(), _span_tasks(path)[share::shares] * repeats
     started = time.perf_counter()

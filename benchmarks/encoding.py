@@ -56,10 +56,10 @@ def shape_of(model: str) -> Shape:
 
 @lru_cache(maxsize=2)
 def _encoder(weights: str, model: str, precision: str, batch: int) -> Any:
-    from clipcache.cache.digest import DigestMemo
-    from clipcache.extract.encoder import FrameEncoder
-    from clipcache.extract.models import find_weights
-    from clipcache.extract.placement import place
+    from clipcache.cache.common.hashing import DigestMemo
+    from clipcache.extract.models.frame_encoder import FrameEncoder
+    from clipcache.extract.models.placement import place
+    from clipcache.extract.models.weights import find_weights
 
     return FrameEncoder(find_weights(model, Path(weights), DigestMemo()), place("auto", precision, batch))
 

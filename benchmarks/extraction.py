@@ -99,8 +99,8 @@ def run_extract(inputs: list[str], cache: str, model: str, weights: str, workers
 
 def placement() -> dict[str, Any]:
     """In a child: where and how clipcache encodes here, and with how many decoding workers."""
-    from clipcache.extract.placement import place
-    from clipcache.extract.resources import choose_workers
+    from clipcache.extract.models.placement import place
+    from clipcache.extract.workers.sizing import choose_workers
 
     chosen = place()
     return {**dataclasses.asdict(chosen), "workers": choose_workers(None, chosen.device, None).count}

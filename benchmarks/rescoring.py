@@ -131,8 +131,8 @@ def make_cache(cache: str, flat: str | None, packed: str | None, videos: int) ->
 def _remember(cache: Path, vectors: Any) -> None:
     """As if the prompts had been asked before."""
     from clipcache.cache import ReferenceStore
-    from clipcache.cache.key import model_dir_name
-    from clipcache.cache.references import reference_folder, text_key
+    from clipcache.cache.format.names import model_dir_name
+    from clipcache.cache.vector_store import reference_folder, text_key
 
     store = ReferenceStore(reference_folder(cache), model_dir_name("tiny", WEIGHTS))
     for text, vector in zip(texts(len(vectors)), vectors, strict=True):
@@ -145,7 +145,7 @@ def _refuse(*what: object) -> NoReturn:
 
 def run_score(cache: str, prompts: int) -> float:
     """In the child: seconds from the question to all statistics."""
-    from clipcache.score.ask import Question, Surroundings, ask
+    from clipcache.score.question import Question, Surroundings, ask
 
     surroundings = Surroundings(
         Path(cache),

@@ -82,7 +82,7 @@ def _timed(context: Context, words: Sequence[str | Path], expected: str) -> floa
 
 def make_library(library: str, cache: str, weights: str, count: int) -> None:
     """In the child: small files, an hour old, and an entry for each."""
-    from clipcache.cache.digest import sha256_file
+    from clipcache.cache.common.hashing import sha256_file
 
     long_ago = time.time() - _HOUR_S
     videos = []

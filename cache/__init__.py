@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
+from .common.errors import (
     CacheError,
     ClipcacheError,
     ContentError,
@@ -20,15 +20,15 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .digest import DigestMemo
+    from .common.hashing import DigestMemo
     from .entry import Entry
-    from .key import model_dir_name
-    from .references import ReferenceStore
-    from .sampling import Sampling
-    from .schema import SCHEMA_VERSION, EntryAttributes
+    from .format.names import model_dir_name
+    from .format.sampling import Sampling
+    from .format.schema import SCHEMA_VERSION, EntryAttributes
+    from .format.write import write_entry
     from .store import FeatureCache
+    from .vector_store import ReferenceStore
     from .verify import Finding
-    from .write import write_entry
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -52,16 +52,16 @@ __all__ = [
 ]
 
 _HOME = {
-    "SCHEMA_VERSION": "schema",
-    "DigestMemo": "digest",
+    "SCHEMA_VERSION": "format.schema",
+    "DigestMemo": "common.hashing",
     "Entry": "entry",
-    "EntryAttributes": "schema",
+    "EntryAttributes": "format.schema",
     "FeatureCache": "store",
     "Finding": "verify",
-    "ReferenceStore": "references",
-    "Sampling": "sampling",
-    "model_dir_name": "key",
-    "write_entry": "write",
+    "ReferenceStore": "vector_store",
+    "Sampling": "format.sampling",
+    "model_dir_name": "format.names",
+    "write_entry": "format.write",
 }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from .errors import EntryError, UsageError
-from .terminal import CACHE, DEBUG, PATH, options, warn
+from .common.errors import EntryError, UsageError
+from .common.options import CACHE, DEBUG, PATH, options, warn
 
 _OPTIONS = options(
     CACHE,

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .common.errors import UsageError
 from .entry import Entry
-from .errors import UsageError
 
 
 class Clip(NamedTuple):

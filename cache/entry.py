@@ -14,11 +14,11 @@ from typing import Generic, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from .errors import UsageError
-from .read import open_entry
-from .sampling import Sampling, time_range
-from .schema import TIMED_KINDS, EntryAttributes
-from .strict import OpenEntry, damage_named
+from .common.errors import UsageError
+from .format.guard import OpenEntry, damage_named
+from .format.read import open_entry
+from .format.sampling import Sampling, time_range
+from .format.schema import TIMED_KINDS, EntryAttributes
 
 T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)

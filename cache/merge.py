@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .digest import DigestMemo, content_sha256, image_files
+from .common.atomic import remove_file
+from .common.errors import CacheError, EntryError, UsageError
+from .common.hashing import DigestMemo, content_sha256, image_files
+from .common.media_types import IMAGE_SUFFIXES, is_video
 from .entry import Entry
-from .errors import CacheError, EntryError, UsageError
-from .files import remove_file
-from .kinds import IMAGE_SUFFIXES, is_video
-from .sampling import Sampling
+from .format.sampling import Sampling
+from .format.write import write_entry
 from .store import FeatureCache
-from .write import write_entry
 
 OnBad = Callable[[Path, EntryError], None]
 

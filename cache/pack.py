@@ -14,11 +14,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .common.atomic import replacing
+from .common.errors import CacheError, ContentError, EntryError, UsageError
 from .entry import Entry
-from .errors import CacheError, ContentError, EntryError, UsageError
-from .files import replacing
-from .packed import PACKED_VERSION, columns_sha256
-from .schema import ATTRIBUTE_TYPES, EntryAttributes, storable_text
+from .format.packed import PACKED_VERSION, columns_sha256
+from .format.schema import ATTRIBUTE_TYPES, EntryAttributes, storable_text
 from .store import FeatureCache
 
 _BLOCK_ROWS = 8192

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from .entry import Entry
-from .packed import packed_file_of
+from .format.guard import OpenEntry
+from .format.packed import packed_file_of
 from .store import FeatureCache
-from .strict import OpenEntry
 from .verify import Finding
 
 _LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "QUALITY", "MB", "ENTRY")

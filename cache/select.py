@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .digest import Digests, content_sha256, image_files
-from .errors import CacheError, ClipcacheError, NotCachedError, UsageError
-from .failures import NO_AUDIO, FailureLog
-from .key import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
-from .kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
-from .naming import one_line
-from .packed import is_packed, packed_file_of
-from .read import read_attributes_of
-from .sampling import Sampling
-from .schema import EntryAttributes
+from .common.errors import CacheError, ClipcacheError, NotCachedError, UsageError
+from .common.hashing import Digests, content_sha256, image_files
+from .common.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
+from .common.quoting import one_line
+from .failure_log import NO_AUDIO, FailureLog
+from .format.names import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
+from .format.packed import is_packed, packed_file_of
+from .format.read import read_attributes_of
+from .format.sampling import Sampling
+from .format.schema import EntryAttributes
 from .store import FeatureCache
 
 ENTRY_SUFFIX = ".h5"

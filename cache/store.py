@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .digest import DigestMemo, Digests, content_sha256, natural_key
+from .common.errors import CacheError, EntryError, NotCachedError, UsageError
+from .common.hashing import DigestMemo, Digests, content_sha256, natural_key
 from .entry import Entry
-from .errors import CacheError, EntryError, NotCachedError, UsageError
-from .key import EntryName, ModelDir, parse_model_dir_name
-from .sampling import Sampling
-from .shelf import FolderShelf, Listing, PackedShelf, Shelf
+from .format.names import EntryName, ModelDir, parse_model_dir_name
+from .format.sampling import Sampling
+from .listing import FolderShelf, Listing, PackedShelf, Shelf
 
 if TYPE_CHECKING:
     from .dataset import ClipDataset
@@ -193,7 +193,7 @@ class FeatureCache:
             UsageError: if several models fit.
             EntryError: if an entry is bad.
         """
-        from .packed import feature_memmap, video_offsets
+        from .format.packed import feature_memmap, video_offsets
 
         chosen = self.model(model).name
         if isinstance(self._shelf, PackedShelf):

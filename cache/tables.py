@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .common.errors import UsageError
 from .entry import Entry
-from .errors import UsageError
 
 
 def frame_table(entries: Iterable[Entry]) -> Any:

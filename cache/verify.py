@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import EntryError
-from .files import remove_file
-from .key import model_slug, parse_entry_name
-from .packed import checksum_problem, packed_file_of
-from .read import may_be_judged, open_entry
-from .schema import SOURCE_KINDS, EntryAttributes
+from .common.atomic import remove_file
+from .common.errors import EntryError
+from .format.guard import OpenEntry
+from .format.names import model_slug, parse_entry_name
+from .format.packed import checksum_problem, packed_file_of
+from .format.read import may_be_judged, open_entry
+from .format.schema import SOURCE_KINDS, EntryAttributes
 from .store import FeatureCache
-from .strict import OpenEntry
 
 _BLOCK_ROWS = 8192
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import click
 
-from ..cache.terminal import DEBUG, PATH
+from ..cache.common.options import DEBUG, PATH
 
 
 class Wiring(Protocol):

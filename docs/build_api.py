@@ -14,7 +14,7 @@ from types import ModuleType
 import pdoc
 
 PACKAGES = ("clipcache.cache", "clipcache.extract", "clipcache.score")
-MODULES = ("clipcache.cache.dataset", "clipcache.cache.packed", "clipcache.extract.encoders")
+MODULES = ("clipcache.cache.dataset", "clipcache.cache.format.packed", "clipcache.extract.models.contract")
 
 
 def main(output: Path) -> int:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..cache.terminal import CACHE, LOADING, PATH
+from ..cache.common.options import CACHE, LOADING, PATH
 
 
 def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, Any], int | None]:
@@ -114,10 +114,10 @@ def extract(
 
     What is in the cache already is not decoded again, wherever it lies and whatever it is called now.
     """
-    from ..cache.sampling import Sampling
-    from .jobs import decide, sound_options
+    from ..cache.format.sampling import Sampling
+    from .dispatch import decide, sound_options
     from .prepare import ExtractOptions
-    from .resources import parse_bytes
+    from .workers.sizing import parse_bytes
 
     memory_limit = parse_bytes(limit_memory) if limit_memory else None
     options = ExtractOptions(sampling=Sampling(fps, every), memory_limit=memory_limit, **choices)

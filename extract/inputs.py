@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache.digest import Digests, content_sha256, image_files, natural_key
-from ..cache.errors import ClipcacheError, UsageError
-from ..cache.kinds import IMAGE_SUFFIXES, is_audio, is_video
-from ..cache.naming import quoted
+from ..cache.common.errors import ClipcacheError, UsageError
+from ..cache.common.hashing import Digests, content_sha256, image_files, natural_key
+from ..cache.common.media_types import IMAGE_SUFFIXES, is_audio, is_video
+from ..cache.common.quoting import quoted
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
 

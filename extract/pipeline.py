@@ -11,15 +11,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import ContentError
-from ..cache.sampling import Sampling
-from .batching import Batcher
-from .decode import Span
-from .encoder import FloatArray, FrameEncoder
-from .index import BoolArray, VideoIndex
+from ..cache.common.errors import ContentError
+from ..cache.format.sampling import Sampling
 from .inputs import HashedItem
-from .protocol import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed
-from .quality import Measures
+from .models.batching import Batcher
+from .models.frame_encoder import FloatArray, FrameEncoder
+from .video.decode import Span
+from .video.index import BoolArray, VideoIndex
+from .video.pixel_measures import Measures
+from .workers.messages import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed
 
 Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cache.digest import DigestMemo
-from ..cache.errors import EntryError, UsageError
-from ..cache.failures import FailureLog
-from ..cache.key import model_dir_name
-from ..cache.naming import quoted
-from ..cache.read import may_be_judged, open_entry
-from ..cache.sampling import Sampling
+from ..cache.common.errors import EntryError, UsageError
+from ..cache.common.hashing import DigestMemo
+from ..cache.common.quoting import quoted
+from ..cache.failure_log import FailureLog
+from ..cache.format.names import model_dir_name
+from ..cache.format.read import may_be_judged, open_entry
+from ..cache.format.sampling import Sampling
 from ..cache.store import FeatureCache
-from .families import find_weights
 from .inputs import HashedItem, Item, find_items, hash_items
-from .models import DEFAULT_MODEL, WeightsFile
+from .models.registry import find_weights
+from .models.weights import DEFAULT_MODEL, WeightsFile
 from .plan import Action, Step, plan
-from .pool import STALL_SECONDS
-from .quality import NAMES
+from .video.pixel_measures import NAMES
+from .workers.pool import STALL_SECONDS
 
 EVERY_FRAME = Sampling()
 

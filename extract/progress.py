@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..cache.naming import quoted
+from ..cache.common.quoting import quoted
 from .inputs import HashedItem
 
 

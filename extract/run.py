@@ -7,23 +7,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cache.errors import CacheError
-from ..cache.failures import Failure, FailureLog
-from ..cache.files import remove_stale_temporaries
-from ..cache.naming import quoted
+from ..cache.common.atomic import remove_stale_temporaries
+from ..cache.common.errors import CacheError
+from ..cache.common.quoting import quoted
+from ..cache.failure_log import Failure, FailureLog
+from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
-from ..cache.write import write_entry
-from .encoder import FrameEncoder
 from .inputs import HashedItem
+from .models.frame_encoder import FrameEncoder
+from .models.placement import place
 from .pipeline import EncodedItem, Run
-from .placement import place
 from .plan import Action
-from .pool import InProcessPool, WorkerPool
 from .prepare import ExtractOptions, Prepared, find_cached, mismatches, prepare
 from .progress import Progress, Summary
-from .quality import by_name
-from .record import attributes_of, now
-from .resources import Workers, choose_workers
+from .provenance import attributes_of, now
+from .video.pixel_measures import by_name
+from .workers.pool import InProcessPool, WorkerPool
+from .workers.sizing import Workers, choose_workers
 
 # Failures that say nothing of the file: they are reported, and the file is tried again next time.
 NOT_REMEMBERED = frozenset({"DecoderKilled", "FileChanged", "ModelError"})

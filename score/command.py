@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..cache.errors import ClipcacheError, UsageError
-from ..cache.terminal import PATH, warn
-from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from ..cache.common.errors import ClipcacheError, UsageError
+from ..cache.common.options import PATH, warn
+from .options import CUT, MODEL, OUTPUT, Wiring, surroundings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,10 +92,10 @@ def score(
     are cosines, from -1 to 1, or in the scale of --metric, per frame and summed up per video. Frames that only one of
     a target and a reference video has are ignored; --fps, --every, --start and --end apply to both.
     """
-    from .ask import Question, ask
-    from .evaluate import Cut
+    from .compare import Cut
     from .pairs import ask_pairs
     from .plots import plot_comparisons
+    from .question import Question, ask
     from .tables import answer_text, write_text
 
     def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
@@ -149,7 +149,7 @@ def compare(
     verbose: bool,
 ) -> None:
     """Compare two images: the cosine of their embeddings, from -1 to 1."""
-    from .ask import compare_images
+    from .question import compare_images
 
     around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose)
     cosine = compare_images(image_a, image_b, around, weights)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import Entry
-from ..cache.errors import CacheError, UsageError
+from ..cache.common.errors import CacheError, UsageError
 from ..cache.select import OnSkip
-from .evaluate import Cut
+from .compare import Cut
 from .similarity import Floats, unit_rows
 
 SCENE_CHANGE = 0.1

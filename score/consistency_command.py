@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..cache.errors import UsageError
-from ..cache.terminal import PATH, warn
-from .shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from ..cache.common.errors import UsageError
+from ..cache.common.options import PATH, warn
+from .options import CUT, MODEL, OUTPUT, Wiring, surroundings
 
 if TYPE_CHECKING:
     from .consistency import Consistency
@@ -72,9 +72,9 @@ def consistency(
     --every, --start and --end leave.
     """
     from ..cache import DigestMemo, Entry
-    from .ask import choose
+    from .compare import Cut
     from .consistency import measure
-    from .evaluate import Cut
+    from .question import choose
     from .tables import render_rows, write_text
 
     if jump_count is not None and duplicates is not None:
@@ -108,7 +108,7 @@ def _told(found: Iterator[Consistency]) -> Iterator[Consistency]:
 
 
 def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
-    from ..cache.schema import TIMED_KINDS
+    from ..cache.format.schema import TIMED_KINDS
     from .consistency import jumps
 
     for one in found:
@@ -153,7 +153,7 @@ def _run_rows(found: Iterator[Consistency], threshold: float) -> Iterator[Row]:
 def _plot(found: Sequence[Consistency], path: Path) -> str | None:
     import numpy as np
 
-    from .evaluate import Comparison
+    from .compare import Comparison
     from .plots import plot_similarity
 
     lines = []

@@ -17,8 +17,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache.errors import UsageError
-from .evaluate import Calibration, Comparison
+from ..cache.common.errors import UsageError
+from .compare import Calibration, Comparison
 
 METRICS = ("cosine", "logit", "probability", "clipscore")
 CLIPSCORE_PREFIX = "A photo depicts "

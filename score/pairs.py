@@ -12,9 +12,13 @@ from itertools import groupby
 from pathlib import Path
 
 from ..cache import DigestMemo, Entry
-from ..cache.errors import UsageError
+from ..cache.common.errors import UsageError
 from ..cache.select import Chosen
-from .ask import (
+from .calibration import read_baseline, resolve_baseline
+from .compare import Comparison, evaluate
+from .metrics import CLIPSCORE_PREFIX
+from .prompt_sets import PromptGroup, resolve_groups
+from .question import (
     Answer,
     Question,
     Surroundings,
@@ -26,11 +30,7 @@ from .ask import (
     resolver_for,
     selector_of,
 )
-from .baseline import read_baseline, resolve_baseline
-from .evaluate import Comparison, evaluate
-from .files import read_rows
-from .metrics import CLIPSCORE_PREFIX
-from .prompt_sets import PromptGroup, resolve_groups
+from .read_files import read_rows
 from .references import Reference, ReferenceResolver
 from .sound import check_sound_metric
 

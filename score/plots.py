@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import Entry
-from ..cache.errors import UsageError
+from ..cache.common.errors import UsageError
+from .compare import Comparison
 from .consistency import scene_starts
-from .evaluate import Comparison
-from .figures import label, legend, new_figure, save_figure, shorten, tidy, title
+from .plot_style import label, legend, new_figure, save_figure, shorten, tidy, title
 
 PeakFrames = Callable[[Entry, Sequence[float]], Iterable[tuple[int, NDArray[np.uint8]]]]
 """Frames of a video at given times, milliseconds: each time's position among them, and (H, W, 3) uint8 RGB. Frames

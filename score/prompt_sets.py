@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache.errors import UsageError
-from .files import read_yaml
+from ..cache.common.errors import UsageError
+from .read_files import read_yaml
 from .references import Reference, ReferenceResolver, read_prompts
 from .similarity import unit_rows
 

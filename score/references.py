@@ -18,9 +18,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache.errors import ModelError, UsageError
-from ..cache.naming import printable
-from ..cache.references import ReferenceStore, read_array, text_key
+from ..cache.common.errors import ModelError, UsageError
+from ..cache.common.quoting import printable
+from ..cache.vector_store import ReferenceStore, read_array, text_key
 from .similarity import Floats
 
 ReferenceKind = Literal["text", "image", "embedding", "video"]

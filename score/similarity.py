@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache.errors import UsageError
+from ..cache.common.errors import UsageError
 
 Floats = NDArray[np.floating[Any]]
 _TILE_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..cache import EntryAttributes
-from ..cache.errors import UsageError
-from ..cache.naming import one_line
-from ..cache.sampling import Sampling
+from ..cache.common.errors import UsageError
+from ..cache.common.quoting import one_line
+from ..cache.format.sampling import Sampling
 
 AUDIO = "audio"
 _DEFAULT_S = 10.0

@@ -18,11 +18,11 @@ from contextlib import suppress
 from itertools import chain, groupby, islice
 from pathlib import Path
 
-from ..cache.errors import UsageError
-from ..cache.naming import one_line
-from .ask import Answer
-from .evaluate import Calibration, Comparison
+from ..cache.common.errors import UsageError
+from ..cache.common.quoting import one_line
+from .compare import Calibration, Comparison
 from .metrics import SCALES
+from .question import Answer
 from .sound import AUDIO, sound_note
 
 Cell = str | int | float | bool | None

@@ -72,7 +72,7 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random ViT in OpenAI's layout, 512 features, 224 pixels, as .safetensors; see `models.py`."""
-    from models import write_tiny_weights
+    from tiny_models import write_tiny_weights
 
     return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 

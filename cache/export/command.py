@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from ..errors import ClipcacheError
-from ..terminal import CACHE, DEBUG, LOADING, PATH, warn
+from ..common.errors import ClipcacheError
+from ..common.options import CACHE, DEBUG, LOADING, PATH, warn
 from .formats import FORMATS
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def export(
     """
     from tqdm import tqdm
 
-    from ..digest import DigestMemo
+    from ..common.hashing import DigestMemo
     from ..select import Selector, check_one_model, differences
     from .recipe import Recipe, parse_pool
     from .run import Export, Target, caution

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..schema import storable_text, write_attributes
+from ..format.schema import storable_text, write_attributes
 from .rows import Rows
 
 

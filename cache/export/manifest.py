@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..digest import sha256_file
-from ..files import write_atomically
+from ..common.atomic import write_atomically
+from ..common.hashing import sha256_file
 from .names import Piece, Source
 from .recipe import Recipe
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ..naming import printable
-from ..schema import EntryAttributes
+from ..common.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..common.quoting import printable
+from ..format.schema import EntryAttributes
 from ..select import Chosen
 from .formats import Format
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import UsageError
-from ..schema import storable_text
+from ..common.errors import UsageError
+from ..format.schema import storable_text
 from .rows import Rows
 
 _ROWS_PER_GROUP = 8192

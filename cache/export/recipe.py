@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ..errors import UsageError
-from ..sampling import Sampling
+from ..common.errors import UsageError
+from ..format.sampling import Sampling
 from .formats import Format
 
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..common.errors import UsageError
 from ..entry import Entry, Features
-from ..errors import UsageError
-from ..sampling import TICK_TOLERANCE_US, Sampling
-from ..schema import EntryAttributes
+from ..format.sampling import TICK_TOLERANCE_US, Sampling
+from ..format.schema import EntryAttributes
 from .recipe import Recipe
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from ..common.atomic import remove_file, remove_stale_temporaries, replacing
+from ..common.errors import CacheError, EntryError, UsageError
+from ..common.quoting import quoted
 from ..entry import Entry
-from ..errors import CacheError, EntryError, UsageError
-from ..files import remove_file, remove_stale_temporaries, replacing
-from ..naming import quoted
 from ..select import Chosen, OnSkip
 from .formats import Exporter, Format
 from .manifest import Manifest, Record, origin

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ContentError
+from ..common.errors import ContentError
 from .found import Found, rate
 
 TRIPLE_SUFFIX = "_clip.npy"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from ..errors import ClipcacheError, UsageError
-from ..terminal import CACHE, DEBUG, PATH, warn
+from ..common.errors import ClipcacheError, UsageError
+from ..common.options import CACHE, DEBUG, PATH, warn
 
 if TYPE_CHECKING:
-    from .build import PublishedModel, Timing
+    from .entry_of import PublishedModel, Timing
 
 
 class Wiring(Protocol):
@@ -57,10 +57,10 @@ def import_features(
     """
     from tqdm import tqdm
 
-    from ..digest import DigestMemo
-    from ..key import canonical_model
-    from .build import name_model
-    from .rules import find_files
+    from ..common.hashing import DigestMemo
+    from ..format.names import canonical_model
+    from .entry_of import name_model
+    from .formats import find_files
     from .run import Import
 
     def skip(_: Path, error: ClipcacheError) -> None:
@@ -79,8 +79,8 @@ def import_features(
 
 def _timing(fps: float | None, interval_s: float | None, sampling: str | None) -> Timing:
     """When the rows are, from the options."""
-    from ..sampling import Sampling
-    from .build import Timing
+    from ..format.sampling import Sampling
+    from .entry_of import Timing
 
     if interval_s is not None and (fps is not None or interval_s <= 0):
         raise UsageError("--interval takes seconds above 0, and stands in place of --fps: give one of them.")

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..errors import ContentError
-from ..packed import packs_entries
+from ..common.errors import ContentError
+from ..format.packed import packs_entries
 from .found import Found
 
 # A compressed dataset may declare far more than the file holds; no features shrink that much.

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..digest import Digests
-from ..errors import ContentError
-from ..kinds import VIDEO_SUFFIXES
+from ..common.errors import ContentError
+from ..common.hashing import Digests
+from ..common.media_types import VIDEO_SUFFIXES
 
 UNSEEN = "unseen"
 _WITH_HASH = re.compile(r"(?P<stem>.+)-(?P<digits>[0-9a-f]{8}|[0-9a-f]{16})", re.DOTALL)

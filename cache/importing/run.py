@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..digest import Digests
+from ..common.atomic import remove_stale_temporaries
+from ..common.errors import ClipcacheError, ContentError, UsageError
+from ..common.hashing import Digests
+from ..common.quoting import quoted
 from ..entry import Entry
-from ..errors import ClipcacheError, ContentError, UsageError
-from ..files import remove_stale_temporaries
-from ..key import entry_folder, model_dir_name, parse_entry_name
-from ..naming import quoted
+from ..format.names import entry_folder, model_dir_name, parse_entry_name
+from ..format.write import write_entry
 from ..select import OnSkip
-from ..write import write_entry
-from .build import Contents, Model, Timing, build, checked_features
+from .entry_of import Contents, Model, Timing, build, checked_features
+from .formats import Rule
 from .found import Found
 from .identity import Videos
-from .rules import Rule
 
 
 @dataclass

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import timm
 import torch
-from clipcache.cache.digest import sha256_file
-from clipcache.cache.errors import ModelError
-from clipcache.extract.encoders import EncoderSpec, state_dict_sha256
-from clipcache.extract.preprocess import ResizeRule
+from clipcache.cache.common.errors import ModelError
+from clipcache.cache.common.hashing import sha256_file
+from clipcache.extract.models.contract import EncoderSpec, state_dict_sha256
+from clipcache.extract.video.resize import ResizeRule
 
 
 class TimmEncoder:
-    """See `clipcache.extract.encoders.Encoder`."""
+    """See `clipcache.extract.models.contract.Encoder`."""
 
     def __init__(self, model: str, weights: Path | None, device: str, dtype: torch.dtype) -> None:
         self._net = timm.create_model(model.partition(":")[2], pretrained=weights is None, num_classes=0).eval()

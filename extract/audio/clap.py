@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from ...cache.digest import DigestMemo
-from ...cache.errors import ModelError, UsageError
-from ...cache.naming import quoted
-from ..placement import Placement, place
-from .checkpoint import CHECKPOINT, DEFAULT_MODEL, WEIGHTS_NAMES, ClapFiles, find_clap
+from ...cache.common.errors import ModelError, UsageError
+from ...cache.common.hashing import DigestMemo
+from ...cache.common.quoting import quoted
+from ..models.placement import Placement, place
+from .weights import CHECKPOINT, DEFAULT_MODEL, WEIGHTS_NAMES, ClapFiles, find_clap
 from .windows import SAMPLE_RATE, Samples
 
 _PROMPTS_PER_BATCH = 32

@@ -18,9 +18,9 @@ from typing import Any
 import av
 import numpy as np
 
-from ...cache.errors import MediaError, NoAudioError
-from ...cache.naming import quoted
-from ..container import SOUND_FORMATS, main_video_stream, open_media
+from ...cache.common.errors import MediaError, NoAudioError
+from ...cache.common.quoting import quoted
+from ..video.container import SOUND_FORMATS, main_video_stream, open_media
 from .windows import SAMPLE_RATE, Samples
 
 RESAMPLER = "soxr HQ"

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache.errors import CacheError, ContentError, MediaError, ModelError, NoAudioError, UsageError
-from ...cache.failures import NO_AUDIO, Failure, FailureLog
-from ...cache.files import remove_stale_temporaries
-from ...cache.naming import quoted
-from ...cache.schema import SCHEMA_VERSION, EntryAttributes
-from ...cache.write import write_entry
+from ...cache.common.atomic import remove_stale_temporaries
+from ...cache.common.errors import CacheError, ContentError, MediaError, ModelError, NoAudioError, UsageError
+from ...cache.common.quoting import quoted
+from ...cache.failure_log import NO_AUDIO, Failure, FailureLog
+from ...cache.format.schema import SCHEMA_VERSION, EntryAttributes
+from ...cache.format.write import write_entry
 from ..inputs import HashedItem, find_items
 from ..plan import Action
-from ..record import decoder_version, now
+from ..provenance import decoder_version, now
 from .clap import SoundEncoder
-from .prepare import PreparedSound, SoundOptions, prepare_sounds
+from .plan import PreparedSound, SoundOptions, prepare_sounds
+from .progress import SoundProgress, SoundSummary
 from .reader import RESAMPLER, open_sound
-from .summary import SoundProgress, SoundSummary
 from .windows import SAMPLE_RATE, Windows, cut_windows, level_db
 
 Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...cache.errors import UsageError
-from ...cache.sampling import Sampling
+from ...cache.common.errors import UsageError
+from ...cache.format.sampling import Sampling
 
 SAMPLE_RATE = 48_000
 """Samples a second that CLAP hears."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...cache.errors import UsageError
-from ...cache.files import write_atomically
+from ...cache.common.atomic import write_atomically
+from ...cache.common.errors import UsageError
 from .relative import Moments
 
 MIN_ITEMS = 16

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...cache.errors import CacheError, UsageError
-from ...cache.terminal import PATH, warn
-from ..shared_options import MODEL, OUTPUT, Wiring, surroundings
+from ...cache.common.errors import CacheError, UsageError
+from ...cache.common.options import PATH, warn
+from ..options import MODEL, OUTPUT, Wiring, surroundings
 
 if TYPE_CHECKING:
-    from ..ask import Surroundings
+    from ..question import Surroundings
     from ..tables import Row
     from .measure import Aligned, Anchors, Described, Pair
 
@@ -77,7 +77,7 @@ def align(
     directly: their spaces are unrelated, and a cosine between them means nothing.
     """
     from ...cache import DigestMemo
-    from ..ask import choose, resolver_for
+    from ..question import choose, resolver_for
     from ..tables import render_rows, write_text
     from .bank import load_bank
     from .bank import save_bank as write_bank
@@ -115,7 +115,7 @@ def align(
 def _picture_model(cache_dir: Path) -> str | None:
     """The folder of the cache's only model of pictures; None where there are several, or none."""
     from ...cache import FeatureCache
-    from ...cache.key import is_clap
+    from ...cache.format.names import is_clap
 
     found = [one.name for one in FeatureCache(cache_dir).models() if not is_clap(one.slug)]
     if len(found) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.errors import ClipcacheError, UsageError
+from ...cache.common.errors import ClipcacheError, UsageError
 from ...cache.select import Chosen
 from ..references import ReferenceResolver, read_prompts
 from ..similarity import compare_blocks, unit_rows

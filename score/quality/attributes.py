@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache.errors import UsageError
-from ...cache.naming import printable, quoted
-from ..files import read_yaml
+from ...cache.common.errors import UsageError
+from ...cache.common.quoting import printable, quoted
+from ..read_files import read_yaml
 
 BUNDLED = Path(__file__).with_name("attributes.yaml")
 _KEYS = {"pairs", "positive", "negative"}

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import DigestMemo, Entry
-from ...cache.errors import UsageError
-from ..ask import Surroundings, choose, resolver_for
+from ...cache.common.errors import UsageError
+from ..question import Surroundings, choose, resolver_for
 from ..references import ReferenceResolver
 from .aesthetic import Column
 from .attributes import read_attributes

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ...cache.errors import UsageError
-from ...cache.terminal import PATH, options, warn
-from ..shared_options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from ...cache.common.errors import UsageError
+from ...cache.common.options import PATH, options, warn
+from ..options import CUT, MODEL, OUTPUT, Wiring, surroundings
 
 if TYPE_CHECKING:
     from .aesthetic import Column
@@ -75,7 +75,7 @@ def aesthetic(
     TARGETS are as in `score`; none means the whole cache. The score is of CLIP's opinion by pairs of opposite prompts
     and single ones, or that of a --head; its method and range are named below each table.
     """
-    from ..evaluate import Cut
+    from ..compare import Cut
     from ..tables import write_text
     from .attributes import BUNDLED
     from .run import Rating, prepare
@@ -131,9 +131,9 @@ def benchmark(
 
 def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
     """Compare all methods; say on stderr what the tables do not."""
-    from .compare import compare_methods, comparison_text
+    from .agreement import compare_methods, comparison_text
     from .methods import MEASURES
-    from .pictures import plot_correlations
+    from .plot import plot_correlations
 
     compared = compare_methods(rated.frames(MEASURES), (*rated.methods, *MEASURES))
     if compared.unmeasured or MEASURES[0] not in compared.methods:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...cache.errors import UsageError
-from ...cache.naming import quoted
-from ..evaluate import Cut
-from ..files import read_rows, read_yaml
+from ...cache.common.errors import UsageError
+from ...cache.common.quoting import quoted
+from ..compare import Cut
+from ..read_files import read_rows, read_yaml
 from .aesthetic import AGGREGATIONS, PAIR_PROBABILITY
 from .attributes import BUNDLED
 from .heads import Activation

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache.errors import ModelError, UsageError
-from ...cache.naming import one_line, quoted
+from ...cache.common.errors import ModelError, UsageError
+from ...cache.common.quoting import one_line, quoted
 from .aesthetic import Column
 
 Activation = Literal["none", "relu"]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.errors import CacheError, EntryError, UsageError
+from ...cache.common.errors import CacheError, EntryError, UsageError
 from ...cache.select import OnSkip
-from ..evaluate import Cut
+from ..compare import Cut
 from ..references import ReferenceResolver
 from ..similarity import unit_rows
 from .aesthetic import AttributeScorer, Column

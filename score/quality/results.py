@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache.errors import UsageError
-from ...cache.naming import quoted
+from ...cache.common.errors import UsageError
+from ...cache.common.quoting import quoted
 from ..plots import plot_distribution
 from ..tables import Row, render_rows, write_text
 from .benchmark import Results
-from .correlate import kendall, pearson, spearman
-from .pictures import plot_correlations
+from .correlation import kendall, pearson, spearman
+from .plot import plot_correlations
 
 CORRELATION_COLUMNS = ("method", "with_method", "items", "pearson", "spearman", "kendall_tau_b")
 CORRELATION_FOOTNOTE = "correlations over items, -1 to 1; empty: not defined\n"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...cache import DigestMemo, Entry
-from ...cache.errors import UsageError
+from ...cache.common.errors import UsageError
 from ...cache.select import OnSkip, fullest
-from ..ask import Surroundings, choose, resolver_for
-from ..evaluate import Cut
+from ..compare import Cut
+from ..question import Surroundings, choose, resolver_for
 from .aesthetic import PAIR_PROBABILITY, Column
 from .attributes import BUNDLED, read_attributes
 from .heads import Activation, load_head

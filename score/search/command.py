@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...cache.errors import ClipcacheError, UsageError
-from ...cache.terminal import PATH, options, warn
-from ..shared_options import CUT, MODEL, Wiring, surroundings
+from ...cache.common.errors import ClipcacheError, UsageError
+from ...cache.common.options import PATH, options, warn
+from ..options import CUT, MODEL, Wiring, surroundings
 
 if TYPE_CHECKING:
     from .formats import Found
-    from .peaks import Limits
+    from .frames import Limits
     from .query import Query
     from .run import Search
 
@@ -96,14 +96,14 @@ def search(
     The formats edl, ffmpeg (commands) and concat (a list for ffmpeg) are for moments.
     """
     from ...cache import DigestMemo
-    from ..evaluate import Cut
+    from ..compare import Cut
     from ..tables import write_text
     from .formats import Found, found_text
+    from .frames import Limits
     from .locate import SourceFinder
-    from .peaks import Limits
-    from .pictures import read_pictures, write_pictures
     from .plot import plot_found
     from .run import prepare
+    from .thumbnails import read_pictures, write_pictures
 
     _check_moments(moments, style, high, low)
     problems: list[object] = []

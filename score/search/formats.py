@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache.errors import UsageError
-from ...cache.naming import one_line, printable
+from ...cache.common.errors import UsageError
+from ...cache.common.quoting import one_line, printable
 from ..tables import Row, render_rows
+from .frames import Hit
 from .moments import Thresholds
-from .peaks import Hit
 from .scan import Source
 
 FRAME_TABLE_COLUMNS = ("query", "rank", "video", "time", "frame_name", "cosine")

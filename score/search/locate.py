@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...cache import DigestMemo
-from ...cache.digest import content_sha256, image_files
-from ...cache.errors import UsageError
-from ...cache.kinds import IMAGE_SUFFIXES, is_video
-from ...cache.naming import quoted
+from ...cache.common.errors import UsageError
+from ...cache.common.hashing import content_sha256, image_files
+from ...cache.common.media_types import IMAGE_SUFFIXES, is_video
+from ...cache.common.quoting import quoted
 from .scan import Source
 
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache.errors import UsageError
-from .peaks import Best, Hit, Limits
+from ...cache.common.errors import UsageError
+from .frames import Best, Hit, Limits
 from .scan import VideoScores
 
 HIGH_SHARE = 3 / 4

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...cache.errors import UsageError
-from ..figures import label, legend, new_figure, save_figure, tidy, title
+from ...cache.common.errors import UsageError
+from ..plot_style import label, legend, new_figure, save_figure, tidy, title
 from .formats import Found
-from .peaks import Hit
+from .frames import Hit
 from .run import Search
 from .scan import VideoScores
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache.errors import UsageError
-from ...cache.naming import printable
+from ...cache.common.errors import UsageError
+from ...cache.common.quoting import printable
 from ..references import ReferenceResolver
 from ..similarity import unit_rows
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import DigestMemo
-from ...cache.errors import ClipcacheError, UsageError
-from ...cache.schema import TIMED_KINDS
+from ...cache.common.errors import ClipcacheError, UsageError
+from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import Chosen, OnSkip, fullest
-from ..ask import Surroundings, choose, resolver_for
-from ..evaluate import Cut
+from ..compare import Cut
+from ..question import Surroundings, choose, resolver_for
+from .frames import FrameFinder, Hit, Limits
 from .moments import MomentFinder, Spread, Thresholds
-from .peaks import FrameFinder, Hit, Limits
 from .query import Query, query_vectors
 from .scan import VideoScores, scan
 

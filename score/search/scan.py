@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.errors import CacheError, EntryError, UsageError
-from ...cache.schema import TIMED_KINDS
+from ...cache.common.errors import CacheError, EntryError, UsageError
+from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import OnSkip
-from ..evaluate import Cut
+from ..compare import Cut
 from ..similarity import unit_rows
 
 COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more of them is gone through once more

@@ -1,0 +1,47 @@
+"""What the commands of all packages share: options, and the one way to say something on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from .quoting import one_line
+
+PATH = click.Path(path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def warn(sentence: str) -> None:
+    """Say one line on stderr; names that come from files may hold line breaks and terminal escapes."""
+    click.echo(f"clipcache: {one_line(sentence)}", err=True)
+
+
+def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Join options that several commands share into one decorator."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+CACHE = click.option(
+    "--cache",
+    "cache_dir",
+    type=PATH,
+    default="features",
+    envvar="CLIPCACHE_CACHE",
+    show_default=True,
+    help="Directory of the cache.",
+)
+DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+LOADING = options(
+    click.option("--weights", type=PATH, envvar="CLIPCACHE_WEIGHTS", help="File of the model's weights."),
+    click.option("--trust-weights", is_flag=True, help="Open a TorchScript archive that OpenAI did not publish."),
+    click.option("--device", default="auto", envvar="CLIPCACHE_DEVICE", help="auto, cpu, cuda or cuda:N."),
+)

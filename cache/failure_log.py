@@ -1,0 +1,123 @@
+"""What could not be extracted, one JSON object a line in `<cache>/failed.jsonl`, so that it is not tried every time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .common.atomic import write_atomically
+from .common.errors import CacheError
+
+FILE_NAME = "failed.jsonl"
+NO_AUDIO = "NoAudio"
+"""The error of a video without an audio track: it is not tried every time, and no failure either."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One input that could not be extracted.
+
+    Attributes:
+        path: of the input, as it was named.
+        sha256: of its content, 64 hex digits; "" if it could not be read.
+        error: class name of the error, "MediaError".
+        sentence: the error's text.
+        time: when, ISO 8601 in UTC.
+        model_dir: folder of the model, "ViT-B-32-40d36571".
+    """
+
+    path: str
+    sha256: str
+    error: str
+    sentence: str
+    time: str
+    model_dir: str
+
+    @property
+    def key(self) -> str:
+        """What tells inputs apart: the content, or the path of what could not be read."""
+        return self.sha256 or self.path
+
+
+class FailureLog:
+    """The failures of a cache. Several runs may append at the same time."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        """Use the log of the cache at `cache_dir`; it need not exist."""
+        self.path = cache_dir / FILE_NAME
+
+    def read(self, model_dir: str | None = None) -> dict[str, Failure]:
+        """The latest failure of each input by `Failure.key`, of one model if named.
+
+        A line that cannot be understood (torn by a kill, edited by hand) is left out: its video is tried again.
+
+        Raises:
+            CacheError: if the log exists but cannot be read.
+        """
+        failures = [failure for failure in map(_parsed, self._lines()) if failure is not None]
+        return {one.key: one for one in failures if model_dir is None or one.model_dir == model_dir}
+
+    def append(self, failure: Failure) -> None:
+        """Add one line, in one write, so that lines of several runs do not mix.
+
+        Raises:
+            CacheError: if the log cannot be written.
+        """
+        line = json.dumps(dataclasses.asdict(failure)).encode() + b"\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b", buffering=0) as file:
+                file.write(b"\n" + line if _is_torn(file) else line)
+        except OSError as error:
+            raise CacheError(f"Cannot write {self.path} ({error.strerror or error}).") from error
+
+    def forget(self, keys: Collection[str], model_dir: str | None = None) -> None:
+        """Drop the failures with these keys (sha256 or path), of one model if named: a retry succeeded.
+
+        A line that another run appends at this very moment may be lost; its video is then tried once more.
+
+        Raises:
+            CacheError: if the log cannot be read or written.
+        """
+        lines = self._lines()
+        kept = [line for line in lines if not _is_one_of(_parsed(line), keys, model_dir)]
+        if len(kept) < len(lines):
+            write_atomically(self.path, b"".join(line + b"\n" for line in kept))
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return [line for line in self.path.read_bytes().split(b"\n") if line.strip()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CacheError(f"Cannot read {self.path} ({error.strerror or error}).") from error
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    """Whether a kill left the last line without its end; it must not swallow the next one."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def _parsed(line: bytes) -> Failure | None:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    names = {field.name for field in dataclasses.fields(Failure)}
+    if not isinstance(values, dict) or set(values) != names:
+        return None
+    if not all(isinstance(value, str) for value in values.values()):
+        return None
+    return Failure(**values)
+
+
+def _is_one_of(failure: Failure | None, keys: Collection[str], model_dir: str | None) -> bool:
+    return failure is not None and failure.key in keys and model_dir in (None, failure.model_dir)

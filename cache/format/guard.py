@@ -1,0 +1,107 @@
+"""Looking HDF5 over before any data is read: what an entry and a packed library have in common."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..common.errors import CacheError, EntryError
+from .schema import MAX_TEXT_BYTES, EntryAttributes
+
+_MAX_OBJECTS = 64
+# What h5py raises on damaged files, depending on which layer notices.
+H5PY_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
+
+
+@dataclass(frozen=True)
+class OpenEntry:
+    """An open entry whose structure has been checked; data is read on demand.
+
+    Attributes:
+        attributes: of the entry as a whole.
+        features: dataset (N, D), float16 or float32.
+        timestamps_ms: (N,) float64, finite and non-decreasing, milliseconds.
+        frame_index: (N,) int64, strictly increasing.
+        frame_names: dataset (N,) of UTF-8 bytes, images only.
+        quality: by name, datasets (N,) float32.
+    """
+
+    attributes: EntryAttributes
+    features: h5py.Dataset
+    timestamps_ms: npt.NDArray[np.float64]
+    frame_index: npt.NDArray[np.int64]
+    frame_names: h5py.Dataset | None
+    quality: dict[str, h5py.Dataset]
+
+
+@contextlib.contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into an `EntryError` that names it."""
+    try:
+        yield
+    except CacheError:
+        raise
+    except H5PY_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EntryError(
+            f"{path} is truncated or damaged ({reason}); remove it and extract the video again."
+        ) from error
+
+
+def check_links(group: h5py.Group, path: Path) -> None:
+    """Only objects of this file itself: soft and external links are refused unseen."""
+    if len(group) > _MAX_OBJECTS:
+        raise EntryError(f"{path} holds {len(group)} objects where at most {_MAX_OBJECTS} belong; remove it.")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise EntryError(f"{path} holds a link to another place ({name!r}), which is not followed; remove it.")
+
+
+def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
+    """The dataset `name`, stored in this file, unfiltered but for checksums, and no larger than the file.
+
+    Raises:
+        EntryError: if it is anything else.
+    """
+    dataset = group.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise EntryError(f"{path} lacks the dataset {name}; remove it and extract the video again.")
+    properties = dataset.id.get_create_plist()
+    if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
+        raise EntryError(f"{path} keeps {name} in other files, which are not read; remove it from the cache.")
+    filters = {properties.get_filter(position)[0] for position in range(properties.get_nfilters())}
+    if not filters <= {h5py.h5z.FILTER_FLETCHER32}:
+        raise EntryError(f"{path} stores {name} with filters that no entry has; remove it from the cache.")
+    _check_size(dataset, name, path)
+    return dataset
+
+
+def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
+    held = dataset.file.id.get_filesize()
+    chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
+    declared = int(np.prod(dataset.shape or (0,), dtype=object)) * dataset.dtype.itemsize
+    if declared == 0:
+        raise EntryError(f"{path} holds no {name}; remove it and extract the video again.")
+    if max(declared, chunk) > held or dataset.id.get_storage_size() < declared:
+        raise EntryError(f"{path} declares {declared} bytes of {name}, more than it holds; remove it from the cache.")
+
+
+def checked_column(
+    group: h5py.Group, name: str, dtype: np.dtype[np.generic] | None, rows: int, path: Path
+) -> h5py.Dataset:
+    """A dataset with one value a row, of `dtype`, or text if None, checked as `checked_dataset` does."""
+    dataset = checked_dataset(group, name, path)
+    is_text = dataset.dtype.kind == "S" and dataset.dtype.itemsize <= MAX_TEXT_BYTES
+    fits = is_text if dtype is None else dataset.dtype == dtype
+    if not fits or dataset.shape != (rows,):
+        raise EntryError(
+            f"{path} holds {name} of shape {dataset.shape} and type {dataset.dtype} where ({rows},) "
+            f"{dtype or 'text'} belongs; remove it and extract the video again."
+        )
+    return dataset

@@ -1,0 +1,293 @@
+"""Reading a packed library: one HDF5 file that holds the entries of one model side by side.
+
+Its entries have the paths that they would have if the file were a folder, `library.h5/ViT-B-32-40d36571/ab/clip-….h5`,
+so that all that finds, opens or names entries by path works on them unchanged.
+
+| dataset | shape | dtype | |
+|---|---|---|---|
+| `features` | (total, D) | float16 or float32 | contiguous: `feature_memmap` maps it without HDF5 |
+| `timestamps_ms`, `frame_index` | (total,) | float64, int64 | |
+| `video_offsets` | (V + 1,) | int64 | rows of entry i: `video_offsets[i]` to `video_offsets[i + 1]` |
+| `entries/names` | (V,) | text | paths of the entries below the file |
+| `entries/attributes/<name>` | (V,) | as in an entry | one column per attribute |
+| `entries/feature_bytes` | (V,) | int64 | 2 or 4 a value: the type that the entry had |
+| `entries/has_frame_names`, `entries/quality` | (V,) | bool, text | which optional columns the entry had (JSON list) |
+| `frame_names`, `quality/<name>` | (total,) | text, float32 | where an entry has them; else empty or 0 |
+
+Attributes of the file: `packed_version`, `clipcache_version`, `created`, `model_dir`, `features_sha256`,
+`columns_sha256`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..common.errors import EntryError
+from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
+from .names import parse_entry_name, parse_model_dir_name
+from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, SCHEMA_VERSION, EntryAttributes, timeline_problem
+
+PACKED_VERSION = 1
+_BLOCK_ROWS = 8192
+_LEVELS = 3  # <file>/<model folder>/<ab>/<entry>.h5
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What is read once of a packed file; everything but frames."""
+
+    rows: dict[str, int]  # entry's path below the file -> its number
+    offsets: npt.NDArray[np.int64]  # (V + 1,)
+    columns: dict[str, npt.NDArray[Any]]  # attribute -> (V,)
+    feature_bytes: npt.NDArray[np.int64]  # (V,), 2 or 4
+    has_frame_names: npt.NDArray[np.bool_]  # (V,)
+    quality: list[list[str]]  # V lists of names
+
+    def attributes(self, row: int) -> EntryAttributes:
+        """Everything said of one entry."""
+        values = {name: self.columns[name][row] for name in ATTRIBUTE_TYPES}
+        return EntryAttributes(
+            **{
+                name: values[name].decode() if kind is str else kind(values[name])
+                for name, kind in ATTRIBUTE_TYPES.items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some consecutive rows of a dataset, read when sliced, in the type that they had before they were packed."""
+
+    _dataset: Any
+    _start: int
+    _stop: int
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, ...) as of an array."""
+        return (len(self), *self._dataset.shape[1:])
+
+    def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
+        start, stop, _ = rows.indices(len(self))
+        values: npt.NDArray[Any] = self._dataset[self._start + start : self._start + max(start, stop)]
+        return values.astype(self.dtype, copy=False)
+
+
+def packed_file_of(path: Path) -> Path | None:
+    """The packed file that an entry's path leads into; None for an entry that is a file of its own."""
+    if len(path.parts) <= _LEVELS or path.parents[_LEVELS - 1].suffix != ".h5":
+        return None
+    file = path.parents[_LEVELS - 1]
+    return file if os.path.isfile(file) else None  # noqa: PTH113 - Path.is_file raises for a name that is too long
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file says that it is a packed library, good or bad; one that is not HDF5 does not."""
+    if path.suffix != ".h5":
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as opened:
+            return packs_entries(opened)
+    except H5PY_ERRORS:
+        return False
+
+
+def packs_entries(opened: h5py.File) -> bool:
+    """Whether an open file says that it is a packed library, good or bad."""
+    return "packed_version" in opened.attrs
+
+
+def entry_paths(file: Path) -> list[Path]:
+    """Paths of all entries of a packed file.
+
+    Raises:
+        EntryError: It is not one, or damaged, hostile or of a newer version.
+    """
+    return [file / name for name in _table(file).rows]
+
+
+def read_packed_attributes(file: Path, path: Path) -> EntryAttributes:
+    """The attributes of one entry.
+
+    Raises:
+        EntryError: As `entry_paths`, or there is no such entry.
+    """
+    table = _table(file)
+    with damage_named(file):
+        return table.attributes(_row(table, file, path))
+
+
+@contextlib.contextmanager
+def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
+    """Open one entry for as long as the context lasts.
+
+    Raises:
+        EntryError: As `entry_paths`, or there is no such entry, or its frames are out of order.
+    """
+    table = _table(file)
+    row = _row(table, file, path)
+    start, stop = int(table.offsets[row]), int(table.offsets[row + 1])
+    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+        timestamps, index = opened["timestamps_ms"][start:stop], opened["frame_index"][start:stop]
+        if problem := timeline_problem(timestamps, index):
+            raise EntryError(f"{path} cannot be trusted: {problem}; pack the library again.")
+
+        def rows(name: str, dtype: npt.DTypeLike) -> Any:
+            return Rows(opened[name], start, stop, np.dtype(dtype))
+
+        names = rows("frame_names", opened["frame_names"].dtype) if table.has_frame_names[row] else None
+        quality = {name: rows(f"quality/{name}", np.float32) for name in table.quality[row]}
+        dtype = {2: np.float16, 4: np.float32}[int(table.feature_bytes[row])]
+        yield OpenEntry(table.attributes(row), rows("features", dtype), timestamps, index, names, quality)
+
+
+def feature_memmap(file: Path) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
+    """All features of a packed file, (total, D), mapped into memory read-only, without HDF5.
+
+    Raises:
+        EntryError: As `entry_paths`.
+    """
+    _table(file)
+    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+        features = opened["features"]
+        return np.memmap(file, features.dtype, "r", offset=features.id.get_offset(), shape=features.shape)
+
+
+def video_offsets(file: Path) -> npt.NDArray[np.int64]:
+    """(V + 1,) first rows of the entries in `feature_memmap`, and the number of all rows."""
+    return _table(file).offsets
+
+
+def columns_sha256(opened: Any) -> str:
+    """Checksum of everything in an open packed file but its features, dataset by dataset in order of name."""
+    names: list[str] = []
+    opened.visititems(lambda name, part: names.append(name) if isinstance(part, h5py.Dataset) else None)
+    digest = hashlib.sha256()
+    for name in sorted(set(names) - {"features"}):
+        digest.update(f"{name} {opened[name].dtype} {opened[name].shape}\0".encode())
+        for start in range(0, opened[name].shape[0], _BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(opened[name][start : start + _BLOCK_ROWS]).tobytes())
+    return digest.hexdigest()
+
+
+def checksum_problem(file: Path) -> str | None:
+    """Read all of a packed file; a sentence if a checksum is not the one that it declares.
+
+    Raises:
+        EntryError: As `entry_paths`.
+    """
+    features, digest = feature_memmap(file), hashlib.sha256()
+    for start in range(0, len(features), _BLOCK_ROWS):
+        digest.update(np.ascontiguousarray(features[start : start + _BLOCK_ROWS]).data)
+    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+        declared = (opened.attrs.get("features_sha256"), opened.attrs.get("columns_sha256"))
+        found = (digest.hexdigest(), columns_sha256(opened))
+    return None if declared == found else f"{file} is damaged (wrong checksum); pack the library again."
+
+
+def _row(table: _Table, file: Path, path: Path) -> int:
+    row = table.rows.get(path.relative_to(file).as_posix())
+    if row is None:
+        raise EntryError(f"{file} holds no entry {path.relative_to(file)}; list it with: clipcache cache ls.")
+    return row
+
+
+def _table(file: Path) -> _Table:
+    """The table of a file, read again only when the file has changed."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise EntryError(f"{file} cannot be read ({error.strerror or error}).") from error
+    return _read_table(file, (status.st_size, status.st_mtime_ns, status.st_ino))
+
+
+@lru_cache(maxsize=8)
+def _read_table(file: Path, stamp: tuple[int, int, int]) -> _Table:  # noqa: ARG001  the stamp is part of the key
+    if not h5py.is_hdf5(file):
+        raise EntryError(f"{file} is no packed library; name a cache folder, or a file that clipcache cache pack made.")
+    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+        version = opened.attrs.get("packed_version")
+        if version is None:
+            raise EntryError(f"{file} is no packed library; make one with: clipcache cache pack {file}.")
+        if version != PACKED_VERSION:
+            raise EntryError(f"{file} has version {version}, this clipcache reads {PACKED_VERSION}; upgrade clipcache.")
+        return _checked_table(opened, file)
+
+
+def _checked_table(opened: Any, file: Path) -> _Table:
+    """Look everything over, as `read` does with an entry, before anything is read."""
+    for group in ("/", "entries", "entries/attributes", *(["quality"] if "quality" in opened else [])):
+        if not isinstance(opened.get(group), h5py.Group):
+            raise EntryError(f"{file} lacks the group {group}; pack the library again.")
+        check_links(opened[group], file)
+    features = checked_dataset(opened, "features", file)
+    if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.chunks is not None:
+        raise EntryError(f"{file} holds features of an unexpected kind; pack the library again.")
+    total = features.shape[0]
+    for name, dtype in (("timestamps_ms", "<f8"), ("frame_index", "<i8")):
+        checked_column(opened, name, np.dtype(dtype), total, file)
+    for name in opened.get("quality", ()):
+        checked_column(opened["quality"], name, np.dtype("<f4"), total, file)
+    if "frame_names" in opened:
+        checked_column(opened, "frame_names", None, total, file)
+    names = checked_dataset(opened["entries"], "names", file)
+    count = names.shape[0]
+    checked_column(opened["entries"], "names", None, count, file)
+    offsets = checked_column(opened, "video_offsets", np.dtype("<i8"), count + 1, file)[:]
+    if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) <= 0).any():
+        raise EntryError(f"{file} has offsets that do not fit its features; pack the library again.")
+    rows = {name.decode(): row for row, name in enumerate(names[:])}
+    if len(rows) != count or not all(map(_is_place, rows)):
+        raise EntryError(f"{file} names entries that cannot be its own; pack the library again.")
+    columns = {
+        name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
+        for name, kind in ATTRIBUTE_TYPES.items()
+    }
+    _check_attributes(columns, features.shape[1], file)
+    return _Table(
+        rows=rows,
+        offsets=offsets,
+        columns=columns,
+        feature_bytes=checked_column(opened["entries"], "feature_bytes", np.dtype("<i8"), count, file)[:],
+        has_frame_names=checked_column(opened["entries"], "has_frame_names", np.dtype(bool), count, file)[:],
+        quality=[json.loads(text) for text in checked_column(opened["entries"], "quality", None, count, file)[:]],
+    )
+
+
+def _check_attributes(columns: dict[str, npt.NDArray[Any]], dim: int, file: Path) -> None:
+    if (columns["schema_version"] != SCHEMA_VERSION).any():
+        raise EntryError(f"{file} holds entries of a schema that is not version {SCHEMA_VERSION}; upgrade clipcache.")
+    if (columns["embed_dim"] != dim).any():
+        raise EntryError(f"{file} holds features of another length than it says; pack the library again.")
+
+
+def _is_place(name: str) -> bool:
+    """Whether a name is `<model folder>/<ab>/<entry>.h5`: anything else could lead out of the file."""
+    model_dir, _, rest = name.partition("/")
+    shard, _, entry = rest.partition("/")
+    parsed = parse_entry_name(entry)
+    return parse_model_dir_name(model_dir) is not None and parsed is not None and parsed.sha16[:2] == shard
+
+
+_COLUMN_TYPES: dict[type, np.dtype[Any] | None] = {
+    str: None,
+    bool: np.dtype(bool),
+    int: np.dtype("<i8"),
+    float: np.dtype("<f8"),
+}

@@ -1,0 +1,121 @@
+"""Strict opening of an entry: nothing outside the file is read, and nothing larger than the file is allocated.
+
+HDF5 lets a file point to other files (external storage, external links, virtual datasets) and declare sizes that it
+does not hold. A cache may come from somebody else, so an entry is looked over before any data is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..common.errors import EntryError
+from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
+from .packed import open_packed_entry, packed_file_of, packs_entries, read_packed_attributes
+from .schema import (
+    FEATURE_DTYPES,
+    SCHEMA_VERSION,
+    EntryAttributes,
+    read_attributes,
+    read_schema_version,
+    timeline_problem,
+)
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@contextlib.contextmanager
+def open_entry(path: Path) -> Iterator[OpenEntry]:
+    """Open and check the entry at `path` for as long as the context lasts.
+
+    Raises:
+        EntryError: if it is missing, empty, truncated, damaged, foreign, hostile or of a newer schema; also when
+            data read within the context turns out to be damaged.
+    """
+    if file := packed_file_of(path):
+        with open_packed_entry(file, path) as entry:
+            yield entry
+        return
+    _check_is_hdf5(path)
+    with damage_named(path), h5py.File(path, "r", locking=False) as opened:
+        yield _checked(opened, path)
+
+
+def read_attributes_of(path: Path) -> EntryAttributes:
+    """The attributes of the entry at `path`, without a look at its data.
+
+    Raises:
+        EntryError: as `open_entry`.
+    """
+    if file := packed_file_of(path):
+        return read_packed_attributes(file, path)
+    _check_is_hdf5(path)
+    with damage_named(path), h5py.File(path, "r", locking=False) as opened:
+        return read_attributes(opened, path)
+
+
+def may_be_judged(path: Path) -> bool:
+    """Whether this program, on this machine, may call the file a bad entry: readable, packing none, no newer schema.
+
+    Nobody should remove an entry because of missing permissions, a network disk gone for a moment, or an old program.
+    """
+    try:
+        if not path.is_file():
+            return False
+        path.open("rb").close()
+    except OSError:
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return not packs_entries(file) and read_schema_version(file, path) <= SCHEMA_VERSION
+    except (EntryError, *H5PY_ERRORS):
+        return True
+
+
+def _check_is_hdf5(path: Path) -> None:
+    """Before HDF5 sees it: a pipe or device would hang, and an empty or foreign file deserves its own sentence."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise EntryError(f"{path} is not a file; name an entry (.h5) of the cache.")
+        with path.open("rb") as file:
+            signature = file.read(len(_SIGNATURE))
+    except OSError as error:
+        raise EntryError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if not signature:
+        raise EntryError(f"{path} is empty; remove it and extract the video again.")
+    if signature != _SIGNATURE:
+        raise EntryError(f"{path} is not an HDF5 file; remove it from the cache.")
+
+
+def _checked(file: h5py.File, path: Path) -> OpenEntry:
+    attributes = read_attributes(file, path)
+    check_links(file, path)
+    features = checked_dataset(file, "features", path)
+    if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
+        raise EntryError(
+            f"{path} holds features of shape {features.shape} and type {features.dtype} where (N, "
+            f"{attributes.embed_dim}) float16 or float32 belong; remove it and extract the video again."
+        )
+    frames = features.shape[0]
+    timestamps = checked_column(file, "timestamps_ms", np.dtype("<f8"), frames, path)[:]
+    index = checked_column(file, "frame_index", np.dtype("<i8"), frames, path)[:]
+    if problem := timeline_problem(timestamps, index):
+        raise EntryError(f"{path} cannot be trusted: {problem}; remove it and extract the video again.")
+    names = checked_column(file, "frame_names", None, frames, path) if "frame_names" in file else None
+    return OpenEntry(attributes, features, timestamps, index, names, _quality(file, frames, path))
+
+
+def _quality(file: h5py.File, frames: int, path: Path) -> dict[str, h5py.Dataset]:
+    if "quality" not in file:
+        return {}
+    group = file["quality"]
+    if not isinstance(group, h5py.Group):
+        raise EntryError(f"{path} holds a quality that is not a group; remove it from the cache.")
+    check_links(group, path)
+    return {name: checked_column(group, name, np.dtype("<f4"), frames, path) for name in group}

@@ -1,0 +1,197 @@
+"""Writing an entry: built in memory, written beside its place, read back, then moved there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..common.atomic import remove_file, remove_stale_temporaries, write_atomically
+from ..common.errors import CacheError, ContentError
+from .names import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
+from .read import open_entry
+from .sampling import Sampling
+from .schema import FEATURE_DTYPES, EntryAttributes, storable_text, timeline_problem, write_attributes
+
+__all__ = ["remove_stale_temporaries", "write_entry"]
+
+_CHUNK_ROWS = 1024
+_COLUMN_CHUNK_ROWS = 65536
+
+
+def write_entry(
+    cache_dir: Path,
+    attributes: EntryAttributes,
+    features: npt.NDArray[np.float16] | npt.NDArray[np.float32],
+    timestamps_ms: npt.NDArray[np.float64],
+    frame_index: npt.NDArray[np.int64],
+    frame_names: Sequence[str] | None = None,
+    quality: Mapping[str, npt.NDArray[np.float32]] | None = None,
+) -> Path:
+    """Write one entry, whole or not at all, in place of any older one of the same video, weights and sampling.
+
+    A complete entry also removes sampled entries of the video whose frames it holds. The file is built in memory, so
+    that a full disk meets a plain write and not HDF5's own: about twice the size of `features` for that moment.
+
+    Args:
+        cache_dir: the cache; folders are made as needed.
+        attributes: what the entry says of itself; `sampling`, `video_sha256`, `model` and `weights_sha256` name it.
+        features: (N, D) float16 or float32, finite, not normalised, N >= 1.
+        timestamps_ms: (N,) finite and non-decreasing, milliseconds.
+        frame_index: (N,) strictly increasing positions in presentation order.
+        frame_names: N file names, for images.
+        quality: further measures of each frame, (N,) float32 by name.
+
+    Returns:
+        Path of the entry. If the video had an entry under another name, that name is kept.
+
+    Raises:
+        ContentError: if the arrays do not fit together, or hold what no entry may.
+        CacheError: if the disk does not take the file.
+    """
+    columns = _columns(features, timestamps_ms, frame_index, frame_names, quality or {})
+    _check(attributes, features, columns)
+    sampling = Sampling.parse(attributes.sampling)
+    folder = entry_folder(
+        cache_dir, model_dir_name(attributes.model, attributes.weights_sha256), attributes.video_sha256
+    )
+    # The stem of an existing entry is kept: replacing one file leaves exactly one, whoever else writes.
+    twins = [path for path, name in _entries_of(folder, attributes.video_sha256) if name.sampling == sampling]
+    path = twins[0] if twins else folder / entry_name(_stem(attributes), attributes.video_sha256, sampling)
+    image = _file_image(attributes, features, columns)
+    write_atomically(path, image, check=lambda written: _check_written(written, features, columns))
+    return _remove_superseded(path, folder, attributes, sampling)
+
+
+def _columns(
+    features: npt.NDArray[np.generic],
+    timestamps_ms: npt.NDArray[np.float64],
+    frame_index: npt.NDArray[np.int64],
+    frame_names: Sequence[str] | None,
+    quality: Mapping[str, npt.NDArray[np.float32]],
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Datasets with one value a frame, by their path in the file, checked for length.
+
+    Raises:
+        ContentError: if one has another length than the features, or a name that is no identifier.
+    """
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        "timestamps_ms": np.asarray(timestamps_ms, dtype="<f8"),
+        "frame_index": np.asarray(frame_index, dtype="<i8"),
+    }
+    if frame_names is not None:
+        columns["frame_names"] = _text_column(frame_names)
+    for name, measure in quality.items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            raise ContentError(f"Quality {name!r} must be named with letters, digits and underscores.")
+        columns[f"quality/{name}"] = np.asarray(measure, dtype="<f4")
+    for name, values in columns.items():
+        if values.shape != (len(features),):
+            raise ContentError(f"{name} has shape {values.shape} where ({len(features)},) belongs.")
+    return columns
+
+
+def _text_column(texts: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    encoded = [storable_text(text).encode() for text in texts]
+    width = max([1, *map(len, encoded)])
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
+
+
+def _check(
+    attributes: EntryAttributes, features: npt.NDArray[np.generic], columns: dict[str, npt.NDArray[np.generic]]
+) -> None:
+    """What `write_entry` refuses to store.
+
+    Raises:
+        ContentError: if something would make an entry that `cache verify` calls bad.
+    """
+    video = attributes.video_name
+    if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
+        raise ContentError(
+            f"Features of {video} have shape {features.shape} and type {features.dtype} where "
+            f"(N, {attributes.embed_dim}) float16 or float32 belong."
+        )
+    if len(features) == 0:
+        raise ContentError(f"{video} gave no frame, and an entry without frames is not stored.")
+    if not all(np.isfinite(block).all() for block in _blocks(features)):
+        raise ContentError(f"Features of {video} hold NaN or infinity; extract it again with --precision fp32.")
+    problem = timeline_problem(columns["timestamps_ms"].astype("<f8"), columns["frame_index"].astype("<i8"))
+    if problem:
+        raise ContentError(f"Frames of {video} cannot be stored: {problem}.")
+
+
+def _file_image(
+    attributes: EntryAttributes, features: npt.NDArray[np.generic], columns: dict[str, npt.NDArray[np.generic]]
+) -> bytes:
+    """The bytes of the HDF5 file."""
+    # One allocation: the data, plus a little for structure. A second block would double the memory.
+    held = features.nbytes + sum(values.nbytes for values in columns.values())
+    block = held + held // 32 + (1 << 18)
+    with h5py.File("entry.h5", "w", driver="core", backing_store=False, block_size=block) as file:
+        write_attributes(file, attributes)
+        chunks = (min(_CHUNK_ROWS, len(features)), features.shape[1])
+        file.create_dataset("features", data=features, chunks=chunks, fletcher32=True)
+        for name, values in columns.items():
+            rows = (min(_COLUMN_CHUNK_ROWS, len(values)),)
+            file.create_dataset(name, data=values, chunks=rows, fletcher32=True)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def _check_written(path: Path, features: npt.NDArray[np.generic], columns: dict[str, npt.NDArray[np.generic]]) -> None:
+    """Read the written file as any reader would, and compare.
+
+    Raises:
+        CacheError: if the disk gave back something else.
+    """
+    with open_entry(path) as entry:
+        start = 0
+        for block in _blocks(features):
+            same = np.array_equal(entry.features[start : start + len(block)], block)
+            start += len(block)
+            if not same:
+                raise CacheError(f"{path.parent} gave back other features than were written; check the disk.")
+        times_same = np.array_equal(entry.timestamps_ms, columns["timestamps_ms"])
+        if not times_same or not np.array_equal(entry.frame_index, columns["frame_index"]):
+            raise CacheError(f"{path.parent} gave back other timestamps than were written; check the disk.")
+
+
+def _remove_superseded(path: Path, folder: Path, attributes: EntryAttributes, sampling: Sampling) -> Path:
+    """Remove what the new entry at `path` replaces; gives the path of the entry that stays."""
+    others = [(other, name.sampling) for other, name in _entries_of(folder, attributes.video_sha256) if other != path]
+    if attributes.complete:
+        for other, theirs in others:
+            if theirs != sampling and sampling.covers(theirs):
+                remove_file(other)
+    # Two writers that knew the video by two names: both see both at last, and both keep the first.
+    twins = sorted([path, *(other for other, theirs in others if theirs == sampling)])
+    for twin in twins[1:]:
+        remove_file(twin)
+    return twins[0]
+
+
+def _entries_of(folder: Path, sha256: str) -> list[tuple[Path, EntryName]]:
+    """Entries of one video in `folder`, sorted by path."""
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CacheError(f"Cannot write to {folder} ({error.strerror}); choose another folder.") from error
+    named = [(path, parse_entry_name(path.name)) for path in paths]
+    return [(path, name) for path, name in named if name is not None and name.sha16 == sha256[:16]]
+
+
+def _stem(attributes: EntryAttributes) -> str:
+    name = attributes.video_name
+    return name if attributes.source_kind == "image-folder" else Path(name).stem
+
+
+def _blocks(features: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
+    for start in range(0, len(features), 8192):
+        yield features[start : start + 8192]

@@ -1,0 +1,78 @@
+"""The rules by which files become features, as a table: adding one is a row here and one `Reader`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from ..common.errors import UsageError
+from ..common.quoting import quoted
+
+if TYPE_CHECKING:
+    from .found import Found
+
+
+class Reader(Protocol):
+    """Reads the features of all videos in one file, one video at a time."""
+
+    def __call__(self, path: Path) -> Iterator[Found]:
+        """Give what is in the file.
+
+        Raises:
+            ContentError: if it cannot be read, or holds anything else.
+        """
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        name: as the entry's attribute `decoder` tells it, after "imported:".
+        suffix: how the names of its files end.
+        reader: "module:function" of its `Reader`, in this package.
+    """
+
+    name: str
+    suffix: str
+    reader: str
+
+    def load(self) -> Reader:
+        """Return the function that reads its files."""
+        module, function = self.reader.split(":")
+        return cast(Reader, getattr(importlib.import_module(f".{module}", __package__), function))
+
+
+RULES = (
+    Rule("video_features", "_clip.npy", "arrays:read_triple"),
+    Rule("npz", ".npz", "arrays:read_npz"),
+    Rule("h5", ".h5", "hdf5:read_flat"),
+    Rule("h5", ".hdf5", "hdf5:read_flat"),
+    Rule("clip-video-encode", ".tar", "webdataset_tar:read_shard"),
+)
+
+
+def rule_of(path: Path) -> Rule | None:
+    """The rule for a file, by the end of its name; None if there is none."""
+    return next((rule for rule in RULES if path.name.endswith(rule.suffix) and not path.name.startswith(".")), None)
+
+
+def find_files(targets: Sequence[Path]) -> list[tuple[Path, Rule]]:
+    """The files that hold features: those named, and those in the folders named, at any depth, each with its rule.
+
+    Raises:
+        UsageError: if a target does not exist, is of no known kind, or holds nothing of a known kind.
+    """
+    found: dict[Path, Rule] = {}
+    for target in targets:
+        files = sorted(target.rglob("*")) if os.path.isdir(target) else [target]  # noqa: PTH112 - names too long
+        ruled = {path: rule for path in files if os.path.isfile(path) and (rule := rule_of(path))}  # noqa: PTH113
+        if not ruled:
+            known = ", ".join(f"*{rule.suffix}" for rule in RULES)
+            raise UsageError(f"{quoted(target)} holds no features to import; known are {known}.")
+        found |= ruled
+    return list(found.items())

@@ -1,0 +1,115 @@
+"""Embeddings of prompts and reference images, kept beside the entries so that a repeated question loads no model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import tokenize
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .common.atomic import write_atomically
+from .common.errors import CacheError
+
+Kind = Literal["text", "image"]
+Vector = npt.NDArray[np.float32]
+_MAX_BYTES = 1 << 20
+
+
+def text_key(prompt: str) -> str:
+    """Key of a prompt: sha256 of its UTF-8 bytes, 64 hex digits."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def reference_folder(cache: Path) -> Path:
+    """Where the references of a cache lie: in its folder; of a packed file `F.h5`, in `F.h5.references` beside it."""
+    return cache.with_name(f"{cache.name}.references") if cache.is_file() else cache
+
+
+class ReferenceStore:
+    """Small files `<cache>/<model dir>/references/<ab>/<kind>-<key>.npy`, one vector each.
+
+    It only saves time: what is missing or damaged is a miss, and what cannot be written is not kept.
+    """
+
+    def __init__(self, cache_dir: Path, model_dir: str) -> None:
+        """Keep the references of the model whose folder in `cache_dir` is `model_dir`."""
+        self._root = cache_dir / model_dir / "references"
+
+    def get(self, kind: Kind, key_sha256: str, embed_dim: int | None = None) -> Vector | None:
+        """The vector (D,) float32, not normalised, or None if it is not there, damaged, or D is not `embed_dim`."""
+        path = self._path(kind, key_sha256)
+        try:
+            with path.open("rb") as file:
+                data = file.read(_MAX_BYTES)
+        except OSError:
+            return None
+        vector = _decoded(data)
+        return vector if vector is not None and embed_dim in (None, len(vector)) else None
+
+    def get_many(self, kind: Kind, keys_sha256: Sequence[str], embed_dim: int | None = None) -> list[Vector | None]:
+        """What `get` gives for each key, in order."""
+        return [self.get(kind, key, embed_dim) for key in keys_sha256]
+
+    def put(self, kind: Kind, key_sha256: str, vector: Vector) -> bool:
+        """Keep `vector` (D,) float32; gives whether it was written (not, for example, on a read-only disk)."""
+        data = io.BytesIO()
+        np.save(data, np.ascontiguousarray(vector, dtype="<f4"), allow_pickle=False)
+        with contextlib.suppress(CacheError):
+            # Not waited for: a file that a power cut leaves damaged is a miss.
+            write_atomically(self._path(kind, key_sha256), data.getvalue(), durable=False)
+            return True
+        return False
+
+    def _path(self, kind: Kind, key_sha256: str) -> Path:
+        if len(key_sha256) != 64 or not set(key_sha256) <= set("0123456789abcdef"):
+            raise CacheError(f"{key_sha256!r} is not a sha256 (64 lower-case hex digits).")
+        return self._root / key_sha256[:2] / f"{kind}-{key_sha256}.npy"
+
+
+def read_array(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:
+    """Read an .npy file that may come from somebody else: nothing is unpickled, nothing too large is allocated.
+
+    Args:
+        file: at its start, seekable.
+        held_bytes: how long it is.
+
+    Raises:
+        ValueError: if it is no .npy file, holds objects, or declares more than it holds.
+        OSError: if it cannot be read.
+    """
+    try:
+        return _read_checked(file, held_bytes)
+    # What numpy lets through of a header that is not the Python it takes it for.
+    except (MemoryError, OverflowError, SyntaxError, TypeError, tokenize.TokenError) as error:
+        raise ValueError(f"The .npy header is damaged: {error}.") from error
+
+
+def _read_checked(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:  # numpy writes it for tables with named columns only
+        raise ValueError(f"Version {version} of the .npy format is not for plain arrays.")
+    if math.prod(shape) * dtype.itemsize > held_bytes:
+        raise ValueError(f"The file declares an array of shape {shape}, more than it holds.")
+    file.seek(0)
+    array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _decoded(data: bytes) -> Vector | None:
+    try:
+        vector = read_array(io.BytesIO(data), len(data))
+    except (ValueError, OSError):
+        return None
+    is_vector = vector.dtype == np.dtype("<f4") and vector.ndim == 1
+    return vector if is_vector and vector.size and np.isfinite(vector).all() else None

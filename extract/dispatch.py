@@ -1,0 +1,152 @@
+"""What one command is to do: encode pictures, sound, or both of the same inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cache.common.errors import UsageError
+from ..cache.format.names import is_clap
+from .audio.plan import PreparedSound, SoundOptions, prepare_sounds
+from .audio.progress import SoundSummary
+from .audio.run import carry_out as carry_out_sound
+from .audio.weights import check_name
+from .inputs import find_items
+from .prepare import ExtractOptions, Prepared, check_is_folder, prepare_items
+from .progress import Summary
+from .run import carry_out
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it went; None for what was not asked for."""
+
+    pictures: Summary | None
+    sound: SoundSummary | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be extracted, now or before."""
+        return any(one.failed or one.failed_before for one in (self.pictures, self.sound) if one is not None)
+
+    def as_text(self) -> str:
+        """For people."""
+        return "\n".join(one.as_text() for one in (self.pictures, self.sound) if one is not None)
+
+    def as_json(self) -> str:
+        """For programs: one summary, or both by name."""
+        return _json_of(self.pictures and self.pictures.as_dict(), self.sound and self.sound.as_dict())
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What is decided but not begun; None for what is not asked for, or finds nothing to work on."""
+
+    pictures: Prepared | None
+    sound: PreparedSound | None
+
+    def as_text(self) -> str:
+        """One line per item, pictures first."""
+        return "\n".join(one.as_text() for one in (self.pictures, self.sound) if one is not None)
+
+    def as_json(self) -> str:
+        """A list of objects: path, kind, sha256, bytes, action; two lists by name where both are asked for."""
+        return _json_of(self.pictures and self.pictures.rows(), self.sound and self.sound.rows())
+
+    def carry_out(self) -> Outcome:
+        """Do it: all pictures, then all sounds.
+
+        Raises:
+            As `run.carry_out` and `audio.run.carry_out`.
+        """
+        pictures = carry_out(self.pictures) if self.pictures is not None else None
+        return Outcome(pictures, carry_out_sound(self.sound) if self.sound is not None else None)
+
+
+def decide(
+    inputs: Sequence[str | os.PathLike[str]],
+    list_file: Path | None,
+    cache_dir: Path,
+    options: ExtractOptions,
+    sound: SoundOptions | None,
+) -> Jobs:
+    """Find the inputs and decide what to do with each.
+
+    Args:
+        inputs: Files, folders and globs.
+        list_file: A file with further paths.
+        cache_dir: Where entries go.
+        options: How to encode pictures; a model named "clap" means that only sound is encoded.
+        sound: How to encode sound; None for pictures alone.
+
+    Raises:
+        UsageError: Nothing to work on, an unknown model, or an option that does not go with sound.
+        ModelError: A model's files do not exist or cannot serve.
+    """
+    check_is_folder(cache_dir)
+    if is_clap(options.model):
+        _check_sound_alone(options)
+        items = find_items(inputs, list_file, sounds=True)
+        return Jobs(None, prepare_sounds(items, cache_dir, sound or SoundOptions()))
+    if sound is None:
+        return Jobs(prepare_items(find_items(inputs, list_file), cache_dir, options), None)
+    items = find_items(inputs, list_file, sounds=True)
+    seen = [item for item in items if item.kind != "audio"]
+    heard = [item for item in items if not item.images]
+    pictures = prepare_items(seen, cache_dir, options) if seen else None
+    return Jobs(pictures, prepare_sounds(heard, cache_dir, sound) if heard else None)
+
+
+def sound_options(
+    options: ExtractOptions, *, audio: bool, directory: Path | None, window_s: float, hop_s: float | None
+) -> SoundOptions | None:
+    """How to encode sound, by the options of the command line; None if it is not asked for.
+
+    Args:
+        options: How to encode pictures, of which much holds for sound too.
+        audio: Whether sound is asked for beside pictures.
+        directory: The folder of a CLAP model.
+        window_s: Seconds of a window.
+        hop_s: Seconds from start to start; None for windows side by side.
+
+    Raises:
+        UsageError: An option is out of range, or given without sound.
+    """
+    from .audio.windows import Windows
+
+    windows = Windows(window_s, window_s if hop_s is None else hop_s)
+    if not audio and not is_clap(options.model):
+        if directory is not None or windows != Windows():
+            raise UsageError("The options for sound need --audio, or --model clap for sound alone.")
+        return None
+    if is_clap(options.model):
+        directory = directory or options.weights
+        if directory is None:
+            check_name(options.model)
+    return SoundOptions(
+        weights=directory,
+        windows=windows,
+        device=options.device,
+        batch_size=options.batch_size,
+        dtype=options.dtype,
+        overwrite=options.overwrite,
+        retry_failed=options.retry_failed,
+        verbose=options.verbose,
+    )
+
+
+def _check_sound_alone(options: ExtractOptions) -> None:
+    if not options.sampling.is_all or options.quality:
+        raise UsageError(
+            "--fps, --every and --quality are for pictures: with --model clap use --audio-window and --audio-hop."
+        )
+
+
+def _json_of(pictures: Any, sound: Any) -> str:
+    if pictures is None or sound is None:
+        return json.dumps(sound if pictures is None else pictures, indent=2)
+    return json.dumps({"pictures": pictures, "sound": sound}, indent=2)

@@ -1,0 +1,1 @@
+"""Whether this machine is ready, and what it can compute with."""

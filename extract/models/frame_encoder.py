@@ -1,0 +1,185 @@
+"""Pictures to features, in batches, on the device at hand: the picture half of any `Encoder`, kept busy.
+
+Frames arrive as uint8 and are normalised on the device. Nothing here normalises features: they are kept as the model
+returns them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...cache.common.errors import UsageError
+from .contract import FloatArray, check_features
+from .openai_fast import Tower
+from .placement import Placement
+from .registry import open_encoder
+from .weights import WeightsFile
+
+__all__ = ["FloatArray", "FrameEncoder", "PendingFeatures"]
+
+
+class _Pending(Protocol):
+    def result(self) -> FloatArray:
+        """(n, D) float32, after waiting for the device."""
+
+
+class _Device(Protocol):
+    """Runs a tower over batches, several of them at once."""
+
+    in_flight: int
+
+    def start(self, pictures: Any) -> _Pending:
+        """Start on (n, size, size, 3) uint8 pictures in the CPU's memory."""
+
+
+class FrameEncoder:
+    """The picture half of a model on its device.
+
+    Attributes:
+        spec: What is known of the model.
+        embed_dim: Length of a feature vector.
+        input_size: Side of a picture in pixels.
+        logit_scale: Factor from cosine to logit, about 100 for CLIP.
+        placement: Device, precision and batch size.
+        weights: What was loaded.
+        in_flight: Batches worth starting before the first result is read.
+    """
+
+    def __init__(self, weights: WeightsFile, placement: Placement, *, trust: bool = False) -> None:
+        import torch
+
+        self._torch = torch
+        self.weights = weights
+        self.placement = placement
+        self._cuda = placement.device.startswith("cuda")
+        with torch.inference_mode(), self._memory_errors():
+            encoder = open_encoder(weights, placement, trust=trust, texts=False)
+            self.spec = encoder.spec
+            self.embed_dim = self.spec.embed_dim
+            self.input_size = self.spec.input_size
+            self.logit_scale = self.spec.logit_scale
+            tower = encoder.encode_images
+            self._warm_up(tower)
+            self._device: _Device = _Cuda(tower, placement.device) if self._cuda else _Cpu(tower)
+        self.in_flight = self._device.in_flight
+
+    def _warm_up(self, tower: Tower) -> None:
+        """Encode one picture: what an encoder prepares at first use is made here, and seen to keep its promises."""
+        shape = (1, self.input_size, self.input_size, 3)
+        pictures = self._torch.zeros(shape, dtype=self._torch.uint8, device=self.placement.device)
+        check_features(self.spec, tower(pictures), 1)
+
+    def new_batch(self) -> Any:
+        """A (batch, size, size, 3) uint8 tensor to fill: pinned where the device copies from it by itself."""
+        shape = (self.placement.batch_size, self.input_size, self.input_size, 3)
+        with self._memory_errors():
+            return self._torch.empty(shape, dtype=self._torch.uint8, pin_memory=self._cuda)
+
+    def encode(self, pictures: Any) -> PendingFeatures:
+        """Start encoding (n, size, size, 3) uint8 pictures; the tensor must stay untouched until the result is read.
+
+        Raises:
+            UsageError: Out of memory; here or when the result is read.
+        """
+        with self._memory_errors():
+            return PendingFeatures(self._device.start(pictures), self._memory_errors)
+
+    @contextlib.contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        """Turn torch's several ways of running out of memory into one sentence."""
+        try:
+            yield
+        except (self._torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if "memory" not in str(error).lower():
+                raise
+            raise UsageError(
+                f"Not enough memory on {self.placement.device} for batches of {self.placement.batch_size} pictures; "
+                "choose a smaller --batch-size."
+            ) from error
+
+
+@dataclass(frozen=True)
+class PendingFeatures:
+    """Features that the device may still be computing."""
+
+    _pending: _Pending
+    _guard: Callable[[], contextlib.AbstractContextManager[None]]
+
+    def result(self) -> FloatArray:
+        """(n, D) float32, after waiting for the device.
+
+        Raises:
+            UsageError: Out of memory.
+        """
+        with self._guard():
+            return self._pending.result()
+
+
+class _Cpu:
+    """One batch per core, each computed by one thread.
+
+    Threads that share a batch wait for the slowest at every layer, which is the one that a decoding worker has just
+    pushed from its core; threads with a batch each lose nothing to one another.
+    """
+
+    def __init__(self, tower: Tower) -> None:
+        import torch
+
+        self._torch = torch
+        self._tower = tower
+        threads = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS allows
+        self._executor = ThreadPoolExecutor(threads, "encode", initializer=torch.set_num_threads, initargs=(1,))
+        self.in_flight = threads + 1  # a batch waits, so that no core does
+
+    def start(self, pictures: Any) -> _Pending:
+        return self._executor.submit(self._compute, pictures)
+
+    def _compute(self, pictures: Any) -> FloatArray:
+        with self._torch.inference_mode():
+            features: FloatArray = self._tower(pictures).numpy()
+        return features
+
+
+class _Cuda:
+    """Upload, compute and download in queues; the upload of a batch runs beside the computing of the one before."""
+
+    def __init__(self, tower: Tower, device: str) -> None:
+        import torch
+
+        self._torch = torch
+        self._tower = tower
+        self._name = device
+        self._upload = torch.cuda.Stream(device)
+        self.in_flight = 2
+
+    def start(self, pictures: Any) -> _Pending:
+        torch = self._torch
+        with torch.inference_mode(), torch.cuda.device(self._name):
+            compute = torch.cuda.current_stream()
+            with torch.cuda.stream(self._upload):
+                on_device = pictures.to(self._name, non_blocking=True)
+            compute.wait_stream(self._upload)
+            on_device.record_stream(compute)  # its memory was allocated on the other stream
+            features = self._tower(on_device)
+            host = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
+            host.copy_(features, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record(compute)
+        return _CudaFeatures(host, done)
+
+
+@dataclass(frozen=True)
+class _CudaFeatures:
+    """Features on their way to pinned memory, and the event that says they are there."""
+
+    host: Any
+    done: Any
+
+    def result(self) -> FloatArray:
+        self.done.synchronize()
+        features: FloatArray = self.host.numpy()
+        return features

@@ -1,0 +1,192 @@
+"""What `clipcache models` lists: which models there are, how large they are, where their weights are or come from."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import importlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ...cache.common.hashing import DigestMemo
+from ...cache.format.names import canonical_model
+from .open_clip import ARCH, HUB, import_open_clip, registry, right_names
+from .plugins import entry_points, find_entry_point
+from .weights import DEMO_MODEL, OPENAI_MODELS, KnownModel, bundled_weights, converted_copy, download_url, find_weights
+
+# Counted by `count_gflops`, as a test does again.
+GFLOPS = {
+    "RN50": 12.22,
+    "RN101": 19.54,
+    "RN50x4": 42.56,
+    "RN50x16": 149.39,
+    "RN50x64": 529.11,
+    "ViT-B/32": 8.82,
+    "ViT-B/16": 35.13,
+    "ViT-L/14": 162.03,
+    "ViT-L/14@336px": 381.92,
+    DEMO_MODEL: 0.14,
+}
+_DEMO = KnownModel("", embed_dim=512, input_size=224)
+_HEAD = ("MODEL", "DIM", "PIXELS", "GFLOPS", "WEIGHTS")
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model.
+
+    Attributes:
+        name: For `--model`.
+        embed_dim: Length of a feature; None where only the model itself would tell.
+        input_size: Side of a picture in pixels; None likewise.
+        gflops: Of one picture, in billions, a multiplication and an addition counted as two, as torch's
+            `FlopCounterMode` counts products and convolutions; None where they could not be counted.
+        weights: The file, or the URL that it would be downloaded from.
+        present: Whether it is a file that is here.
+    """
+
+    name: str
+    embed_dim: int | None
+    input_size: int | None
+    gflops: float | None
+    weights: str
+    present: bool
+
+
+def list_models(pattern: str | None = None) -> list[ModelRow]:
+    """OpenAI's models, the demo's and registered encoders; or those whose name fits a pattern, open_clip's among them.
+
+    Args:
+        pattern: As of a shell, "open_clip:ViT-B-32*". open_clip is asked only where it begins with "open_clip:".
+
+    Raises:
+        ModelError: open_clip is asked, and not installed.
+    """
+    if pattern is None:
+        return [*_openai(), *map(_registered_row, entry_points())]
+    if pattern.startswith(ARCH):
+        return list(_open_clip(import_open_clip(), pattern))
+    return [
+        row for row in [*_openai(), *map(_registered_row, entry_points())] if fnmatch.fnmatchcase(row.name, pattern)
+    ]
+
+
+def locate(model: str) -> ModelRow | None:
+    """The row of what `--model` means by itself; None where only a weights file says more. Nothing is downloaded.
+
+    Raises:
+        ModelError: It is open_clip's, which is not installed.
+    """
+    if model.startswith(HUB):
+        here = _in_hub_cache(f"{model.removeprefix(HUB)}/")
+        source = f"https://huggingface.co/{model.removeprefix(HUB)}"
+        return ModelRow(model, None, None, None, here or source, here is not None)
+    if (point := find_entry_point(model)) is not None:
+        return replace(_registered_row(point), name=model, present=True)
+    name = canonical_model(model)
+    return next((row for row in list_models(glob.escape(name)) if row.name == name), None)
+
+
+def as_text(rows: Iterable[ModelRow]) -> str:
+    """A table; numbers right-aligned, a dash for what is not known."""
+    table = [_HEAD, *(tuple(map(_shown, asdict(row).values()))[:-1] for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(_HEAD))]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {dim:>{widths[1]}}  {pixels:>{widths[2]}}  {gflops:>{widths[3]}}  {weights}"
+        for name, dim, pixels, gflops, weights in table
+    )
+
+
+def as_json(rows: Iterable[ModelRow]) -> str:
+    """A list of objects with the fields of `ModelRow`."""
+    return json.dumps([asdict(row) for row in rows], indent=2)
+
+
+def count_gflops(tower: Any, input_size: int) -> float:
+    """Billions of operations that a picture takes, by running a model on the meta device, where nothing is computed.
+
+    Args:
+        tower: A module on the meta device, from (n, 3, S, S) to features.
+        input_size: S in pixels.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        tower.eval()(torch.empty(1, 3, input_size, input_size, device="meta"))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def _openai() -> Iterator[ModelRow]:
+    memo = DigestMemo()
+    for name, known in OPENAI_MODELS.items():
+        found = find_weights(name, None, memo)
+        here = next((path for path in (found.path, converted_copy(found)) if path.is_file()), None)
+        yield _row(name, known, here, download_url(found))
+    yield _row(DEMO_MODEL, _DEMO, bundled_weights(), "")
+
+
+def _row(name: str, known: KnownModel, here: Path | None, url: str) -> ModelRow:
+    return ModelRow(name, known.embed_dim, known.input_size, GFLOPS[name], str(here or url), here is not None)
+
+
+def _registered_row(point: metadata.EntryPoint) -> ModelRow:
+    """An encoder of another package; opening it to ask for more could take any time."""
+    return ModelRow(point.name, None, None, None, f"known to {point.value}", False)
+
+
+def _open_clip(open_clip: Any, pattern: str) -> Iterator[ModelRow]:
+    gflops: dict[str, float | None] = {}
+    for arch, _, name, entry in registry(open_clip):
+        is_meant = fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{ARCH}{arch}", pattern)
+        if not is_meant or right_names(open_clip, arch, entry):  # the latter would be refused
+            continue
+        config = open_clip.get_model_config(arch)
+        size = config["vision_cfg"].get("image_size", 224)
+        if arch not in gflops:
+            gflops[arch] = _gflops_of(open_clip, config, size)
+        here = _in_hub_cache(entry.get("hf_hub") or "")
+        yield ModelRow(name, config["embed_dim"], size, gflops[arch], here or _source(entry), bool(here))
+
+
+def _gflops_of(open_clip: Any, config: dict[str, Any], size: Any) -> float | None:
+    """Only the picture half is built: text halves of other makers would be looked up on the network."""
+    import torch
+
+    try:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")
+            tower = open_clip.model._build_vision_tower(  # no public name builds half a model
+                config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False)
+            )
+            return round(count_gflops(tower, size), 2)
+    except Exception:  # noqa: BLE001  some towers of timm cannot be built or run without memory: nothing is lost
+        return None
+
+
+def _source(entry: dict[str, Any]) -> str:
+    hub = (entry.get("hf_hub") or "").rstrip("/")
+    return f"https://huggingface.co/{hub}" if hub else str(entry.get("url") or "")
+
+
+def _in_hub_cache(hub: str) -> str | None:
+    """The weights file of "org/model/" or "org/model/file" if the hub's own cache has it."""
+    if not hub:
+        return None
+    load = importlib.import_module("huggingface_hub").try_to_load_from_cache
+    repository, _, file = hub.rpartition("/")
+    names = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    found = [load(repository, name) for name in names]
+    return next((path for path in found if isinstance(path, str)), None)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,72 @@
+"""Where a model computes, and in which numbers: the device, the precision and the batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...cache.common.errors import UsageError
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_BATCH = {"cpu": 16, "cuda": 512}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how to compute: a torch device string, "fp32", "bf16" or "fp16", and pictures per batch."""
+
+    device: str
+    precision: str
+    batch_size: int
+
+    @property
+    def dtype(self) -> Any:
+        """Torch's type of the precision."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+
+def place(device: str = "auto", precision: str = "auto", batch_size: int | None = None) -> Placement:
+    """Choose device, precision and batch size for this machine.
+
+    Raises:
+        UsageError: A device that is not there, or a precision that it cannot compute.
+    """
+    import torch
+
+    device = _device(torch, device)
+    kind = device.split(":")[0]
+    if precision not in PRECISIONS:
+        raise UsageError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    if precision == "auto":
+        precision = "fp16" if kind == "cuda" else "bf16" if _cpu_has_bf16(torch) else "fp32"
+    if precision == "fp16" and kind == "cpu":
+        raise UsageError("--precision fp16 needs a CUDA device; on the CPU choose bf16 or fp32.")
+    return Placement(device, precision, batch_size or _BATCH[kind])
+
+
+def _device(torch: Any, device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cpu" and not number:
+        return device
+    if kind != "cuda" or (number and not number.isdigit()):
+        raise UsageError(f"Unknown device {device!r}; choose auto, cpu, cuda or cuda:N.")
+    if not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: this torch ({torch.__version__}) sees no CUDA device; use --device cpu.")
+    if number and int(number) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from cuda:0."
+        )
+    return device
+
+
+def _cpu_has_bf16(torch: Any) -> bool:
+    """Whether bfloat16 products run on the CPU's own instructions; elsewhere they are slower than float32."""
+    capability = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "")()
+    if "AVX512" not in capability:
+        return False
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(check and check())

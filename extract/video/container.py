@@ -1,0 +1,107 @@
+"""Open media files with PyAV so that nothing but the named file is ever read.
+
+A playlist or a concat script makes FFmpeg open other files and URLs, so a file is handed over as a Python file object
+(no protocol can apply to it, and names of any bytes work), and only container formats that hold their own frames may
+be probed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+
+from ...cache.common.errors import MediaError
+from ...cache.common.quoting import quoted
+
+# Demuxers that read one self-contained file. Absent on purpose: hls, dash, concat, image2, sdp, rtsp and every other
+# format that refers to further files or to the network.
+CONTAINER_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,nut,mxf,ivf,"
+    "h264,hevc,vvc,obu,av1,m4v,mjpeg,mjpeg_2000,dv,rm,swf,vob,yuv4mpegpipe,dirac,vc1,wtv,gxf"
+)
+# Further ones that hold sound alone.
+SOUND_FORMATS = f"{CONTAINER_FORMATS},wav,w64,flac,mp3,aac"
+_READ_BUFFER_BYTES = 1 << 20
+
+av.logging.set_level(av.logging.PANIC)
+
+
+@contextmanager
+def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """Open a video for demuxing and choose its main video stream.
+
+    Yields:
+        `(container, stream)` of PyAV; the stream that FFmpeg calls best, cover pictures left out.
+
+    Raises:
+        MediaError: The file is missing, empty, not a video, or has no video stream.
+    """
+    with open_media(path, CONTAINER_FORMATS, "video") as container:
+        stream = main_video_stream(container)
+        if stream is None:
+            kinds = sorted({s.type for s in container.streams}) or ["none"]
+            raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)}); leave it out.")
+        yield container, stream
+
+
+@contextmanager
+def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterator[Any]:
+    """Open a file for demuxing.
+
+    Args:
+        path: The file.
+        formats: FFmpeg's names of the container formats that may be probed, between commas.
+        what: What the file should be, for the sentence that says it is not: "video".
+
+    Yields:
+        The `container` of PyAV.
+
+    Raises:
+        MediaError: The file is missing, empty, or of none of the formats.
+    """
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115  closed below, after the container
+    except OSError as error:
+        raise MediaError(
+            f"Cannot read {quoted(path)}: {error.strerror}; check the path and its permissions."
+        ) from error
+    with file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise MediaError(f"{quoted(path)} is empty (0 bytes); copy or download it again.")
+        try:
+            container = av.open(
+                file,
+                mode="r",
+                buffer_size=_READ_BUFFER_BYTES,
+                metadata_errors="replace",
+                options={"protocol_whitelist": "none", "format_whitelist": formats},
+            )
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"{quoted(path)} is not a {what} that FFmpeg can open ({_reason(error)}); "
+                "it may be cut short or of another type."
+            ) from error
+        with container:
+            yield container
+
+
+def main_video_stream(container: Any) -> Any:
+    """The stream FFmpeg would show, cover pictures left out; None where there is none."""
+    try:
+        stream = container.streams.best("video")
+    except IndexError:  # PyAV's answer to a container whose best stream is none it lists
+        return None
+    return None if stream is None or stream.codec_context is None or _is_cover(stream) else stream
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".")

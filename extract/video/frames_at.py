@@ -1,0 +1,96 @@
+"""Single frames of a video by their timestamps, exactly those that were encoded: only their segments are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache.common.errors import MediaError
+from ...cache.common.media_types import IMAGE_SUFFIXES
+from ...cache.common.quoting import quoted
+from .decode import RgbFrame, Span, decode_span
+from .index import VideoIndex, read_index
+from .resize import read_image
+
+_FRAMES_AT_ONCE = 32  # 1080p: 200 MB
+
+
+def frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int, RgbFrame]]:
+    """Decode the frames at given times; an image shows itself at any time.
+
+    Args:
+        path: A video, or an image.
+        timestamps_ms: Presentation times in milliseconds on the container's clock, as an entry's `timestamps_ms` has
+            them, compared to the microsecond; in any order, and doubled ones too.
+
+    Yields:
+        For each time its position in `timestamps_ms` and the frame, (H, W, 3) uint8 RGB, upright; in the order of
+        the video. A frame that cannot be decoded, as extraction found, is left out.
+
+    Raises:
+        MediaError: The file cannot be opened, or shows no frame at one of the times.
+    """
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        picture = read_image(path)
+        yield from ((position, picture) for position in range(len(timestamps_ms)))
+        return
+    wanted = _micros(np.array(timestamps_ms, np.float64))
+    index = read_index(path)
+    known = None if index.timestamps_ms is None else _micros(index.timestamps_ms)
+    if known is not None and len(missing := np.setdiff1d(wanted, known)):
+        raise MediaError(f"{quoted(path)} shows no frame at {missing[0] / 1000:g} ms; it is not what was extracted.")
+    for span, times in _portions(index, known, np.unique(wanted)):
+        sink = _Kept(set(times.tolist()))
+        mask = None if known is None else np.isin(known, times)
+        decode_span(path, index, span, sink, decoder="pyav", wanted=mask)
+        for micros, rgb in sorted(sink.frames.items()):
+            yield from ((int(position), rgb) for position in np.flatnonzero(wanted == micros))
+
+
+def _portions(
+    index: VideoIndex, known: npt.NDArray[np.int64] | None, wanted: npt.NDArray[np.int64]
+) -> Iterator[tuple[Span, npt.NDArray[np.int64]]]:
+    """Yield what to decode in one go, segment by segment, and the times (microseconds) to keep from it."""
+    if known is None:
+        yield from ((Span(0, 0), times) for times in _few(wanted))
+        return
+    for number, segment in enumerate(index.segments):
+        shown = known[segment.first_row : segment.first_row + segment.rows]
+        yield from ((Span(number, number + 1), times) for times in _few(wanted[np.isin(wanted, shown)]))
+
+
+def _few(times: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Part times so that the frames of each part fit in memory."""
+    for first in range(0, len(times), _FRAMES_AT_ONCE):
+        yield times[first : first + _FRAMES_AT_ONCE]
+
+
+class _Kept:
+    """A `FrameSink` that keeps the frames at some times, by their microsecond."""
+
+    def __init__(self, wanted: set[int]) -> None:
+        self._wanted = wanted
+        self.frames: dict[int, RgbFrame] = {}
+
+    def add(self, row: int, timestamp_ms: float, rgb: RgbFrame) -> None:  # noqa: ARG002 - times alone tell
+        """Keep a frame that is wanted; of two at one time, the first."""
+        micros = round(timestamp_ms * 1000)
+        if micros in self._wanted:
+            self.frames.setdefault(micros, rgb)
+
+    def commit(self) -> None:
+        """Nothing waits downstream."""
+
+    def beat(self) -> None:
+        """Nobody watches."""
+
+    def rollback(self) -> None:
+        """Frames come from PyAV, which never takes one back."""
+
+
+def _micros(timestamps_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Whole microseconds: the same time is the same number."""
+    return np.rint(timestamps_ms * 1000).astype(np.int64)

@@ -1,0 +1,169 @@
+"""Workers that decode: tasks in, pictures and answers out, whatever the files do to the decoders."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache.common.errors import ClipcacheError
+from ..video.resize import CLIP_RULE, ResizeRule, make_resize
+from .messages import Beat, PageFull, Reply, Task, TaskFailed
+from .process import WorkerProcess
+from .worker import run_task
+
+Pictures = npt.NDArray[np.uint8]
+
+STALL_SECONDS = 60.0
+"""A worker that decodes no frame for so long is taken for hung; opening a file on a slow network counts as silence."""
+
+_POLL_SECONDS = 0.5
+
+
+class TaskSource(Protocol):
+    """Where tasks come from, and where everything that happens to them goes.
+
+    A job is whatever the source names a task by.
+    """
+
+    def next_task(self) -> tuple[Any, Task] | None:
+        """The next task to start; None when there is none at present."""
+
+    def on_pictures(self, job: Any, pictures: Pictures) -> None:
+        """(n, size, size, 3) uint8; valid only during the call."""
+
+    def on_reply(self, job: Any, reply: Reply) -> None:
+        """`Indexed`, `SpanDone` or `TaskFailed`: the task is over."""
+
+
+def _how_it_ended(exit_code: int | None) -> tuple[str, str]:
+    """Name and sentence for a worker that died; "DecoderKilled" is not the file's fault."""
+    if exit_code == -signal.SIGKILL:
+        return (
+            "DecoderKilled",
+            "The decoder was killed from outside, perhaps for lack of memory; run the command again.",
+        )
+    how = "closed its connection" if exit_code is None else f"ended with exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        how = f"was ended by signal {-exit_code}"
+    return "DecoderCrashed", f"The decoder crashed: its process {how}."
+
+
+class WorkerPool:
+    """Runs tasks in worker processes until the source has no more.
+
+    Args:
+        workers: Number of processes, at least 1; each is started when there is work for it.
+        size: Side of the pictures in pixels.
+        resize: "torch" or "pil".
+        rule: How pictures become squares.
+        quiet: Throw away what decoders write to stderr.
+        stall_seconds: After so long without a sign a worker is killed.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        size: int,
+        resize: str,
+        rule: ResizeRule = CLIP_RULE,
+        *,
+        quiet: bool = True,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._start_worker: Callable[[], WorkerProcess] = lambda: WorkerProcess(size, resize, rule, quiet=quiet)
+        self._count = workers
+        self._stall_seconds = stall_seconds
+        self._busy: dict[WorkerProcess, Any] = {}
+        self._idle: list[WorkerProcess] = []
+
+    def run(self, source: TaskSource, on_wait: Callable[[float], None]) -> None:
+        """Run until the source gives no task and none is running; `on_wait` hears the seconds spent waiting."""
+        while self._assign(source):
+            started = time.monotonic()
+            ready = wait([worker.connection for worker in self._busy], _POLL_SECONDS)
+            on_wait(time.monotonic() - started)
+            for worker in [w for w in self._busy if w.connection in ready]:
+                self._handle(worker, source)
+            self._kill_silent(source)
+
+    def _assign(self, source: TaskSource) -> bool:
+        """Give work to idle workers; False when nothing runs any more."""
+        while len(self._busy) < self._count:
+            found = source.next_task()
+            if found is None:
+                break
+            worker = self._idle.pop() if self._idle else self._start_worker()
+            self._busy[worker] = found[0]
+            worker.start(found[1])
+        return bool(self._busy)
+
+    def _handle(self, worker: WorkerProcess, source: TaskSource) -> None:
+        reply = worker.receive()
+        job = self._busy[worker]
+        if reply is None:
+            self._lose(worker, source, *_how_it_ended(worker.exit_code()))
+        elif isinstance(reply, PageFull):
+            source.on_pictures(job, worker.page(reply.page, reply.count))
+            worker.free(reply.page)
+        elif not isinstance(reply, Beat):
+            del self._busy[worker]
+            self._idle.append(worker)
+            source.on_reply(job, reply)
+
+    def _kill_silent(self, source: TaskSource) -> None:
+        for worker in [w for w in self._busy if w.silent_seconds > self._stall_seconds and not w.connection.poll()]:
+            self._lose(worker, source, "DecoderHung", f"The decoder hung: no frame for {self._stall_seconds:.0f} s.")
+
+    def _lose(self, worker: WorkerProcess, source: TaskSource, error: str, sentence: str) -> None:
+        job = self._busy.pop(worker)
+        worker.close(kill=True)
+        if not worker.was_ready:
+            raise ClipcacheError(
+                f"The decoding processes do not start ({sentence.rstrip('.')}); look at their messages with "
+                "--debug, or decode without them: --num-workers 0."
+            )
+        source.on_reply(job, TaskFailed(error, sentence, is_lost=True))
+
+    def close(self, *, kill: bool = False) -> None:
+        """End all workers; those at work are killed."""
+        for worker in self._busy:
+            worker.close(kill=True)
+        for worker in self._idle:
+            worker.close(kill=kill)
+        self._busy.clear()
+        self._idle.clear()
+
+
+class InProcessPool:
+    """The same without processes, for debugging: one task at a time, no protection from crashes and hangs."""
+
+    def __init__(self, size: int, resize: str, rule: ResizeRule = CLIP_RULE) -> None:
+        self._size = size
+        self._resize = make_resize(size, resize, rule)
+
+    def run(self, source: TaskSource, on_wait: Callable[[float], None]) -> None:
+        """As `WorkerPool.run`; decoding and encoding take turns, and decoding counts as waiting."""
+        for job, task in iter(source.next_task, None):
+            self._run_one(source, job, task, on_wait)
+
+    def _run_one(self, source: TaskSource, job: Any, task: Task, on_wait: Callable[[float], None]) -> None:
+        started = time.monotonic()
+
+        def ship(pictures: list[Pictures]) -> None:
+            nonlocal started
+            on_wait(time.monotonic() - started)
+            source.on_pictures(job, np.stack(pictures))
+            started = time.monotonic()
+
+        reply = run_task(task, self._resize, self._size, ship, lambda: None, threads=0)  # type: ignore[arg-type]
+        on_wait(time.monotonic() - started)
+        source.on_reply(job, reply)
+
+    def close(self, *, kill: bool = False) -> None:
+        """Nothing to end."""

@@ -1,0 +1,126 @@
+"""A decoding worker seen from its parent: start it, talk to it, notice when it dies or falls silent, end it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+import numpy as np
+import numpy.typing as npt
+
+from ..video.resize import ResizeRule
+from .messages import PageFree, Reply, Stop, Task
+from .shared_pages import SharedPages
+
+# The child gets the parent's module search path and nothing from the current folder; being started as a program of its
+# own, it never imports the caller's script again, and needs no `if __name__ == "__main__"` there.
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from clipcache.extract.workers.worker import main; main()"
+)
+_GRACE_SECONDS = 2.0
+
+
+class WorkerProcess:
+    """One worker process and its socket.
+
+    Args:
+        size: Side of the pictures in pixels.
+        resize: "torch" or "pil".
+        rule: How pictures become squares.
+        quiet: Throw away what decoders write to stderr.
+    """
+
+    def __init__(self, size: int, resize: str, rule: ResizeRule, *, quiet: bool) -> None:
+        self._pages = SharedPages(size)
+        ours, theirs = socket.socketpair()
+        with ours, theirs, self._pages.closed_on_error():
+            settings = {
+                "size": size,
+                "resize": resize,
+                "rule": dataclasses.asdict(rule),
+                "socket": theirs.fileno(),
+                "pages": self._pages.descriptor,
+                "parent": os.getpid(),
+            }
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(settings), json.dumps(sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL if quiet else None,
+                pass_fds=(theirs.fileno(), self._pages.descriptor),
+                env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            )
+            self.connection = Connection(ours.detach())
+        self._last_sign = time.monotonic()
+        self.was_ready = False
+        self.task: Task | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the worker said anything or was given anything."""
+        return time.monotonic() - self._last_sign
+
+    def start(self, task: Task) -> None:
+        """Give an idle worker a task; one that just died is noticed at the next `receive`."""
+        self.task = task
+        self._send(task)
+
+    def receive(self) -> Reply | None:
+        """The next message, when `connection` is readable; None when the worker is dead."""
+        self._last_sign = time.monotonic()
+        try:
+            reply: Reply = self.connection.recv()
+        except Exception:  # noqa: BLE001  dead, or dying in the middle of a message
+            return None
+        self.was_ready = True
+        return reply
+
+    def page(self, number: int, count: int) -> npt.NDArray[np.uint8]:
+        """(count, size, size, 3) uint8 view of a page that the worker has announced."""
+        return self._pages[number][:count]
+
+    def free(self, number: int) -> None:
+        """Let the worker write a page again."""
+        self._send(PageFree(number))
+
+    def _send(self, message: Task | PageFree | Stop) -> None:
+        self._last_sign = time.monotonic()
+        try:
+            self.connection.send(message)
+        except OSError:
+            return  # dead: `receive` tells
+
+    def exit_code(self) -> int | None:
+        """How the process ended, negative for a signal; None where it lives on without its connection."""
+        try:
+            return self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the process, politely unless `kill`, and give its memory back."""
+        if not kill:
+            self._send(Stop())
+            try:
+                self._process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                kill = True
+        if kill:
+            self._process.kill()
+            with suppress(subprocess.TimeoutExpired):  # a process that waits for a dead disk cannot even be killed
+                self._process.wait(_GRACE_SECONDS)
+        self.connection.close()
+        self._pages.close()

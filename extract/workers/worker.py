@@ -1,0 +1,138 @@
+"""The decoding worker: does tasks one after another, in a process of its own or in the caller's.
+
+A worker that a damaged file crashes or hangs takes nothing with it: the parent notices (end of file on the socket, or
+no beat), and goes on without it. See `pool` for the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ...cache.common.errors import ClipcacheError, MediaError
+from ..video.collector import FrameCollector, Ship
+from ..video.decode import DecodeReport, decode_span
+from ..video.index import read_index
+from ..video.resize import Pixels, Resize, ResizeRule, make_resize, read_image
+from .messages import Beat, ImagesTask, Indexed, IndexTask, PageFree, PageFull, Reply, SpanDone, Stop, Task, TaskFailed
+from .shared_pages import PAGES, SharedPages, page_frames
+
+_BEAT_SECONDS = 1.0
+_ORPHAN_CHECK_SECONDS = 1.0
+
+
+def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[], None], threads: int = 1) -> Reply:
+    """Do one task; pictures go to `ship` on the way. Errors become a `TaskFailed`."""
+    try:
+        if isinstance(task, IndexTask):
+            return Indexed(read_index(task.path, beat))
+        sink = FrameCollector(resize, ship, page_frames(size), beat, measured=task.measured)
+        if isinstance(task, ImagesTask):
+            return _read_images(task, sink)
+        report = decode_span(
+            task.path, task.index, task.span, sink, decoder=task.decoder, wanted=task.wanted, threads=threads
+        )
+        return SpanDone(sink.finish(), report)
+    except ClipcacheError as error:
+        return TaskFailed(type(error).__name__, str(error))
+    except Exception as error:  # noqa: BLE001  a decoder may raise anything, and must not end the worker
+        return TaskFailed(type(error).__name__, f"Decoding failed: {error or type(error).__name__}.")
+
+
+def _read_images(task: ImagesTask, sink: FrameCollector) -> SpanDone:
+    """Read picture files; a damaged one among several is counted and left out."""
+    report = DecodeReport({"pillow"})
+    width = height = 0
+    for row, path in zip(task.rows, task.paths, strict=True):
+        try:
+            rgb = read_image(path)
+        except MediaError:
+            if task.is_whole and len(task.paths) == 1:
+                raise
+            report.errors += 1
+            continue
+        if not width:
+            height, width = rgb.shape[:2]
+        sink.add(row, 0.0, rgb)
+        sink.commit()
+    return SpanDone(sink.finish(), report, width, height)
+
+
+class _Mailbox:
+    """The worker's end of the socket: tasks come one at a time, freed pages in between."""
+
+    def __init__(self, connection: Connection, pages: SharedPages) -> None:
+        self._connection = connection
+        self._pages = pages
+        self._free = list(range(PAGES))
+        self._last_beat = 0.0
+
+    def next_task(self) -> Task | None:
+        """Wait for work; None says to leave."""
+        while True:
+            message: Any = self._connection.recv()
+            if isinstance(message, Stop):
+                return None
+            if not isinstance(message, PageFree):
+                task: Task = message
+                return task
+            self._free.append(message.page)
+
+    def ship(self, pictures: Sequence[Pixels]) -> None:
+        """Copy pictures into a free page, waiting for one if need be, and announce it."""
+        while not self._free:
+            message = self._connection.recv()
+            assert isinstance(message, PageFree)  # noqa: S101  no task is sent while one is running
+            self._free.append(message.page)
+        page = self._free[-1]
+        for slot, picture in zip(self._pages[page], pictures, strict=False):
+            slot[...] = picture
+        self._free.pop()  # not before: a picture that does not fit must not cost the page
+        self.reply(PageFull(page, len(pictures)))
+
+    def beat(self) -> None:
+        """Show life, at most once a second."""
+        if time.monotonic() - self._last_beat > _BEAT_SECONDS:
+            self.reply(Beat())
+
+    def reply(self, message: Reply) -> None:
+        self._connection.send(message)
+        self._last_beat = time.monotonic()
+
+
+def _leave_with_parent(parent: int) -> None:
+    """End this process when its parent is gone, even while a decoder hangs."""
+    while os.getppid() == parent:
+        time.sleep(_ORPHAN_CHECK_SECONDS)
+    os._exit(1)
+
+
+def main() -> None:
+    """Entry point of a worker process; its settings are JSON on the command line."""
+    settings = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_leave_with_parent, args=(settings["parent"],), daemon=True).start()
+    size = settings["size"]
+    mailbox = _Mailbox(Connection(settings["socket"]), SharedPages(size, settings["pages"]))
+    resize = _quiet_resize(size, settings["resize"], ResizeRule(**settings["rule"]))
+    try:
+        mailbox.reply(Beat())  # ready: what fails before is the machine's fault, not a file's
+        while (task := mailbox.next_task()) is not None:
+            mailbox.reply(run_task(task, resize, size, mailbox.ship, mailbox.beat))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone
+
+
+def _quiet_resize(size: int, backend: str, rule: ResizeRule) -> Resize:
+    if backend == "torch":
+        import torch
+
+        torch.set_num_threads(1)  # one worker, one core: the workers are the parallelism
+    return make_resize(size, backend, rule)

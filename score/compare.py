@@ -1,0 +1,203 @@
+"""Cached videos against references: reads features block by block and yields one comparison per pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache import Entry
+from ..cache.common.errors import CacheError, EntryError, UsageError
+from ..cache.format.sampling import Sampling
+from ..cache.format.schema import TIMED_KINDS
+from ..cache.select import OnSkip
+from .references import Reference, ReferenceKind
+from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
+
+COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are taken in another pass
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which frames of each video count; the default is all of them."""
+
+    fps: float | None = None  # frames per second of the video's clock, > 0
+    every: int | None = None  # every n-th frame, >= 1
+    start: float | None = None  # seconds on the video's clock, inclusive
+    end: float | None = None  # seconds on the video's clock, exclusive
+
+    def __post_init__(self) -> None:
+        Sampling(self.fps, self.every)  # a rate that makes no sense is refused before any video is read
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}: swap or widen them.")
+
+    def of(self, entry: Entry) -> Entry:
+        """Return the frames of `entry` that count.
+
+        Raises:
+            UsageError: none of them does, or the entry holds other frames than those.
+            EntryError: the entry cannot be trusted.
+        """
+        kept = entry.slice(fps=self.fps, every=self.every, start=self.start, end=self.end)
+        if not len(kept):
+            raise UsageError(f"{entry.video_name!r} has no frames in the range asked for: widen --start and --end.")
+        return kept
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where a video's mean cosine lies among its mean cosines with generic prompts."""
+
+    prompts: int  # of the null
+    null_mean: float  # mean of the generic prompts' mean cosines, -1 to 1
+    null_std: float  # of the sample (ddof = 1), of the same
+    z_score: float  # (mean cosine - null_mean) / null_std, in standard deviations
+    percentile: float  # share of the generic prompts with a lower mean cosine, 0 to 100
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One video against one reference."""
+
+    video: Entry  # the frames that counted, each with its score
+    kind: ReferenceKind
+    reference: str  # name of the reference, fit for printing
+    scores: NDArray[np.float32] = field(repr=False)  # (n,), in the scale of `metric`
+    pooled: float  # score of the reference with the mean of the normalised frames, in the scale of `metric`
+    frames_ignored: int = 0  # frames that only one of two videos has
+    metric: str = "cosine"  # one of `metrics.METRICS`; a cosine is in [-1, 1]
+    is_null: bool = False  # the reference is one of the generic prompts that others are calibrated by
+    won_share: float | None = None  # share of the frames on which this reference is the most probable one, 0 to 1
+    calibration: Calibration | None = None
+    known_summary: Summary | None = field(default=None, repr=False)  # of these scores; None: made when asked for
+
+    @property
+    def name(self) -> str:
+        """What is compared with what, such as `video-to-text`."""
+        return f"{'audio' if self.video.source_kind == 'audio' else 'video'}-to-{self.kind}"
+
+    @property
+    def summary(self) -> Summary:
+        """Statistics over `scores`."""
+        return self.known_summary or summarise(self.scores, self.pooled)
+
+    @property
+    def max_at_ms(self) -> float | None:
+        """Timestamp of the (first) frame with the highest score, in milliseconds; None for images: no clock."""
+        if self.video.source_kind not in TIMED_KINDS:
+            return None
+        return float(self.video.timestamps_ms[np.argmax(self.scores)])
+
+
+def evaluate(
+    entries: Iterable[Entry],
+    references: Sequence[Reference],
+    reference_videos: Sequence[Entry],
+    cut: Cut,
+    on_skip: OnSkip,
+) -> Iterator[Comparison]:
+    """Compare every entry with every reference, in order; one block of features is in memory at a time.
+
+    Args:
+        entries: the videos to score.
+        references: vectors that every frame is compared with.
+        reference_videos: compared frame i with frame i; frames that only one of the two has are ignored.
+        cut: which frames count, in the reference videos too.
+        on_skip: told of each entry that cannot be scored, or not with one of the reference videos, and why; the
+            others are scored all the same.
+    """
+    partners = [cut.of(partner) for partner in reference_videos]
+    for entry in entries:
+        yield from _evaluate_one(entry, references, partners, cut, on_skip)
+
+
+def _evaluate_one(
+    entry: Entry, references: Sequence[Reference], partners: Sequence[Entry], cut: Cut, on_skip: OnSkip
+) -> Iterator[Comparison]:
+    """Compare one entry with everything, or say why that cannot be done."""
+    try:
+        with entry.kept_open():
+            video = cut.of(entry)
+            yield from _against_vectors(video, references)
+    except (CacheError, UsageError) as error:
+        on_skip(entry.path, error)
+        return
+    for partner in partners:
+        try:
+            yield _against_video(video, partner)
+        except (CacheError, UsageError) as error:
+            on_skip(entry.path, error)
+
+
+def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[Comparison]:
+    """Compare all frames with each reference, as many references in a pass as memory allows."""
+    group = max(1, COSINES_IN_MEMORY // max(1, len(video)))
+    for first in range(0, len(references), group):
+        chosen = references[first : first + group]
+        cosines = compare_blocks(video.iter_features(), np.stack([reference.vector for reference in chosen]))
+        _check_finite(cosines.pooled, video)
+        summaries = summarise_columns(cosines.per_frame, cosines.pooled)
+        for column, (reference, summary) in enumerate(zip(chosen, summaries, strict=True)):
+            yield Comparison(
+                video=video,
+                kind=reference.kind,
+                reference=reference.name,
+                scores=cosines.per_frame[:, column],
+                pooled=float(cosines.pooled[column]),
+                is_null=reference.is_null,
+                known_summary=summary,
+            )
+
+
+def _against_video(video: Entry, partner: Entry) -> Comparison:
+    """Compare the frames that both videos have.
+
+    Raises:
+        UsageError: they have none in common, or are sampled differently, so that it is not known which they are.
+    """
+    if video.sampling != partner.sampling:
+        raise UsageError(
+            f"The frames of {video.video_name!r} ({video.sampling}) and {partner.video_name!r} ({partner.sampling}) "
+            "are sampled differently and cannot be paired: choose an --fps or --every that both can give, or extract "
+            "one of them again."
+        )
+    _, rows, partner_rows = np.intersect1d(_frame_numbers(video), _frame_numbers(partner), return_indices=True)
+    if not len(rows):
+        raise UsageError(
+            f"{video.video_name!r} and {partner.video_name!r} have no frame in common: widen --start and --end."
+        )
+    paired = video.take(rows)
+    cosines = pair_blocks(paired.iter_features(), partner.take(partner_rows).iter_features())
+    _check_finite(cosines.pooled, video, partner)
+    return Comparison(
+        video=paired,
+        kind="video",
+        reference=partner.video_name,
+        scores=cosines.per_frame[:, 0],
+        pooled=float(cosines.pooled[0]),
+        frames_ignored=len(video) + len(partner) - 2 * len(rows),
+    )
+
+
+def _frame_numbers(video: Entry) -> NDArray[np.int64]:
+    """Return what makes frames of two videos the same frame, (N,), non-decreasing.
+
+    It is the position in the video; of frames chosen by time it is the tick, for at the same time two videos of
+    different frame rates are at different positions.
+    """
+    sampling = Sampling.parse(video.sampling)
+    if sampling.fps is None:
+        return video.frame_index
+    return sampling.ticks(video.timestamps_ms, video.zero_ms)
+
+
+def _check_finite(pooled: NDArray[np.float32], *compared: Entry) -> None:
+    """Refuse videos with a feature that is not finite; one such frame makes `pooled` NaN."""
+    if not np.isfinite(pooled).all():
+        names = " or ".join(repr(str(entry.path)) for entry in compared)
+        raise EntryError(
+            f"{names} holds features that are not finite: "
+            "delete it by `clipcache cache verify --delete-bad` and extract the video again."
+        )

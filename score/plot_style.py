@@ -1,0 +1,74 @@
+"""What all pictures share: a figure without a display, plain axes, labels that fit, files written or refused."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ..cache.common.errors import UsageError
+from ..cache.common.quoting import one_line, quoted
+
+LABEL_CHARS = 60
+_DPI = 150
+
+
+def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
+    """A matplotlib figure of so many inches that no window belongs to."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained" if constrained else None)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: Path) -> str | None:
+    """Write a figure as .png, .svg or .pdf.
+
+    Returns:
+        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            figure.savefig(path, dpi=_DPI, **({"bbox_inches": "tight"} if figure.get_layout_engine() else {}))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot write the picture {quoted(path)}: {error}.") from error
+    if any("missing from font" in str(one.message) for one in caught):
+        return f"The font of {quoted(path)} lacks some letters, which are drawn as boxes."
+    return None
+
+
+def tidy(axes: Any) -> None:
+    """A light grid, and no box around the plot."""
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def title(axes: Any, text: str) -> None:
+    """A name above the plot, to the left; a dollar sign in it is a dollar sign."""
+    axes.set_title(shorten(text, 2 * LABEL_CHARS), loc="left", fontsize=11, parse_math=False)
+
+
+def legend(axes: Any, heading: str) -> None:
+    """The names of the lines, to the right of the plot."""
+    drawn = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=heading, alignment="left")
+    for text in drawn.get_texts():
+        text.set_parse_math(False)
+
+
+def label(text: str) -> str:
+    """A name for a legend; a leading underscore would hide it there, so a space comes first."""
+    return f" {shorten(text, LABEL_CHARS)}"
+
+
+def shorten(text: str, chars: int) -> str:
+    """One line of at most `chars` characters: what is too long loses its middle."""
+    line = one_line(text)
+    return line if len(line) <= chars else f"{line[: chars // 2 - 1]}…{line[len(line) - (chars - chars // 2) :]}"

@@ -1,0 +1,46 @@
+"""Correlations as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..plot_style import new_figure, save_figure, shorten
+from .correlation import Matrix
+
+_LABEL_CHARS = 30
+
+
+def plot_correlations(matrix: Matrix, labels: Sequence[str], path: Path, title: str) -> str | None:
+    """Draw a matrix of correlations: blue where two go together, red where one falls as the other rises.
+
+    Args:
+        matrix: (M, M) in [-1, 1]; NaN, where a correlation is not defined, stays grey.
+        labels: M names.
+        path: .png, .svg or .pdf.
+        title: what is correlated, and over what.
+
+    Returns:
+        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    side = 2.6 + 0.62 * len(labels)
+    figure = new_figure(side + 0.9, side)
+    axes = figure.subplots()
+    axes.set_facecolor("0.85")
+    image = axes.imshow(np.ma.masked_invalid(matrix), vmin=-1, vmax=1, cmap="RdBu")
+    names = [shorten(label, _LABEL_CHARS) for label in labels]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(matrix):
+        shown = f"{round(value, 2) + 0.0:.2f}" if np.isfinite(value) else "–"  # never "-0.00"
+        color = "white" if abs(value) > 0.6 else "black"
+        axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=color)
+    axes.set_title(title, fontsize=11, pad=12, parse_math=False)
+    figure.colorbar(image, label="correlation (-1 to 1)", fraction=0.04)
+    return save_figure(figure, path)

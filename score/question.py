@@ -1,0 +1,228 @@
+"""One question to the cache, from names to comparisons: which videos, compared with what, over which frames."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from ..cache import DigestMemo, Entry, ReferenceStore
+from ..cache.common.errors import CacheError, NotCachedError, UsageError
+from ..cache.format.names import model_dir_name
+from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
+from ..cache.vector_store import reference_folder
+from .calibration import read_baseline, resolve_baseline
+from .compare import Comparison, Cut, evaluate
+from .metrics import CLIPSCORE_PREFIX, calibrate, check_metric, convert
+from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
+from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings
+from .similarity import similarities
+from .sound import check_sound_metric, sound_note
+
+DEFAULT_MODEL = "ViT-B/32"
+LoadEncoder = Callable[[str, str], ReferenceEncoder]  # model name, sha256 of its weights
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be compared with what."""
+
+    targets: Sequence[Path] = ()  # videos, images, folders, entries; none = everything in the cache
+    texts: Sequence[str] = ()
+    text_files: Sequence[Path] = ()  # one prompt a line, or YAML sets
+    images: Sequence[Path] = ()
+    videos: Sequence[Path] = ()  # cached videos, or entries
+    embeddings: Sequence[Path] = ()  # .npy or .npz of (R, D)
+    truncate: bool = False  # cut prompts that are too long instead of refusing them
+    cut: Cut = Cut()  # noqa: RUF009 - frozen, so one default serves all
+    metric: str = "cosine"  # one of `metrics.METRICS`
+    calibrated: bool = False  # put each score beside those of generic prompts
+    baseline: Path | None = None  # the generic prompts, one a line; None: the bundled ones
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where the cache is, and what may be done and said while a question is answered."""
+
+    cache_dir: Path
+    model: str | None  # None: the only one in the cache
+    load_encoder: LoadEncoder  # called at most once, and only for references that are not in the cache
+    published_weights: Callable[[str], str]  # sha256 of the weights that a model's name means by itself
+    warn: Callable[[str], None]  # told, in a sentence, what a reader of the scores must know
+    on_skip: OnSkip  # told of each entry that cannot be scored, and why
+    extract_missing: ExtractMissing | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Comparisons, made as they are asked for."""
+
+    videos: int
+    references: int
+    comparisons: Iterable[Comparison]  # videos x references, all references of a video in a row
+    metric: str = "cosine"  # of all comparisons
+    sound_note: str = ""  # lines on what made the features of sound, if there are any
+    calibrated: bool = False  # whether they say where they lie among generic prompts
+
+    def kept(self) -> Answer:
+        """The same with all comparisons made and held, to be gone through more than once."""
+        return replace(self, comparisons=list(self.comparisons))
+
+
+def ask(question: Question, surroundings: Surroundings) -> Answer:
+    """Find the videos and the references; the features are read as the answer's comparisons are taken.
+
+    Raises:
+        UsageError: no reference is given, or a name means nothing, or the videos are of several models.
+        CacheError: there is no such cache, or a video is not in it.
+        ModelError: a prompt does not fit the model, or the model cannot be loaded.
+        MediaError: a reference image cannot be decoded.
+    """
+    return _ask_all(question, surroundings, DigestMemo())
+
+
+def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -> Answer:
+    """Every video against every reference."""
+    if not any((question.texts, question.text_files, question.images, question.videos, question.embeddings)):
+        raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings.")
+    groups = [*map(PromptGroup.plain, question.texts), *chain.from_iterable(map(read_prompt_file, question.text_files))]
+    baseline = read_baseline(question.baseline) if question.calibrated else []
+    selector = selector_of(surroundings, memo)
+    chosen = readable(selector.select(question.targets))
+    partners = [only(selector.select([path]), path) for path in question.videos]
+    check_alike([*chosen, *partners], surroundings)
+    check_sound_metric(question.metric, (one.attributes for one in chosen))
+    resolver = resolver_for(chosen, surroundings, memo)
+    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    references: list[Reference] = [
+        *resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix),
+        *resolver.images(question.images),
+        *(row for path in question.embeddings for row in read_embeddings(path, chosen[0].attributes.embed_dim)),
+    ]
+    check_question(question, [*(one.kind for one in references), *("video" for _ in partners)])
+    null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
+    entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
+    comparisons = evaluate(entries, [*null, *references], videos, question.cut, surroundings.on_skip)
+    return answer_of(question, comparisons, chosen, len(chosen), len(references) + len(videos))
+
+
+def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = False) -> None:
+    """Refuse a metric or a calibration that means nothing for the references given.
+
+    Raises:
+        UsageError: Saying why.
+    """
+    check_metric(question.metric, kinds, pairs=pairs)
+    if question.calibrated and question.metric == "probability":
+        raise UsageError("Generic prompts calibrate cosines, not probabilities: leave out --baseline or the --metric.")
+    if question.calibrated and "text" not in kinds:
+        raise UsageError("Generic prompts calibrate scores of prompts: give one, or leave out --baseline.")
+
+
+def answer_of(
+    question: Question, cosines: Iterable[Comparison], chosen: Iterable[Chosen], videos: int, references: int
+) -> Answer:
+    """Comparisons of the chosen entries in cosines, null first, become what the question asks for."""
+    note = sound_note(one.attributes for one in chosen)
+    calibrated = calibrate(cosines) if question.calibrated else cosines
+    comparisons = convert(calibrated, question.metric)
+    return Answer(videos, references, comparisons, question.metric, note, question.calibrated)
+
+
+def choose(targets: Sequence[Path], surroundings: Surroundings, memo: DigestMemo) -> list[Chosen]:
+    """Return the entries that targets stand for, at least one, all of one model; what differs in them is said.
+
+    Args:
+        targets: videos, images, folders, entries; none means everything in the cache.
+        surroundings: of the question.
+        memo: remembers content hashes.
+
+    Raises:
+        UsageError: a target does not exist, or the entries are of several models.
+        CacheError: there is no such cache, a video is not in it, or no entry can be read.
+    """
+    chosen = readable(selector_of(surroundings, memo).select(targets))
+    check_alike(chosen, surroundings)
+    return chosen
+
+
+def resolver_for(chosen: Sequence[Chosen], surroundings: Surroundings, memo: DigestMemo) -> ReferenceResolver:
+    """What turns prompts and images into vectors of the model that made the chosen entries (at least one)."""
+    made_with = chosen[0].attributes
+    return _resolver(surroundings, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
+
+
+def compare_images(a: Path, b: Path, surroundings: Surroundings, weights: Path | None = None) -> float:
+    """Return the cosine, in [-1, 1], of two images; their vectors are remembered in the cache where there is one.
+
+    Args:
+        a: an image file.
+        b: another.
+        surroundings: of the question; without a model named, the only one in the cache serves, else ViT-B/32.
+        weights: file of weights that overrides what the cache was made with.
+
+    Raises:
+        UsageError: an image does not exist, or the cache holds several models and none was named.
+        MediaError: an image cannot be decoded.
+        ModelError: the model cannot be loaded.
+    """
+    memo = DigestMemo()
+    model, weights_sha256, embed_dim = _identify_model(surroundings, weights, memo)
+    first, second = _resolver(surroundings, memo, model, weights_sha256, embed_dim).images([a, b])
+    return float(similarities(first.vector[None], second.vector[None])[0, 0])
+
+
+def _identify_model(surroundings: Surroundings, weights: Path | None, memo: DigestMemo) -> tuple[str, str, int | None]:
+    """Return a model's name, the sha256 of its weights (those given, the cache's, or the published ones), and its D.
+
+    D is None where only the weights themselves would tell.
+    """
+    name = surroundings.model or DEFAULT_MODEL
+    if weights is not None:
+        return name, memo.sha256(weights), None
+    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        with contextlib.suppress(NotCachedError):
+            made_with = Selector(surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip).any_one()
+            return made_with.model, made_with.weights_sha256, made_with.embed_dim
+    return name, surroundings.published_weights(name), None
+
+
+def _resolver(
+    surroundings: Surroundings, memo: DigestMemo, model: str, weights_sha256: str, embed_dim: int | None
+) -> ReferenceResolver:
+    """Resolve references of one model, remembering their vectors in the cache where there is one."""
+    store = None
+    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        store = ReferenceStore(reference_folder(surroundings.cache_dir), model_dir_name(model, weights_sha256))
+    return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
+
+
+def selector_of(surroundings: Surroundings, memo: DigestMemo) -> Selector:
+    """What finds entries."""
+    return Selector(
+        surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip, surroundings.extract_missing
+    )
+
+
+def readable(chosen: list[Chosen]) -> list[Chosen]:
+    """The entries chosen; a `CacheError` if none of them can be read."""
+    if not chosen:
+        raise CacheError("There is no entry that can be read: extract the videos again, or choose another --model.")
+    return chosen
+
+
+def check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
+    """Refuse entries of several models, and say how else they differ."""
+    check_one_model(chosen)
+    for sentence in differences(chosen):
+        surroundings.warn(sentence)
+
+
+def only(chosen: Sequence[Chosen], path: Path) -> Chosen:
+    """Return the one entry that a reference video's name means."""
+    if len(chosen) != 1:
+        raise UsageError(f"{str(path)!r} means {len(chosen)} videos where one belongs: name a single one.")
+    return chosen[0]

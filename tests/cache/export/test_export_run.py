@@ -1,0 +1,202 @@
+"""An export as a whole: the manifest, what is left alone, what goes wrong, what is said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from clipcache.cache.common.errors import CacheError, UsageError
+from clipcache.cache.export import formats, run
+from clipcache.cache.export.run import Target, caution
+from clipcache.cache.select import Chosen
+from export_caches import by_name, fill, run_export
+from score_caches import make_video, put
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return fill(tmp_path)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def spoil(path: Path) -> None:
+    """Damage the features of an entry; what is before and after them stays."""
+    with h5py.File(path) as file:
+        offset = file["features"].id.get_chunk_info(0).byte_offset
+    data = bytearray(path.read_bytes())
+    data[offset + 3] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_the_manifest_says_what_came_from_where(cache: Path, tmp_path: Path) -> None:
+    result = run_export(cache, "csv", tmp_path / "out.csv", "--fps", 5, "--pool", "mean:4")
+    made = records(tmp_path / "out.csv.manifest.jsonl")
+    assert [(one["video"], one["first_row"], one["rows"]) for one in made] == [("a", 0, 3), ("b", 3, 1), ("c", 4, 5)]
+    entry = by_name(cache)["b"]
+    content = (tmp_path / "out.csv").read_bytes()
+    assert made[1] == {
+        "video": "b",
+        "entry": str(entry.path),
+        "video_sha256": entry.video_sha256,
+        "model": "ViT-B/32",
+        "weights_sha256": entry.weights_sha256,
+        "precision": "fp32",
+        "sampling": "all",
+        "created": entry.created,
+        "complete": True,
+        "format": "csv",
+        "recipe": {"fps": 5.0, "pool": 4},
+        "rows": 1,
+        "first_row": 3,
+        "clipcache_version": made[1]["clipcache_version"],
+        "files": [{"name": "out.csv", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}],
+    }
+    assert "3 videos exported (9 rows), 0 already there, 0 failed" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["numpy", "webdataset", "h5"])
+def test_what_is_there_is_left_alone(cache: Path, out: Path, name: str) -> None:
+    run_export(cache, name, out)
+    folder = out if out.is_dir() else out.parent
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix in (".npy", ".tar", "")}
+    result = run_export(cache, name, out)
+    assert "0 videos exported (0 rows), 3 already there, 0 failed" in result.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_what_changed_is_written_again(cache: Path, out: Path, tmp_path: Path) -> None:
+    run_export(cache, "npz", out)
+    (out / "b.npz").write_bytes(b"cut")
+    put(cache, tmp_path / "videos" / "a.mp4", np.ones((2, 4)), created="2025-01-01T00:00:00+00:00")
+    assert "2 videos exported (9 rows), 1 already there" in run_export(cache, "npz", out).stdout
+    assert len(np.load(out / "a.npz")["features"]) == 2
+    assert len(records(out / "manifest.jsonl")) == 3
+    assert "3 videos exported" in run_export(cache, "npz", out, "--dtype", "float32").stdout
+
+
+def test_a_killed_run_is_taken_up_where_it_was(cache: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    done: list[str] = []
+    real = run.make_rows
+
+    def make_rows(entry: Any, name: str, *more: Any) -> Any:
+        done.append(name)
+        return real(entry, name, *more) if len(done) != 3 else kill()
+
+    monkeypatch.setattr(run, "make_rows", make_rows)
+    assert "Aborted" in run_export(cache, "npz", out).stderr
+    with (out / "manifest.jsonl").open("a") as file:
+        file.write('{"video": "c", "fil')
+    assert sorted(path.name for path in out.iterdir()) == ["a.npz", "b.npz", "manifest.jsonl"]
+    assert "1 videos exported (33 rows), 2 already there" in run_export(cache, "npz", out).stdout
+    assert [one["video"] for one in records(out / "manifest.jsonl")] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["parquet", "webdataset", "numpy"])
+def test_a_damaged_entry_is_left_out_and_named(cache: Path, out: Path, name: str) -> None:
+    bad = by_name(cache)["b"].path
+    spoil(bad)
+    result = run_export(cache, name, out)
+    assert result.exit_code == 1
+    assert "2 videos exported (53 rows), 0 already there, 1 failed" in result.stdout
+    assert result.stderr.count("Skipped:") == 1
+    assert str(bad) in result.stderr
+    manifest = out / "manifest.jsonl" if out.is_dir() else out.with_name("out.manifest.jsonl")
+    assert [(one["video"], one["first_row"]) for one in records(manifest)] == [
+        ("a", 0),
+        ("c", 0 if name == "numpy" else 20),
+    ]
+    assert not list(out.parent.rglob(".clipcache*"))
+
+
+def test_an_entry_with_other_frames_is_left_out(cache: Path, out: Path, tmp_path: Path) -> None:
+    put(cache, make_video(tmp_path / "videos", "d.mp4"), sampling="every=16", frame_index=[0, 16, 32])
+    result = run_export(cache, "npz", out, "--fps", 2)
+    assert (result.exit_code, sorted(path.stem for path in out.glob("*.npz"))) == (1, ["a", "b", "c"])
+    assert "cannot be taken" in result.stderr
+
+
+def test_shards_of_a_larger_export_go(cache: Path, out: Path) -> None:
+    run_export(cache, "webdataset", out, "--per-shard", 1)
+    assert len(list(out.glob("*.tar"))) == 3
+    run_export(cache, "webdataset", out, "--per-shard", 2)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "00000_clip_embeddings.tar",
+        "00001_clip_embeddings.tar",
+        "manifest.jsonl",
+    ]
+
+
+def test_videos_exported_one_by_one_share_a_folder(cache: Path, out: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        run_export(cache, "npz", out, tmp_path / "videos" / name)
+    assert [one["video"] for one in records(out / "manifest.jsonl")] == ["a", "b"]
+
+
+def test_a_foreign_manifest_removes_nothing(cache: Path, out: Path, tmp_path: Path) -> None:
+    precious = make_video(tmp_path, "precious")
+    out.mkdir()
+    lines = [
+        {"files": [{"name": "../precious", "bytes": 1, "sha256": ""}]},
+        {"files": [{"name": str(precious), "bytes": 1, "sha256": ""}]},
+        {"files": []},
+        {"files": 3},
+        [],
+        "text",
+    ]
+    (out / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\xff\0")
+    run_export(cache, "webdataset", out)
+    assert precious.exists()
+    assert len(records(out / "manifest.jsonl")) == 3
+
+
+def test_an_output_of_the_wrong_kind_is_refused(cache: Path, out: Path, tmp_path: Path) -> None:
+    out.mkdir()
+    with pytest.raises(UsageError, match="is a folder, where h5 writes one file"):
+        run_export(cache, "h5", out)
+    with pytest.raises(UsageError, match="is a file, where npz needs a folder"):
+        run_export(cache, "npz", make_video(tmp_path, "file"))
+    with pytest.raises(UsageError, match="A shard takes 1 video or more"):
+        run_export(cache, "webdataset", out, "--per-shard", 0)
+
+
+def test_nothing_that_can_be_read_is_an_error(tmp_path: Path, out: Path) -> None:
+    path = put(tmp_path / "features", make_video(tmp_path, "a.mp4"))
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(CacheError, match="no entry that can be read"):
+        run_export(tmp_path / "features", "npz", out)
+    assert not out.exists()
+
+
+def test_a_disk_that_takes_nothing_ends_the_run(cache: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("clipcache.cache.export.numpy_triple.write_npy", full)
+    with pytest.raises(CacheError, match="No space left on device"):
+        run_export(cache, "numpy", out)
+    assert [path.name for path in out.iterdir()] == ["manifest.jsonl"]
+
+
+def test_a_large_csv_is_warned_of(tmp_path: Path) -> None:
+    attributes = by_name(fill(tmp_path))["a"].attributes
+    many = [Chosen(tmp_path, attributes, "x")] * 200_000
+    (sentence,) = caution(many, Target(tmp_path, formats.FORMATS["csv"]))
+    assert "about 144 MB" in sentence
+    assert caution(many[:3], Target(tmp_path, formats.FORMATS["csv"])) == []
+    assert caution(many, Target(tmp_path, formats.FORMATS["npz"])) == []

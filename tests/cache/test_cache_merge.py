@@ -1,0 +1,137 @@
+"""Merging caches and pruning what has no video any more."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cache_entries import put_entry, sha256_of
+from click.testing import CliRunner, Result
+from clipcache.cache import Entry, FeatureCache
+from clipcache.cache.common.errors import CacheError, UsageError
+from clipcache.cache.format.write import write_entry
+from clipcache.cli import cli
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(cli, ["cache", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def names(cache: Path) -> list[str]:
+    return [entry.video_name for entry in FeatureCache(cache)]
+
+
+def test_the_same_content_is_there_once(tmp_path: Path) -> None:
+    put_entry(tmp_path / "a", video_name="one.mp4", video_sha256=sha256_of("one"))
+    put_entry(tmp_path / "a", video_name="two.mp4", video_sha256=sha256_of("two"))
+    put_entry(tmp_path / "b", video_name="again.mp4", video_sha256=sha256_of("two"))
+    put_entry(tmp_path / "b", video_name="three.mp4", video_sha256=sha256_of("three"))
+    result = run("merge", tmp_path / "a", tmp_path / "b", "--into", tmp_path / "c")
+    assert result.stdout.startswith("3 entries written")
+    assert sorted(names(tmp_path / "c")) == ["one.mp4", "three.mp4", "two.mp4"]
+
+
+@pytest.mark.parametrize("order", [("part", "whole"), ("whole", "part")])
+def test_the_fuller_entry_wins(tmp_path: Path, order: tuple[str, str]) -> None:
+    put_entry(tmp_path / "part", 30, seed=1, complete=False, frames_expected=50)
+    whole = put_entry(tmp_path / "whole", 50, seed=2)
+    run("merge", *(tmp_path / name for name in order), "--into", tmp_path / "c")
+    (entry,) = FeatureCache(tmp_path / "c")
+    assert entry.features.tobytes() == Entry(whole).features.tobytes()
+
+
+@pytest.mark.parametrize("order", [("plain", "measured"), ("measured", "plain")])
+def test_measures_are_not_lost(tmp_path: Path, order: tuple[str, str]) -> None:
+    plain = Entry(put_entry(tmp_path / "plain"))
+    arrays = (plain.features, plain.timestamps_ms, plain.frame_index)
+    sharpness = np.arange(len(plain), dtype=np.float32)
+    write_entry(tmp_path / "measured", plain.attributes, *arrays, quality={"sharpness": sharpness})
+    run("merge", *(tmp_path / name for name in order), "--into", tmp_path / "c")
+    (entry,) = FeatureCache(tmp_path / "c")
+    np.testing.assert_array_equal(entry.quality["sharpness"], sharpness)
+
+
+def test_a_sampled_entry_adds_nothing_to_a_whole_one(tmp_path: Path) -> None:
+    put_entry(tmp_path / "a", 50)
+    put_entry(tmp_path / "b", 5, sampling="every=10", frames_expected=50)
+    run("merge", tmp_path / "b", tmp_path / "a", "--into", tmp_path / "c")
+    (entry,) = FeatureCache(tmp_path / "c")
+    assert (entry.sampling, len(entry)) == ("all", 50)
+
+
+def test_other_weights_are_other_entries(tmp_path: Path) -> None:
+    put_entry(tmp_path / "a")
+    put_entry(tmp_path / "b", weights_sha256="ab" * 32)
+    run("merge", tmp_path / "a", tmp_path / "b", "--into", tmp_path / "c")
+    assert len(FeatureCache(tmp_path / "c")) == 2
+
+
+def test_merging_into_a_file_is_refused(tmp_path: Path) -> None:
+    put_entry(tmp_path / "a")
+    (tmp_path / "c.h5").write_bytes(b"")
+    with pytest.raises(UsageError, match="merge into a folder"):
+        run("merge", tmp_path / "a", "--into", tmp_path / "c.h5")
+
+
+def put_videos(folder: Path, *contents: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for content in contents:
+        (folder / f"{content}.mp4").write_bytes(content.encode())
+
+
+def sha256(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@pytest.fixture
+def pruned(tmp_path: Path, user_cache: Path) -> Path:
+    put_videos(tmp_path / "videos", "here", "moved")
+    for content in ("here", "moved", "gone"):
+        put_entry(tmp_path / "features", video_name=f"{content}.mp4", video_sha256=sha256(content))
+    (tmp_path / "videos" / "moved.mp4").rename(tmp_path / "videos" / "renamed.mp4")
+    return tmp_path / "features"
+
+
+def test_prune_lists_and_removes_nothing_by_itself(pruned: Path, tmp_path: Path) -> None:
+    result = run("prune", "--cache", pruned, "--videos", tmp_path / "videos")
+    assert result.stdout.splitlines()[0].startswith("gone.mp4")
+    assert "would be removed" in result.stdout
+    assert len(FeatureCache(pruned)) == 3
+
+
+def test_prune_removes_what_is_gone_when_told(pruned: Path, tmp_path: Path) -> None:
+    run("prune", "--cache", pruned, "--videos", tmp_path / "videos", "--delete")
+    assert sorted(names(pruned)) == ["here.mp4", "moved.mp4"]
+    assert "nothing to remove" in run("prune", "--cache", pruned, "--videos", tmp_path / "videos").stdout
+
+
+def test_a_target_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    put_entry(tmp_path / "a")
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match="Cannot make the folder"):
+        run("merge", tmp_path / "a", "--into", tmp_path / "file" / "c")
+
+
+def test_imported_entries_are_never_pruned(pruned: Path, tmp_path: Path) -> None:
+    put_entry(pruned, video_name="lent.mp4", video_sha256=sha256("lent"), decoder="imported: numpy triple")
+    run("prune", "--cache", pruned, "--videos", tmp_path / "videos", "--delete")
+    assert "lent.mp4" in names(pruned)
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_removed(pruned: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no folder"):
+        run("prune", "--cache", pruned, "--videos", tmp_path / "typo", "--delete")
+    assert len(FeatureCache(pruned)) == 3
+
+
+def test_merged_features_are_the_same_bytes(tmp_path: Path) -> None:
+    source = Entry(put_entry(tmp_path / "a", seed=3))
+    run("merge", tmp_path / "a", "--into", tmp_path / "c")
+    (entry,) = FeatureCache(tmp_path / "c")
+    np.testing.assert_array_equal(entry.features, source.features)
+    assert entry.attributes == source.attributes
