@@ -8,6 +8,7 @@ import click
 
 from .common.errors import EntryError, UsageError
 from .common.options import CACHE, DEBUG, PATH, options, warn
+from .common.quoting import quoted
 
 _OPTIONS = options(
     CACHE,
@@ -65,7 +66,9 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
     from .verify import verify as verify_entries
 
     if delete_bad and cache_dir.is_file():
-        raise UsageError(f"--delete-bad removes entries of a folder, and {cache_dir} is one file: pack it again.")
+        raise UsageError(
+            f"--delete-bad removes entries of a folder, and {quoted(cache_dir)} is one file", "pack it again"
+        )
     findings = list(verify_entries(FeatureCache(cache_dir), model))
     click.echo(findings_json(findings) if as_json else verify_text(findings))
     if delete_bad:

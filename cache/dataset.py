@@ -49,7 +49,7 @@ class ClipDataset(Dataset[Any]):
         transform: Callable[[Clip], Any] | None = None,
     ) -> None:
         if window < 1 or stride < 1:
-            raise UsageError(f"A clip has 1 frame or more and moves on by as many, not {window} and {stride}.")
+            raise UsageError(f"A clip has 1 frame or more and moves on by as many, not {window} and {stride}")
         self._window, self._stride, self._fps, self._transform = window, stride, fps, transform
         self._paths: list[Path] = [entry.path for entry in entries]
         clips = [max(0, (len(entry.slice(fps=fps)) - window) // stride + 1) for entry in entries]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .common.errors import UsageError
+from .common.quoting import quoted
 from .format.guard import OpenEntry, damage_named
 from .format.read import open_entry
 from .format.sampling import Sampling, time_range
@@ -213,8 +214,8 @@ class Entry:
             wanted = held
         if not held.covers(wanted):
             raise UsageError(
-                f"{self.path} holds the frames of {held}, from which {wanted} cannot be taken; extract the video again "
-                "with every frame."
+                f"{quoted(self.path)} holds the frames of {held}, from which {wanted} cannot be taken",
+                ("extract the video again with every frame"),
             )
         _, timestamps, index = self._head
         rows = self._file_rows
@@ -254,7 +255,7 @@ class Entry:
 
     def _blocks(self, entry: OpenEntry, block: int) -> Iterator[Features]:
         if block < 1:
-            raise UsageError(f"A block must have 1 row or more, not {block}.")
+            raise UsageError(f"A block must have 1 row or more, not {block}")
         for start in range(0, entry.features.shape[0], block):
             if self._rows is None:
                 yield entry.features[start : start + block]

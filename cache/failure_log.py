@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from .common.atomic import write_atomically
 from .common.errors import CacheError
+from .common.quoting import quoted
 
 FILE_NAME = "failed.jsonl"
 NO_AUDIO = "NoAudio"
@@ -74,7 +75,7 @@ class FailureLog:
             with self.path.open("a+b", buffering=0) as file:
                 file.write(b"\n" + line if _is_torn(file) else line)
         except OSError as error:
-            raise CacheError(f"Cannot write {self.path} ({error.strerror or error}).") from error
+            raise CacheError(f"Cannot write {quoted(self.path)} ({error.strerror or error})") from error
 
     def forget(self, keys: Collection[str], model_dir: str | None = None) -> None:
         """Drop the failures with these keys (sha256 or path), of one model if named: a retry succeeded.
@@ -95,7 +96,7 @@ class FailureLog:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CacheError(f"Cannot read {self.path} ({error.strerror or error}).") from error
+            raise CacheError(f"Cannot read {quoted(self.path)} ({error.strerror or error})") from error
 
 
 def _is_torn(file: BinaryIO) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .common.errors import CacheError
+from .common.quoting import quoted
 from .format.names import EntryName, parse_entry_name, parse_model_dir_name
 
 _SHARD = re.compile(r"[0-9a-f]{2}")
@@ -75,7 +76,7 @@ class PackedShelf:
         from .format.packed import entry_paths
 
         if file.suffix != ".h5":  # paths into it are told by this
-            raise CacheError(f"{file} is no packed library, whose name ends in .h5; rename it.")
+            raise CacheError(f"{quoted(file)} is no packed library, whose name ends in .h5", "rename it")
         self._paths = entry_paths(file)
 
     def model_dirs(self) -> list[str]:
@@ -124,4 +125,6 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CacheError(f"Cannot list the cache folder {folder} ({error.strerror}); fix its permissions.") from error
+        raise CacheError(
+            f"Cannot list the cache folder {quoted(folder)} ({error.strerror})", "fix its permissions"
+        ) from error

@@ -10,6 +10,7 @@ from .common.atomic import remove_file
 from .common.errors import CacheError, EntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
 from .common.media_types import IMAGE_SUFFIXES, is_video
+from .common.quoting import quoted
 from .entry import Entry
 from .format.sampling import Sampling
 from .format.write import write_entry
@@ -42,7 +43,7 @@ def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
         CacheError: An entry cannot be written.
     """
     if into.is_file():
-        raise UsageError(f"{into} is a file; merge into a folder, and pack that.")
+        raise UsageError(f"{into} is a file", "merge into a folder, and pack that")
     _make_folder(into)
     target, merged = FeatureCache(into), Merged()
     for source in sources:
@@ -64,7 +65,9 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CacheError(f"Cannot make the folder {folder} ({error.strerror or error}); choose another.") from error
+        raise CacheError(
+            f"Cannot make the folder {quoted(folder)} ({error.strerror or error})", "choose another"
+        ) from error
 
 
 def _has_as_much(target: FeatureCache, entry: Entry) -> bool:
@@ -111,7 +114,7 @@ def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model
     """
     if cache.directory.is_file():
         raise UsageError(
-            f"{cache.directory} is a packed library, of which nothing is removed; prune its folder, and pack."
+            f"{cache.directory} is a packed library, of which nothing is removed", "prune its folder, and pack"
         )
     memo = DigestMemo()
     present = {digest for folder in folders for digest in _digests(folder, memo)}
@@ -135,7 +138,7 @@ def remove(gone: Iterable[Gone]) -> None:
 
 def _digests(folder: Path, memo: DigestMemo) -> Iterable[str]:
     if not folder.is_dir():
-        raise UsageError(f"There is no folder {str(folder)!r}: name one that holds the videos.")
+        raise UsageError(f"There is no folder {quoted(folder)}", "name one that holds the videos")
     files = [path for path in folder.rglob("[!.]*") if path.is_file()]
     pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     for path in [*pictures, *(path for path in files if is_video(path))]:

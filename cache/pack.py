@@ -16,6 +16,7 @@ import numpy as np
 
 from .common.atomic import replacing
 from .common.errors import CacheError, ContentError, EntryError, UsageError
+from .common.quoting import quoted
 from .entry import Entry
 from .format.packed import PACKED_VERSION, columns_sha256
 from .format.schema import ATTRIBUTE_TYPES, EntryAttributes, storable_text
@@ -64,13 +65,15 @@ def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = N
         CacheError: The file cannot be written.
     """
     if output.suffix != ".h5":
-        raise UsageError(f"The packed file {str(output)!r} must have a name that ends in .h5.")
+        raise UsageError(f"The packed file {quoted(output)} must have a name that ends in .h5")
     if cache.directory.is_dir() and output.resolve().is_relative_to(cache.directory.resolve()):
-        raise UsageError(f"{str(output)!r} lies in the cache that is packed, among its entries; name a place outside.")
+        raise UsageError(
+            f"{quoted(output)} lies in the cache that is packed, among its entries", "name a place outside"
+        )
     chosen = cache.model(model)
     pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]
     if not pieces:
-        raise CacheError(f"No entry of {chosen.name} in {cache.directory} can be read; there is nothing to pack.")
+        raise CacheError(f"No entry of {chosen.name} in {cache.directory} can be read; there is nothing to pack")
     _check_one_length(pieces)
     with replacing(output) as temporary:
         with h5py.File(temporary, "w", libver="v110") as file:
@@ -85,8 +88,9 @@ def _check_one_length(pieces: list[_Piece]) -> None:
     for piece in pieces:
         if (dim := piece.attributes.embed_dim) != first.attributes.embed_dim:
             raise ContentError(
-                f"{first.path} has features of {first.attributes.embed_dim} values, {piece.path} of {dim}: they are "
-                "not of one model; remove the wrong one and pack the library again."
+                f"{quoted(first.path)} has features of {first.attributes.embed_dim} values, {quoted(piece.path)} "
+                f"of {dim}: they are not of one model",
+                "remove the wrong one and pack the library again",
             )
 
 
@@ -132,7 +136,7 @@ def _write_rows(piece: _Piece, features: Any, columns: dict[str, Any], start: in
     entry, stop = Entry(piece.path), start + piece.frames
     with entry.kept_open():
         if len(entry) != piece.frames or entry.attributes != piece.attributes:
-            raise ContentError(f"{piece.path} changed while it was packed; pack the library again.")
+            raise ContentError(f"{quoted(piece.path)} changed while it was packed", "pack the library again")
         columns["timestamps_ms"][start:stop] = entry.timestamps_ms
         columns["frame_index"][start:stop] = entry.frame_index
         for name, values in entry.quality.items():

@@ -16,7 +16,7 @@ from pathlib import Path
 from .common.errors import CacheError, ClipcacheError, NotCachedError, UsageError
 from .common.hashing import Digests, content_sha256, image_files
 from .common.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
-from .common.quoting import one_line
+from .common.quoting import one_line, quoted
 from .failure_log import NO_AUDIO, FailureLog
 from .format.names import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
 from .format.packed import is_packed, packed_file_of
@@ -116,7 +116,7 @@ class Selector:
         for entry in cache.entries(cache.model(self._model).name):
             if chosen := self._open_one(entry.path):
                 return chosen.attributes
-        raise NotCachedError(f"No entry in the cache {str(self._directory)!r} can be read: extract the videos again.")
+        raise NotCachedError(f"No entry in the cache {quoted(self._directory)} can be read", "extract the videos again")
 
     def _found(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, extracting what is missing where that is allowed."""
@@ -223,15 +223,16 @@ def check_one_model(chosen: Sequence[Chosen]) -> None:
         names = ", ".join(f"{one_line(name)} (weights {weights})" for name, weights in models)
         if len({is_clap(name) for name, _ in models}) == 2:
             raise UsageError(
-                f"The entries are of picture and of sound, {names}: their spaces are unrelated, and a cosine between "
-                "them means nothing; choose one by --model, or compare them through words: clipcache align."
+                f"The entries are of picture and of sound, {names}: their spaces are unrelated, and a cosine "
+                "between them means nothing",
+                "choose one by --model, or compare them through words: clipcache align",
             )
-        raise UsageError(f"The entries are of several models, {names}: choose one by --model.")
+        raise UsageError(f"The entries are of several models, {names}", "choose one by --model")
     dims = {one.attributes.embed_dim: one.path for one in chosen}
     if len(dims) > 1:  # of imported features only, whose model nobody can check
         (first, path), (second, other), *_ = dims.items()
         raise UsageError(
-            f"{path} has features of {first} values, {other} of {second}: not of one model; leave one out."
+            f"{quoted(path)} has features of {first} values, {other} of {second}: not of one model", "leave one out"
         )
 
 
@@ -268,10 +269,10 @@ def _expand(target: Path) -> Iterator[_Item]:
     elif _is_folder(target):
         items = list(_expand_directory(target))
         if not items:
-            raise UsageError(f"There is no video, image or entry in {str(target)!r}: check the path.")
+            raise UsageError(f"There is no video, image or entry in {quoted(target)}", "check the path")
         yield from items
     else:
-        raise UsageError(f"There is no file or folder {str(target)!r}: check the path.")
+        raise UsageError(f"There is no file or folder {quoted(target)}", "check the path")
 
 
 def _expand_directory(target: Path) -> Iterator[_Item]:

@@ -47,8 +47,8 @@ class FeatureCache:
             self._shelf = FolderShelf(self.directory)
         else:
             raise CacheError(
-                f"There is no feature cache at {self.directory}; "
-                f"make it with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}"
+                f"There is no feature cache at {self.directory}",
+                f"make it with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}",
             )
         self._memo = memo
         self._listings: dict[str, Listing] = {}
@@ -90,11 +90,11 @@ class FeatureCache:
         if not fitting:
             known = _names(models) or "no entries at all"
             raise NotCachedError(
-                f"The cache {self.directory} holds {known}, so nothing of {model or 'any model'}; "
-                f"make an entry with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}"
+                f"The cache {self.directory} holds {known}, so nothing of {model or 'any model'}",
+                f"make an entry with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}",
             )
         if len(fitting) > 1:
-            raise UsageError(f"The cache {self.directory} holds {_names(fitting)}; choose one with --model.")
+            raise UsageError(f"The cache {self.directory} holds {_names(fitting)}", "choose one with --model")
         return fitting[0]
 
     def entries(self, model: str | None = None) -> list[Entry]:
@@ -130,8 +130,9 @@ class FeatureCache:
         found = self._held(chosen.name, sha256)
         if not found:
             raise NotCachedError(
-                f"{os.fspath(video)} has no entry of {chosen.slug} in the cache; make it with: clipcache extract "
-                f"{shlex.quote(os.fspath(video))} --cache {shlex.quote(str(self.directory))} --model {chosen.slug}"
+                f"{os.fspath(video)} has no entry of {chosen.slug} in the cache",
+                f"make it with: clipcache extract "
+                f"{shlex.quote(os.fspath(video))} --cache {shlex.quote(str(self.directory))} --model {chosen.slug}",
             )
         return Entry(found[0][0])
 

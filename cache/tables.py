@@ -16,7 +16,7 @@ def frame_table(entries: Iterable[Entry]) -> Any:
     try:
         import pandas as pd
     except ImportError as error:
-        raise UsageError("to_dataframe needs pandas; install it with: pip install 'clipcache[parquet]'.") from error
+        raise UsageError("to_dataframe needs pandas", "install it with: pip install 'clipcache[parquet]'") from error
     parts = []
     for entry in entries:
         with entry.kept_open():

@@ -69,7 +69,7 @@ class ReferenceStore:
 
     def _path(self, kind: Kind, key_sha256: str) -> Path:
         if len(key_sha256) != 64 or not set(key_sha256) <= set("0123456789abcdef"):
-            raise CacheError(f"{key_sha256!r} is not a sha256 (64 lower-case hex digits).")
+            raise CacheError(f"{key_sha256!r} is not a sha256 (64 lower-case hex digits)")
         return self._root / key_sha256[:2] / f"{kind}-{key_sha256}.npy"
 
 

@@ -121,7 +121,7 @@ def sound_options(
     windows = Windows(window_s, window_s if hop_s is None else hop_s)
     if not audio and not is_clap(options.model):
         if directory is not None or windows != Windows():
-            raise UsageError("The options for sound need --audio, or --model clap for sound alone.")
+            raise UsageError("The options for sound need --audio, or --model clap for sound alone")
         return None
     if is_clap(options.model):
         directory = directory or options.weights
@@ -142,7 +142,7 @@ def sound_options(
 def _check_sound_alone(options: ExtractOptions) -> None:
     if not options.sampling.is_all or options.quality:
         raise UsageError(
-            "--fps, --every and --quality are for pictures: with --model clap use --audio-window and --audio-hop."
+            "--fps, --every and --quality are for pictures: with --model clap use --audio-window and --audio-hop"
         )
 
 

@@ -73,14 +73,14 @@ def find_items(
     """
     names = [os.fspath(name) for name in inputs] + (_read_list(list_file) if list_file else [])
     if not names:
-        raise UsageError("Name at least one video, folder, image or glob, or a list of them with --list FILE.")
+        raise UsageError("Name at least one video, folder, image or glob, or a list of them with --list FILE")
     if not all(names):  # as a path it would mean the current folder
-        raise UsageError("One of the inputs is an empty name; check the variable or the script that it comes from.")
+        raise UsageError("One of the inputs is an empty name", "check the variable or the script that it comes from")
     items = {os.path.realpath(item.path): item for name in names for item in _expand(name, sounds)}
     if not items:
         what = ", ".join(quoted(name) for name in names[:3])
         nothing = "No video, no audio file and no image" if sounds else "No video and no image"
-        raise UsageError(f"{nothing} in {what}; check the path, or name the files one by one.")
+        raise UsageError(f"{nothing} in {what}", "check the path, or name the files one by one")
     return list(items.values())
 
 
@@ -126,14 +126,14 @@ def _read_list(list_file: Path) -> list[str]:
     try:
         text = list_file.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
-        raise UsageError(f"Cannot read the list {quoted(list_file)}: {error.strerror}.") from error
+        raise UsageError(f"Cannot read the list {quoted(list_file)}: {error.strerror}") from error
     if "\0" in text:
-        raise UsageError(f"The list {quoted(list_file)} is no text; give a file with one path a line, or a CSV.")
+        raise UsageError(f"The list {quoted(list_file)} is no text", "give a file with one path a line, or a CSV")
     # Not `splitlines`: it also parts names at characters such as U+2028, and takes the line breaks out of quoted ones.
     try:
         names = _listed_names(list_file, io.StringIO(text).readlines())
     except csv.Error as error:
-        raise UsageError(f"The list {quoted(list_file)} is no proper CSV: {error}.") from error
+        raise UsageError(f"The list {quoted(list_file)} is no proper CSV: {error}") from error
     return [_beside(list_file, name) for name in names if name.strip()]
 
 
@@ -142,7 +142,7 @@ def _listed_names(list_file: Path, lines: list[str]) -> list[str]:
     if list_file.suffix.lower() != ".csv" and "path" not in header:
         return [line.rstrip("\r\n") for line in lines]
     if "path" not in header:
-        raise UsageError(f"The CSV {quoted(list_file)} has no column named path; its columns: {header}.")
+        raise UsageError(f"The CSV {quoted(list_file)} has no column named path; its columns: {header}")
     return [row["path"] or "" for row in csv.DictReader(lines)]
 
 
@@ -165,7 +165,7 @@ def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int]
         except ClipcacheError as error:
             hashed = HashedItem(item, "", 0, error)
         except OSError as error:
-            reason = UsageError(f"Cannot read {quoted(item.path)}: {error.strerror}; check the path.")
+            reason = UsageError(f"Cannot read {quoted(item.path)}: {error.strerror}", "check the path")
             hashed = HashedItem(item, "", 0, reason)
         on_bytes(hashed.size)
         yield hashed
@@ -179,5 +179,5 @@ def _stamp(path: Path) -> Stamp:
     """What changes with a file's content; a folder that cannot be listed has one too, and says why when hashed."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"{quoted(path)} is a pipe or a device and no file; name a file or a folder.")
+        raise UsageError(f"{quoted(path)} is a pipe or a device and no file", "name a file or a folder")
     return status.st_size, status.st_mtime_ns, status.st_ino

@@ -144,8 +144,9 @@ def check_is_folder(cache_dir: Path) -> None:
     """
     if cache_dir.is_file():
         raise UsageError(
-            f"{quoted(cache_dir)} is a file, to which nothing can be added; name a folder with --cache, or make one of "
-            f"a packed library: clipcache cache unpack {quoted(cache_dir)} --into DIR."
+            f"{quoted(cache_dir)} is a file, to which nothing can be added",
+            f"name a folder with --cache, or make one of "
+            f"a packed library: clipcache cache unpack {quoted(cache_dir)} --into DIR",
         )
 
 
@@ -178,7 +179,9 @@ def hash_readable(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
     memo.flush()
     problems = [item.problem for item in hashed if item.problem is not None]
     if len(problems) == len(hashed):
-        raise UsageError(str(problems[0]) + (f" ({len(problems) - 1} more like it.)" if problems[1:] else ""))
+        first = problems[0]
+        more = f" ({len(problems) - 1} more like it)" if problems[1:] else ""
+        raise UsageError(f"{first.problem}{more}", first.remedy)
     return hashed
 
 

@@ -234,5 +234,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CacheError(
-            f"Cannot make the cache {quoted(folder)}: {error.strerror}; choose another --cache."
+            f"Cannot make the cache {quoted(folder)}: {error.strerror}", "choose another --cache"
         ) from error

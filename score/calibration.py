@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..cache.common.errors import UsageError
+from ..cache.common.quoting import quoted
 from .prompt_sets import PromptGroup, resolve_groups
 from .references import Reference, ReferenceResolver, read_prompts
 
@@ -25,7 +26,7 @@ def read_baseline(path: Path | None) -> list[str]:
             return read_prompts(bundled)
     prompts = list(dict.fromkeys(read_prompts(path)))
     if len(prompts) < MIN_PROMPTS:
-        raise UsageError(f"A baseline needs {MIN_PROMPTS} prompts or more; {str(path)!r} holds {len(prompts)}.")
+        raise UsageError(f"A baseline needs {MIN_PROMPTS} prompts or more; {quoted(path)} holds {len(prompts)}")
     return prompts
 
 

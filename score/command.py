@@ -102,10 +102,10 @@ def score(
         _extract_targets(wiring, paths, trust_weights, cache=cache_dir, model=its_model, weights=weights, device=device)
 
     if plot_frames and (plot is None or plot_kind != "time"):
-        raise UsageError("--plot-frames is for a plot over time: give --plot FILE, and no other --plot-kind.")
+        raise UsageError("--plot-frames is for a plot over time", "give --plot FILE, and no other --plot-kind")
     asked = (targets, texts, text_files, images, videos, embeddings)
     if pairs and any(asked):
-        raise UsageError("--pairs says what is compared with what: leave out the targets and references.")
+        raise UsageError("--pairs says what is compared with what", "leave out the targets and references")
     skipped: list[Path] = []
     around = surroundings(
         wiring,

@@ -31,7 +31,7 @@ class Cut:
     def __post_init__(self) -> None:
         Sampling(self.fps, self.every)  # a rate that makes no sense is refused before any video is read
         if self.start is not None and self.end is not None and self.end <= self.start:
-            raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}: swap or widen them.")
+            raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}", "swap or widen them")
 
     def of(self, entry: Entry) -> Entry:
         """Return the frames of `entry` that count.
@@ -42,7 +42,7 @@ class Cut:
         """
         kept = entry.slice(fps=self.fps, every=self.every, start=self.start, end=self.end)
         if not len(kept):
-            raise UsageError(f"{entry.video_name!r} has no frames in the range asked for: widen --start and --end.")
+            raise UsageError(f"{entry.video_name!r} has no frames in the range asked for", "widen --start and --end")
         return kept
 
 
@@ -159,14 +159,14 @@ def _against_video(video: Entry, partner: Entry) -> Comparison:
     """
     if video.sampling != partner.sampling:
         raise UsageError(
-            f"The frames of {video.video_name!r} ({video.sampling}) and {partner.video_name!r} ({partner.sampling}) "
-            "are sampled differently and cannot be paired: choose an --fps or --every that both can give, or extract "
-            "one of them again."
+            f"The frames of {video.video_name!r} ({video.sampling}) and {partner.video_name!r} "
+            f"({partner.sampling}) are sampled differently and cannot be paired",
+            ("choose an --fps or --every that both can give, or extract one of them again"),
         )
     _, rows, partner_rows = np.intersect1d(_frame_numbers(video), _frame_numbers(partner), return_indices=True)
     if not len(rows):
         raise UsageError(
-            f"{video.video_name!r} and {partner.video_name!r} have no frame in common: widen --start and --end."
+            f"{video.video_name!r} and {partner.video_name!r} have no frame in common", "widen --start and --end"
         )
     paired = video.take(rows)
     cosines = pair_blocks(paired.iter_features(), partner.take(partner_rows).iter_features())
@@ -198,6 +198,6 @@ def _check_finite(pooled: NDArray[np.float32], *compared: Entry) -> None:
     if not np.isfinite(pooled).all():
         names = " or ".join(repr(str(entry.path)) for entry in compared)
         raise EntryError(
-            f"{names} holds features that are not finite: "
-            "delete it by `clipcache cache verify --delete-bad` and extract the video again."
+            f"{names} holds features that are not finite",
+            "delete it by `clipcache cache verify --delete-bad` and extract the video again",
         )

@@ -78,7 +78,7 @@ def consistency(
     from .tables import render_rows, write_text
 
     if jump_count is not None and duplicates is not None:
-        raise UsageError("--jumps and --duplicates are two lists: ask for one at a time.")
+        raise UsageError("--jumps and --duplicates are two lists", "ask for one at a time")
     skipped: list[Path] = []
     around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
     cut = Cut(fps=fps, every=every, start=start, end=end)

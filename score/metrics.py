@@ -45,13 +45,13 @@ def check_metric(metric: str, kinds: Sequence[str], *, pairs: bool) -> None:
     """
     if metric == "probability" and (pairs or len(kinds) < 2):
         raise UsageError(
-            "A probability is shared among the references of a video, and that of a single one is always 1: give two "
-            "or more, or choose another --metric."
+            "A probability is shared among the references of a video, and that of a single one is always 1",
+            ("give two or more, or choose another --metric"),
         )
     if metric == "probability" and "video" in kinds:
-        raise UsageError("A probability needs references without a time of their own: leave out --video.")
+        raise UsageError("A probability needs references without a time of their own", "leave out --video")
     if metric == "clipscore" and set(kinds) - {"text"}:
-        raise UsageError("CLIPScore is defined for prompts: give only prompts, or choose another --metric.")
+        raise UsageError("CLIPScore is defined for prompts", "give only prompts, or choose another --metric")
 
 
 def convert(comparisons: Iterable[Comparison], metric: str) -> Iterator[Comparison]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..cache import DigestMemo, Entry
 from ..cache.common.errors import UsageError
+from ..cache.common.quoting import quoted
 from ..cache.select import Chosen
 from .calibration import read_baseline, resolve_baseline
 from .compare import Comparison, evaluate
@@ -56,7 +57,7 @@ def read_pairs(path: Path) -> list[Pair]:
     columns = [name for name in _KINDS if name in rows[0]]
     if not columns:
         raise UsageError(
-            f"{str(path)!r} has no column to compare with: add one of prompt, image and reference_video beside video."
+            f"{quoted(path)} has no column to compare with", "add one of prompt, image and reference_video beside video"
         )
     return [pair for row in rows for pair in _pairs_of(row, columns, path)]
 
@@ -65,7 +66,7 @@ def _pairs_of(row: dict[str, str], columns: Sequence[str], path: Path) -> Iterat
     video = _located(row["video"], path)
     filled = [(name, row[name].strip()) for name in columns if row[name].strip()]
     if not filled:
-        raise UsageError(f"{str(path)!r}: the row of {row['video']!r} has no {' or '.join(columns)}; fill one in.")
+        raise UsageError(f"{quoted(path)}: the row of {row['video']!r} has no {' or '.join(columns)}", "fill one in")
     for name, value in filled:
         kind = _KINDS[name]
         yield Pair(video, kind, value if kind == "text" else str(_located(value, path)))

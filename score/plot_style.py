@@ -37,7 +37,7 @@ def save_figure(figure: Any, path: Path) -> str | None:
             warnings.simplefilter("always")
             figure.savefig(path, dpi=_DPI, **({"bbox_inches": "tight"} if figure.get_layout_engine() else {}))
     except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot write the picture {quoted(path)}: {error}.") from error
+        raise UsageError(f"Cannot write the picture {quoted(path)}: {error}") from error
     if any("missing from font" in str(one.message) for one in caught):
         return f"The font of {quoted(path)} lacks some letters, which are drawn as boxes."
     return None

@@ -58,7 +58,7 @@ def plot_comparisons(
         UsageError: Nothing to draw, too much for one picture, or a file that cannot be written.
     """
     if not comparisons:
-        raise UsageError("There is nothing to plot: no video could be scored.")
+        raise UsageError("There is nothing to plot: no video could be scored")
     scale = _AXES[comparisons[0].metric]
     if kind == "time":
         return plot_similarity(comparisons, path, frames=frames)
@@ -109,9 +109,9 @@ def plot_similarity(
     for comparison in comparisons:
         videos.setdefault(comparison.video.path, []).append(comparison)
     if not videos:
-        raise UsageError("There is nothing to plot: no video could be scored.")
+        raise UsageError("There is nothing to plot: no video could be scored")
     if len(videos) > MAX_VIDEOS or any(len(lines) > MAX_LINES for lines in videos.values()):
-        raise UsageError(f"A plot holds at most {MAX_VIDEOS} videos and {MAX_LINES} references each; name fewer.")
+        raise UsageError(f"A plot holds at most {MAX_VIDEOS} videos and {MAX_LINES} references each", "name fewer")
     strip = 0.0 if frames is None else _STRIP
     figure = new_figure(11, 0.8 + (2.9 + strip) * len(videos))
     heights = [2.9] if frames is None else [strip, 2.9]
@@ -181,7 +181,7 @@ def plot_distribution(groups: Mapping[str, NDArray[np.floating[Any]]], path: Pat
         UsageError: As `plot_comparisons`.
     """
     if not groups or len(groups) > MAX_GROUPS:
-        raise UsageError(f"A plot of distributions holds 1 to {MAX_GROUPS} groups, not {len(groups)}; name fewer.")
+        raise UsageError(f"A plot of distributions holds 1 to {MAX_GROUPS} groups, not {len(groups)}", "name fewer")
     figure = new_figure(11, 1.2 + 0.42 * len(groups))
     axes = figure.subplots()
     axes.use_sticky_edges = False  # dots at the end of a box are drawn whole
@@ -218,7 +218,7 @@ def plot_heatmap(
         UsageError: As `plot_comparisons`.
     """
     if len(rows) > MAX_ROWS or len(columns) > MAX_COLUMNS:
-        raise UsageError(f"A heat map holds at most {MAX_ROWS} videos and {MAX_COLUMNS} references; name fewer.")
+        raise UsageError(f"A heat map holds at most {MAX_ROWS} videos and {MAX_COLUMNS} references", "name fewer")
     figure = new_figure(3.5 + 0.75 * len(columns), 2.6 + 0.34 * len(rows))
     axes = figure.subplots()
     image = axes.imshow(values, aspect="auto", cmap="viridis")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..cache.common.errors import UsageError
+from ..cache.common.quoting import quoted
 from .read_files import read_yaml
 from .references import Reference, ReferenceResolver, read_prompts
 from .similarity import unit_rows
@@ -54,14 +55,14 @@ def read_prompt_set(path: Path) -> list[PromptGroup]:
     """
     found = read_yaml(path)
     if not isinstance(found, dict) or not found:
-        raise UsageError(f"{str(path)!r} holds no prompt set: write `names` and `templates`, or names with prompts.")
+        raise UsageError(f"{quoted(path)} holds no prompt set", "write `names` and `templates`, or names with prompts")
     if set(found) == {"names", "templates"}:
         names, templates = _texts(found["names"], "names", path), _texts(found["templates"], "templates", path)
         if bare := [template for template in templates if "{}" not in template]:
-            raise UsageError(f"{str(path)!r}: the template {bare[0]!r} has no {{}} where the name belongs.")
+            raise UsageError(f"{quoted(path)}: the template {bare[0]!r} has no {{}} where the name belongs")
         return [PromptGroup(name, tuple(t.replace("{}", name) for t in templates)) for name in names]
     if strange := [name for name in found if not isinstance(name, str)]:  # YAML reads a bare `yes` as true
-        raise UsageError(f"{str(path)!r}: the name {strange[0]!r} is not text: put it in quotes.")
+        raise UsageError(f"{quoted(path)}: the name {strange[0]!r} is not text", "put it in quotes")
     return [PromptGroup(name, tuple(_texts(prompts, name, path))) for name, prompts in found.items()]
 
 
@@ -96,5 +97,5 @@ def resolve_groups(
 def _texts(value: object, what: str, path: Path) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise UsageError(f"{str(path)!r}: {what!r} must be a list of texts, none of them empty.")
+        raise UsageError(f"{quoted(path)}: {what!r} must be a list of texts, none of them empty")
     return texts

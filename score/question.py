@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..cache import DigestMemo, Entry, ReferenceStore
 from ..cache.common.errors import CacheError, NotCachedError, UsageError
+from ..cache.common.quoting import quoted
 from ..cache.format.names import model_dir_name
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
 from ..cache.vector_store import reference_folder
@@ -87,7 +88,7 @@ def ask(question: Question, surroundings: Surroundings) -> Answer:
 def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -> Answer:
     """Every video against every reference."""
     if not any((question.texts, question.text_files, question.images, question.videos, question.embeddings)):
-        raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings.")
+        raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings")
     groups = [*map(PromptGroup.plain, question.texts), *chain.from_iterable(map(read_prompt_file, question.text_files))]
     baseline = read_baseline(question.baseline) if question.calibrated else []
     selector = selector_of(surroundings, memo)
@@ -117,9 +118,9 @@ def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = Fa
     """
     check_metric(question.metric, kinds, pairs=pairs)
     if question.calibrated and question.metric == "probability":
-        raise UsageError("Generic prompts calibrate cosines, not probabilities: leave out --baseline or the --metric.")
+        raise UsageError("Generic prompts calibrate cosines, not probabilities", "leave out --baseline or the --metric")
     if question.calibrated and "text" not in kinds:
-        raise UsageError("Generic prompts calibrate scores of prompts: give one, or leave out --baseline.")
+        raise UsageError("Generic prompts calibrate scores of prompts", "give one, or leave out --baseline")
 
 
 def answer_of(
@@ -210,7 +211,7 @@ def selector_of(surroundings: Surroundings, memo: DigestMemo) -> Selector:
 def readable(chosen: list[Chosen]) -> list[Chosen]:
     """The entries chosen; a `CacheError` if none of them can be read."""
     if not chosen:
-        raise CacheError("There is no entry that can be read: extract the videos again, or choose another --model.")
+        raise CacheError("There is no entry that can be read", "extract the videos again, or choose another --model")
     return chosen
 
 
@@ -224,5 +225,5 @@ def check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
 def only(chosen: Sequence[Chosen], path: Path) -> Chosen:
     """Return the one entry that a reference video's name means."""
     if len(chosen) != 1:
-        raise UsageError(f"{str(path)!r} means {len(chosen)} videos where one belongs: name a single one.")
+        raise UsageError(f"{quoted(path)} means {len(chosen)} videos where one belongs", "name a single one")
     return chosen[0]

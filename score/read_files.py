@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.common.errors import UsageError
+from ..cache.common.quoting import quoted
 
 
 def read_yaml(path: Path) -> object:
@@ -24,7 +25,7 @@ def read_yaml(path: Path) -> object:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UsageError(f"{str(path)!r} is not sound YAML{where}: {reason}.") from error
+        raise UsageError(f"{quoted(path)} is not sound YAML{where}: {reason}") from error
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -38,18 +39,20 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise UsageError(f"{str(path)!r} is not sound CSV, line {reader.line_num}: {error}.") from error
+        raise UsageError(f"{quoted(path)} is not sound CSV, line {reader.line_num}: {error}") from error
     found = list(reader.fieldnames or ())
     if missing := [name for name in columns if name not in found]:
         names = ", ".join(map(repr, missing))
-        raise UsageError(f"{str(path)!r} has no column {names}: its first line must name {', '.join(columns)}.")
+        raise UsageError(f"{quoted(path)} has no column {names}: its first line must name {', '.join(columns)}")
     if not rows:
-        raise UsageError(f"{str(path)!r} has a header and no rows: write one row for each video.")
+        raise UsageError(f"{quoted(path)} has a header and no rows", "write one row for each video")
     for line, row in rows:
         if None in row:  # a prompt with a bare comma would be scored cut short
-            raise UsageError(f"{str(path)!r}, line {line}: more values than columns; quote a text that holds a comma.")
+            raise UsageError(
+                f"{quoted(path)}, line {line}: more values than columns", "quote a text that holds a comma"
+            )
         if empty := [name for name in columns if not (row[name] or "").strip()]:
-            raise UsageError(f"{str(path)!r}, line {line}: there is no {empty[0]}; fill it in or remove the row.")
+            raise UsageError(f"{quoted(path)}, line {line}: there is no {empty[0]}", "fill it in or remove the row")
     return [{name: value or "" for name, value in row.items()} for _, row in rows]
 
 
@@ -57,6 +60,6 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark first
     except OSError as error:
-        raise UsageError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+        raise UsageError(f"Cannot read {quoted(path)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{str(path)!r} is not UTF-8 text: save it so.") from error
+        raise UsageError(f"{quoted(path)} is not UTF-8 text", "save it so") from error

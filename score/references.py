@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.common.errors import ModelError, UsageError
-from ..cache.common.quoting import printable
+from ..cache.common.quoting import printable, quoted
 from ..cache.vector_store import ReferenceStore, read_array, text_key
 from .similarity import Floats
 
@@ -84,7 +84,7 @@ class ReferenceResolver:
         wanted = list(dict.fromkeys(prompts))
         for prompt in wanted:
             if not prompt.strip() or printable(prompt) != prompt:
-                raise UsageError(f"The prompt {prompt!r} is empty or no valid text: give --text some words.")
+                raise UsageError(f"The prompt {prompt!r} is empty or no valid text", "give --text some words")
         vectors = self._resolve(
             "text",
             [_text_keys(prompt, truncate) for prompt in wanted],
@@ -103,7 +103,7 @@ class ReferenceResolver:
         wanted = list(paths)
         for path in wanted:
             if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-                raise UsageError(f"There is no reference image {str(path)!r}: check the path.")
+                raise UsageError(f"There is no reference image {quoted(path)}", "check the path")
         vectors = self._resolve(
             "image",
             [[self._digest(path)] for path in wanted],
@@ -123,7 +123,7 @@ class ReferenceResolver:
         if missing:
             for i, vector in zip(missing, encode(self._loaded_encoder(), missing), strict=True):
                 if not np.isfinite(vector).all():
-                    raise ModelError(f"The model gives {kind} {i} a value that is not finite: check its weights.")
+                    raise ModelError(f"The model gives {kind} {i} a value that is not finite", "check its weights")
                 vectors[i] = vector
                 if self._store is not None:
                     self._store.put(kind, keys[i][-1], vector)
@@ -151,13 +151,13 @@ def read_prompts(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark first
     except OSError as error:
-        raise UsageError(f"Cannot read the prompts in {str(path)!r}: {error.strerror}.") from error
+        raise UsageError(f"Cannot read the prompts in {quoted(path)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"The prompts in {str(path)!r} are not UTF-8 text: save them so.") from error
+        raise UsageError(f"The prompts in {quoted(path)} are not UTF-8 text", "save them so") from error
     prompts = [line.strip() for line in text.split("\n")]
     prompts = [prompt for prompt in prompts if prompt and not prompt.startswith("#")]
     if not prompts:
-        raise UsageError(f"There are no prompts in {str(path)!r}: write one a line.")
+        raise UsageError(f"There are no prompts in {quoted(path)}", "write one a line")
     return prompts
 
 
@@ -172,19 +172,19 @@ def read_embeddings(path: Path, embed_dim: int) -> list[Reference]:
     features, names = _load_arrays(path)
     if features.ndim != 2 or not len(features) or not np.issubdtype(features.dtype, np.floating):
         raise UsageError(
-            f"The embeddings in {str(path)!r} are {features.dtype} {features.shape}: give floats of shape (R, D)."
+            f"The embeddings in {quoted(path)} are {features.dtype} {features.shape}", "give floats of shape (R, D)"
         )
     if features.shape[1] != embed_dim:
         raise UsageError(
-            f"The embeddings in {str(path)!r} have D = {features.shape[1]} and the cached features {embed_dim}: "
-            "make them with the model that the cache was made with."
+            f"The embeddings in {quoted(path)} have D = {features.shape[1]} and the cached features {embed_dim}",
+            "make them with the model that the cache was made with",
         )
     if not np.isfinite(features).all():
-        raise UsageError(f"The embeddings in {str(path)!r} hold values that are not finite: make them again.")
+        raise UsageError(f"The embeddings in {quoted(path)} hold values that are not finite", "make them again")
     if names is None:
         names = np.array([f"{path.name}[{row}]" for row in range(len(features))])
     if names.shape != (len(features),):
-        raise UsageError(f"{str(path)!r} holds {len(features)} embeddings and {names.size} names: give each its own.")
+        raise UsageError(f"{quoted(path)} holds {len(features)} embeddings and {names.size} names", "give each its own")
     vectors = features.astype(np.float32)
     return [Reference("embedding", printable(str(n)), v) for n, v in zip(names, vectors, strict=True)]
 
@@ -200,12 +200,12 @@ def _load_arrays(path: Path) -> tuple[Floats, NDArray[Any] | None]:
                 has_names = "names.npy" in archive.namelist()
                 return _member(archive, "features.npy"), _member(archive, "names.npy") if has_names else None
     except OSError as error:
-        raise UsageError(f"Cannot read embeddings from {str(path)!r}: {error.strerror or error}.") from error
+        raise UsageError(f"Cannot read embeddings from {quoted(path)}: {error.strerror or error}") from error
     except KeyError as error:
-        raise UsageError(f"{str(path)!r} has no array 'features': save it under that name.") from error
+        raise UsageError(f"{quoted(path)} has no array 'features'", "save it under that name") from error
     # Empty, damaged, pickled, encrypted, or declaring more than it holds.
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{str(path)!r} is no sound .npy or .npz file: save it by numpy.") from error
+        raise UsageError(f"{quoted(path)} is no sound .npy or .npz file", "save it by numpy") from error
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

@@ -153,7 +153,7 @@ def summarise_columns(scores: NDArray[np.float32], pooled: Floats) -> Iterator[S
         UsageError: there are no frames.
     """
     if not len(scores):
-        raise UsageError("There are no frames to score: ask for a range or a rate that holds at least one.")
+        raise UsageError("There are no frames to score", "ask for a range or a rate that holds at least one")
     for start in range(0, scores.shape[1], _COLUMNS):
         rows = scores[:, start : start + _COLUMNS].T.astype(np.float64, order="C")
         statistics = (rows.mean(axis=1), np.median(rows, axis=1), rows.min(axis=1), rows.max(axis=1), rows.std(axis=1))
@@ -170,7 +170,7 @@ def unit_rows(vectors: Floats) -> NDArray[np.float32]:
         UsageError: the array is not two-dimensional.
     """
     if vectors.ndim != 2:
-        raise UsageError(f"Features must be a (rows, D) array, not one of shape {vectors.shape}.")
+        raise UsageError(f"Features must be a (rows, D) array, not one of shape {vectors.shape}")
     units = as_float32(vectors)
     with np.errstate(invalid="ignore", over="ignore"):  # inf / inf: NaN, as the module's docstring says
         norms = np.sqrt(np.einsum("nd,nd->n", units, units))
@@ -230,5 +230,5 @@ def _check_width(a: Floats, b: Floats) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UsageError(
             f"Features of shape {a.shape} cannot be compared with references of shape {b.shape}: "
-            "both must be (rows, D) with one and the same D."
+            "both must be (rows, D) with one and the same D"
         )

@@ -40,4 +40,4 @@ def check_sound_metric(metric: str, entries: Iterable[EntryAttributes]) -> None:
         UsageError: Saying so.
     """
     if metric == "clipscore" and any(one.source_kind == AUDIO for one in entries):
-        raise UsageError("CLIPScore is defined for pictures; the score of sound is the mean cosine: --metric cosine.")
+        raise UsageError("CLIPScore is defined for pictures; the score of sound is the mean cosine: --metric cosine")

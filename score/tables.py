@@ -19,7 +19,7 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 
 from ..cache.common.errors import UsageError
-from ..cache.common.quoting import one_line
+from ..cache.common.quoting import one_line, quoted
 from .compare import Calibration, Comparison
 from .metrics import SCALES
 from .question import Answer
@@ -257,7 +257,7 @@ def write_text(pieces: Iterable[str], output: Path | None) -> None:
             file.writelines(pieces)
         temporary.replace(output)
     except OSError as error:
-        raise UsageError(f"Cannot write {str(output)!r}: {error.strerror}.") from error
+        raise UsageError(f"Cannot write {quoted(output)}: {error.strerror}") from error
     finally:
         with suppress(OSError):  # gone already, or never made
             temporary.unlink()

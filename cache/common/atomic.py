@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import CacheError
+from .quoting import quoted
 
 STALE_AFTER_S = 24 * 3600
 _TEMPORARY = re.compile(r"\.clipcache-(?P<host>[A-Za-z0-9_-]+)\.tmp-(?P<pid>\d+)-[0-9a-f]+")
@@ -61,7 +62,8 @@ def replacing(path: Path, *, check: Callable[[Path], None] | None = None, durabl
             _sync(path.parent)
     except OSError as error:
         raise CacheError(
-            f"Cannot write {path} ({error.strerror or error}); free space, fix permissions or choose another folder."
+            f"Cannot write {quoted(path)} ({error.strerror or error})",
+            "free space, fix permissions or choose another folder",
         ) from error
     finally:
         # Gone after a successful move; anything else, an interrupt included, must not leave it behind.
@@ -78,7 +80,7 @@ def remove_file(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise CacheError(f"Cannot remove {path} ({error.strerror or error}).") from error
+        raise CacheError(f"Cannot remove {quoted(path)} ({error.strerror or error})") from error
 
 
 def temporary_name() -> str:

@@ -10,17 +10,31 @@
         ├── ContentError      what was to be stored cannot be, whatever the disk
         └── EntryError        an entry cannot be trusted: truncated, foreign, newer, hostile
 
-The text of each is one clear sentence: what happened, to which file, what to do. The library raises; `cli.main`
-alone turns these into a line on stderr and an exit code.
+Each says what is wrong and with which file, and, where something can be done, the remedy; as text both make one
+sentence: `what, which file; remedy.` The library raises; `cli.main` alone turns these into a line on stderr and an
+exit code.
 """
 
 from __future__ import annotations
 
 
 class ClipcacheError(Exception):
-    """Base of all errors that clipcache raises on purpose; its text is one sentence for people."""
+    """Base of all errors that clipcache raises on purpose; its text is one sentence for people.
+
+    Args:
+        problem: What is wrong, and with which file; without a full stop.
+        remedy: What to do about it, as words that follow a semicolon; empty where nothing can be said.
+    """
 
     exit_code = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}." if self.remedy else f"{self.problem}."
 
 
 class UsageError(ClipcacheError):

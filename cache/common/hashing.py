@@ -83,7 +83,7 @@ def content_sha256(path: Path, digests: Digests) -> str:
         return digests.sha256(path)
     images = image_files(path)
     if not images:
-        raise UsageError(f"The folder {path} holds no images; name a video, an image, or a folder of images.")
+        raise UsageError(f"The folder {quoted(path)} holds no images", "name a video, an image, or a folder of images")
     return folder_sha256([image.name for image in images], [digests.sha256(image) for image in images])
 
 
@@ -236,4 +236,4 @@ def _has_stamp(path: bytes, stamp: str) -> bool:
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError) -> UsageError:
-    return UsageError(f"Cannot read {quoted(path)}: {error.strerror or error}.")
+    return UsageError(f"Cannot read {quoted(path)}: {error.strerror or error}")

@@ -42,7 +42,7 @@ def import_pyarrow() -> Any:
         importlib.import_module("pyarrow.parquet")
         return importlib.import_module("pyarrow")
     except ImportError as error:
-        raise UsageError("Parquet needs pyarrow; run: pip install 'clipcache[parquet]'") from error
+        raise UsageError("Parquet needs pyarrow", "run: pip install 'clipcache[parquet]'") from error
 
 
 def metadata_columns(rows: Rows, where: slice) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _frame_tables(rows: Rows) -> Iterator[Any]:
 def _video_table(rows: Rows) -> Any:
     pa = import_pyarrow()
     if rows.shape[0] * rows.shape[1] * rows.dtype.itemsize > _MOST_BYTES_IN_A_ROW:
-        raise UsageError(f"{rows.name!r} is too long for one row of a Parquet file; use --format parquet.")
+        raise UsageError(f"{rows.name!r} is too long for one row of a Parquet file", "use --format parquet")
     values = _vectors(np.empty((0, rows.shape[1]), rows.dtype))
     features = pa.chunked_array([_vectors(block) for block in rows.blocks()], values.type).combine_chunks()
     columns = {

@@ -43,13 +43,13 @@ class Recipe:
     def __post_init__(self) -> None:
         Sampling(self.fps, self.every)  # refuses what makes no sense before any video is read
         if self.interval_s is not None and (self.fps is not None or self.every is not None):
-            raise UsageError("Choose frames by --fps, by --every or by --interval, not by several.")
+            raise UsageError("Choose frames by --fps, by --every or by --interval, not by several")
         if self.interval_s is not None and not 0.001 <= self.interval_s <= 1e6:
-            raise UsageError(f"--interval must lie between 0.001 and 1000000 seconds, not {self.interval_s}.")
+            raise UsageError(f"--interval must lie between 0.001 and 1000000 seconds, not {self.interval_s}")
         if self.start is not None and self.end is not None and self.end <= self.start:
-            raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}: swap or widen them.")
+            raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}", "swap or widen them")
         if self.pool < 1:
-            raise UsageError(f"--pool takes the mean of 1 frame or more, not of {self.pool}.")
+            raise UsageError(f"--pool takes the mean of 1 frame or more, not of {self.pool}")
 
     @property
     def keeps_values(self) -> bool:
@@ -64,7 +64,7 @@ class Recipe:
         """
         if self.texts and not chosen.takes_scores:
             raise UsageError(
-                f"The format {chosen.name} has no place for the scores of --text; choose npz, parquet or csv."
+                f"The format {chosen.name} has no place for the scores of --text", "choose npz, parquet or csv"
             )
         return dataclasses.replace(
             self, normalize=self.normalize or chosen.normalized, dtype=self.dtype or chosen.dtype
@@ -86,5 +86,5 @@ def parse_pool(text: str) -> int:
     """
     kind, _, count = text.partition(":")
     if kind != "mean" or not (count.isascii() and count.isdigit()):
-        raise UsageError(f"--pool {text!r} is not of the form mean:N, such as mean:16.")
+        raise UsageError(f"--pool {text!r} is not of the form mean:N, such as mean:16")
     return int(count)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import UsageError
+from ..common.quoting import quoted
 from ..entry import Entry, Features
 from ..format.sampling import TICK_TOLERANCE_US, Sampling
 from ..format.schema import EntryAttributes
@@ -88,7 +89,7 @@ def make_rows(entry: Entry, name: str, recipe: Recipe, score_columns: ScoreColum
     """
     kept = frames_of(entry, recipe)
     if not len(kept):
-        raise UsageError(f"{entry.video_name!r} has no frames in the range asked for; widen --start and --end.")
+        raise UsageError(f"{entry.video_name!r} has no frames in the range asked for", "widen --start and --end")
     firsts = np.arange(0, len(kept), recipe.pool)
     dtype = _dtype(kept, recipe)
     cosines = score_columns(kept, recipe.texts) if recipe.texts and score_columns is not None else {}
@@ -128,8 +129,8 @@ def _interval_rows(entry: Entry, interval_s: float) -> npt.NDArray[np.int64]:
     ticks = None if held.fps is None else round(held.fps * 1000) * interval_us / 10**9
     if not held.is_all and (ticks is None or ticks < 1 or not ticks.is_integer()):
         raise UsageError(
-            f"{entry.path} holds the frames of {held}, from which one frame in {interval_s:g} s cannot be taken; "
-            "extract the video again with every frame."
+            f"{quoted(entry.path)} holds the frames of {held}, which cannot give one frame in {interval_s:g} s",
+            "extract the video again with every frame",
         )
     micros = np.rint(entry.timestamps_ms * 1000).astype(np.int64)
     intervals = (micros - round(entry.zero_ms * 1000) + TICK_TOLERANCE_US) // interval_us
@@ -170,7 +171,7 @@ def _computed(kept: Entry, recipe: Recipe, dtype: np.dtype[Any]) -> Iterator[Fea
         with np.errstate(over="ignore"):  # said in a sentence below
             cast = values.astype(dtype, copy=False)
         if not np.isfinite(cast).all():
-            raise UsageError(f"{kept.video_name!r} has values beyond {dtype}, or not finite; use --dtype float32.")
+            raise UsageError(f"{kept.video_name!r} has values beyond {dtype}, or not finite", "use --dtype float32")
         yield cast
 
 

@@ -102,7 +102,9 @@ class Export:
             CacheError: the output cannot be written, or nothing is chosen.
         """
         if not chosen:
-            raise CacheError("There is no entry that can be read: extract the videos again, or choose another --model.")
+            raise CacheError(
+                "There is no entry that can be read", "extract the videos again, or choose another --model"
+            )
         target = self.target
         self.recipe = self.recipe.fit_for(target.format)
         _check(target, self.recipe, self.score_columns)
@@ -188,13 +190,17 @@ def caution(chosen: Sequence[Chosen], target: Target) -> list[str]:
 def _check(target: Target, recipe: Recipe, score_columns: ScoreColumns | None) -> None:
     """Refuse what cannot work, before anything is written."""
     if target.per_shard < 1:
-        raise UsageError(f"A shard takes 1 video or more, not {target.per_shard}.")
+        raise UsageError(f"A shard takes 1 video or more, not {target.per_shard}")
     if target.format.is_one_file and target.output.is_dir():
-        raise UsageError(f"{quoted(target.output)} is a folder, where {target.format.name} writes one file; name that.")
+        raise UsageError(
+            f"{quoted(target.output)} is a folder, where {target.format.name} writes one file", "name that"
+        )
     if not target.format.is_one_file and target.output.is_file():
-        raise UsageError(f"{quoted(target.output)} is a file, where {target.format.name} needs a folder; name another.")
+        raise UsageError(
+            f"{quoted(target.output)} is a file, where {target.format.name} needs a folder", "name another"
+        )
     if recipe.texts and score_columns is None:
-        raise UsageError("Nothing here can score prompts; leave out --text.")
+        raise UsageError("Nothing here can score prompts", "leave out --text")
 
 
 def _opened_manifest(target: Target) -> Manifest:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import CacheError, EntryError
+from ..common.quoting import quoted
 from .schema import MAX_TEXT_BYTES, EntryAttributes
 
 _MAX_OBJECTS = 64
@@ -50,17 +51,19 @@ def damage_named(path: Path) -> Iterator[None]:
     except H5PY_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EntryError(
-            f"{path} is truncated or damaged ({reason}); remove it and extract the video again."
+            f"{quoted(path)} is truncated or damaged ({reason})", "remove it and extract the video again"
         ) from error
 
 
 def check_links(group: h5py.Group, path: Path) -> None:
     """Only objects of this file itself: soft and external links are refused unseen."""
     if len(group) > _MAX_OBJECTS:
-        raise EntryError(f"{path} holds {len(group)} objects where at most {_MAX_OBJECTS} belong; remove it.")
+        raise EntryError(f"{quoted(path)} holds {len(group)} objects where at most {_MAX_OBJECTS} belong", "remove it")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise EntryError(f"{path} holds a link to another place ({name!r}), which is not followed; remove it.")
+            raise EntryError(
+                f"{quoted(path)} holds a link to another place ({name!r}), which is not followed", "remove it"
+            )
 
 
 def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
@@ -71,13 +74,13 @@ def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     """
     dataset = group.get(name)
     if not isinstance(dataset, h5py.Dataset):
-        raise EntryError(f"{path} lacks the dataset {name}; remove it and extract the video again.")
+        raise EntryError(f"{quoted(path)} lacks the dataset {name}", "remove it and extract the video again")
     properties = dataset.id.get_create_plist()
     if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
-        raise EntryError(f"{path} keeps {name} in other files, which are not read; remove it from the cache.")
+        raise EntryError(f"{quoted(path)} keeps {name} in other files, which are not read", "remove it from the cache")
     filters = {properties.get_filter(position)[0] for position in range(properties.get_nfilters())}
     if not filters <= {h5py.h5z.FILTER_FLETCHER32}:
-        raise EntryError(f"{path} stores {name} with filters that no entry has; remove it from the cache.")
+        raise EntryError(f"{quoted(path)} stores {name} with filters that no entry has", "remove it from the cache")
     _check_size(dataset, name, path)
     return dataset
 
@@ -87,9 +90,11 @@ def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
     chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
     declared = int(np.prod(dataset.shape or (0,), dtype=object)) * dataset.dtype.itemsize
     if declared == 0:
-        raise EntryError(f"{path} holds no {name}; remove it and extract the video again.")
+        raise EntryError(f"{quoted(path)} holds no {name}", "remove it and extract the video again")
     if max(declared, chunk) > held or dataset.id.get_storage_size() < declared:
-        raise EntryError(f"{path} declares {declared} bytes of {name}, more than it holds; remove it from the cache.")
+        raise EntryError(
+            f"{quoted(path)} declares {declared} bytes of {name}, more than it holds", "remove it from the cache"
+        )
 
 
 def checked_column(
@@ -101,7 +106,8 @@ def checked_column(
     fits = is_text if dtype is None else dataset.dtype == dtype
     if not fits or dataset.shape != (rows,):
         raise EntryError(
-            f"{path} holds {name} of shape {dataset.shape} and type {dataset.dtype} where ({rows},) "
-            f"{dtype or 'text'} belongs; remove it and extract the video again."
+            f"{quoted(path)} holds {name} of shape {dataset.shape} and type {dataset.dtype} where ({rows},) "
+            f"{dtype or 'text'} belongs",
+            "remove it and extract the video again",
         )
     return dataset

@@ -169,5 +169,5 @@ def _safe(text: str) -> str:
 
 def _checked(sha256: str) -> str:
     if not _SHA256.fullmatch(sha256):
-        raise CacheError(f"{sha256!r} is not a sha256 (64 lower-case hex digits).")
+        raise CacheError(f"{sha256!r} is not a sha256 (64 lower-case hex digits)")
     return sha256

@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import EntryError
+from ..common.quoting import quoted
 from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
 from .names import parse_entry_name, parse_model_dir_name
 from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, SCHEMA_VERSION, EntryAttributes, timeline_problem
@@ -146,7 +147,7 @@ def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
     with damage_named(file), h5py.File(file, "r", locking=False) as opened:
         timestamps, index = opened["timestamps_ms"][start:stop], opened["frame_index"][start:stop]
         if problem := timeline_problem(timestamps, index):
-            raise EntryError(f"{path} cannot be trusted: {problem}; pack the library again.")
+            raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", "pack the library again")
 
         def rows(name: str, dtype: npt.DTypeLike) -> Any:
             return Rows(opened[name], start, stop, np.dtype(dtype))
@@ -204,7 +205,7 @@ def checksum_problem(file: Path) -> str | None:
 def _row(table: _Table, file: Path, path: Path) -> int:
     row = table.rows.get(path.relative_to(file).as_posix())
     if row is None:
-        raise EntryError(f"{file} holds no entry {path.relative_to(file)}; list it with: clipcache cache ls.")
+        raise EntryError(f"{quoted(file)} holds no entry {path.relative_to(file)}", "list it with: clipcache cache ls")
     return row
 
 
@@ -213,20 +214,27 @@ def _table(file: Path) -> _Table:
     try:
         status = file.stat()
     except OSError as error:
-        raise EntryError(f"{file} cannot be read ({error.strerror or error}).") from error
+        raise EntryError(f"{quoted(file)} cannot be read ({error.strerror or error})") from error
     return _read_table(file, (status.st_size, status.st_mtime_ns, status.st_ino))
 
 
 @lru_cache(maxsize=8)
 def _read_table(file: Path, stamp: tuple[int, int, int]) -> _Table:  # noqa: ARG001  the stamp is part of the key
     if not h5py.is_hdf5(file):
-        raise EntryError(f"{file} is no packed library; name a cache folder, or a file that clipcache cache pack made.")
+        raise EntryError(
+            f"{quoted(file)} is not a packed library", "name a cache folder, or a file that clipcache cache pack made"
+        )
     with damage_named(file), h5py.File(file, "r", locking=False) as opened:
         version = opened.attrs.get("packed_version")
         if version is None:
-            raise EntryError(f"{file} is no packed library; make one with: clipcache cache pack {file}.")
+            raise EntryError(
+                f"{quoted(file)} is not a packed library",
+                "name a cache folder, or a file that clipcache cache pack made",
+            )
         if version != PACKED_VERSION:
-            raise EntryError(f"{file} has version {version}, this clipcache reads {PACKED_VERSION}; upgrade clipcache.")
+            raise EntryError(
+                f"{quoted(file)} has version {version}, this clipcache reads {PACKED_VERSION}", "upgrade clipcache"
+            )
         return _checked_table(opened, file)
 
 
@@ -234,11 +242,11 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     """Look everything over, as `read` does with an entry, before anything is read."""
     for group in ("/", "entries", "entries/attributes", *(["quality"] if "quality" in opened else [])):
         if not isinstance(opened.get(group), h5py.Group):
-            raise EntryError(f"{file} lacks the group {group}; pack the library again.")
+            raise EntryError(f"{quoted(file)} lacks the group {group}", "pack the library again")
         check_links(opened[group], file)
     features = checked_dataset(opened, "features", file)
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.chunks is not None:
-        raise EntryError(f"{file} holds features of an unexpected kind; pack the library again.")
+        raise EntryError(f"{quoted(file)} holds features of an unexpected kind", "pack the library again")
     total = features.shape[0]
     for name, dtype in (("timestamps_ms", "<f8"), ("frame_index", "<i8")):
         checked_column(opened, name, np.dtype(dtype), total, file)
@@ -251,10 +259,10 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     checked_column(opened["entries"], "names", None, count, file)
     offsets = checked_column(opened, "video_offsets", np.dtype("<i8"), count + 1, file)[:]
     if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) <= 0).any():
-        raise EntryError(f"{file} has offsets that do not fit its features; pack the library again.")
+        raise EntryError(f"{quoted(file)} has offsets that do not fit its features", "pack the library again")
     rows = {name.decode(): row for row, name in enumerate(names[:])}
     if len(rows) != count or not all(map(_is_place, rows)):
-        raise EntryError(f"{file} names entries that cannot be its own; pack the library again.")
+        raise EntryError(f"{quoted(file)} names entries that cannot be its own", "pack the library again")
     columns = {
         name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
         for name, kind in ATTRIBUTE_TYPES.items()
@@ -272,9 +280,11 @@ def _checked_table(opened: Any, file: Path) -> _Table:
 
 def _check_attributes(columns: dict[str, npt.NDArray[Any]], dim: int, file: Path) -> None:
     if (columns["schema_version"] != SCHEMA_VERSION).any():
-        raise EntryError(f"{file} holds entries of a schema that is not version {SCHEMA_VERSION}; upgrade clipcache.")
+        raise EntryError(
+            f"{quoted(file)} holds entries of a schema that is not version {SCHEMA_VERSION}", "upgrade clipcache"
+        )
     if (columns["embed_dim"] != dim).any():
-        raise EntryError(f"{file} holds features of another length than it says; pack the library again.")
+        raise EntryError(f"{quoted(file)} holds features of another length than it says", "pack the library again")
 
 
 def _is_place(name: str) -> bool:

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from ..common.errors import EntryError
+from ..common.quoting import quoted
 from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
 from .packed import open_packed_entry, packed_file_of, packs_entries, read_packed_attributes
 from .schema import (
@@ -82,15 +83,15 @@ def _check_is_hdf5(path: Path) -> None:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise EntryError(f"{path} is not a file; name an entry (.h5) of the cache.")
+            raise EntryError(f"{quoted(path)} is not a file", "name an entry (.h5) of the cache")
         with path.open("rb") as file:
             signature = file.read(len(_SIGNATURE))
     except OSError as error:
-        raise EntryError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise EntryError(f"{quoted(path)} cannot be read ({error.strerror or error})") from error
     if not signature:
-        raise EntryError(f"{path} is empty; remove it and extract the video again.")
+        raise EntryError(f"{quoted(path)} is empty", "remove it and extract the video again")
     if signature != _SIGNATURE:
-        raise EntryError(f"{path} is not an HDF5 file; remove it from the cache.")
+        raise EntryError(f"{quoted(path)} is not an HDF5 file", "remove it from the cache")
 
 
 def _checked(file: h5py.File, path: Path) -> OpenEntry:
@@ -99,14 +100,15 @@ def _checked(file: h5py.File, path: Path) -> OpenEntry:
     features = checked_dataset(file, "features", path)
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
         raise EntryError(
-            f"{path} holds features of shape {features.shape} and type {features.dtype} where (N, "
-            f"{attributes.embed_dim}) float16 or float32 belong; remove it and extract the video again."
+            f"{quoted(path)} holds features of shape {features.shape} and type {features.dtype} where (N, "
+            f"{attributes.embed_dim}) float16 or float32 belong",
+            "remove it and extract the video again",
         )
     frames = features.shape[0]
     timestamps = checked_column(file, "timestamps_ms", np.dtype("<f8"), frames, path)[:]
     index = checked_column(file, "frame_index", np.dtype("<i8"), frames, path)[:]
     if problem := timeline_problem(timestamps, index):
-        raise EntryError(f"{path} cannot be trusted: {problem}; remove it and extract the video again.")
+        raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", "remove it and extract the video again")
     names = checked_column(file, "frame_names", None, frames, path) if "frame_names" in file else None
     return OpenEntry(attributes, features, timestamps, index, names, _quality(file, frames, path))
 
@@ -116,6 +118,6 @@ def _quality(file: h5py.File, frames: int, path: Path) -> dict[str, h5py.Dataset
         return {}
     group = file["quality"]
     if not isinstance(group, h5py.Group):
-        raise EntryError(f"{path} holds a quality that is not a group; remove it from the cache.")
+        raise EntryError(f"{quoted(path)} holds a quality that is not a group", "remove it from the cache")
     check_links(group, path)
     return {name: checked_column(group, name, np.dtype("<f4"), frames, path) for name in group}

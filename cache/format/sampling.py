@@ -50,25 +50,25 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.fps is not None and self.every is not None:
-            raise UsageError("Choose frames by fps or by every, not by both.")
+            raise UsageError("Choose frames by fps or by every, not by both")
         if self.fps is not None:
             if not 0.001 <= self.fps <= MAX_FPS:
-                raise UsageError(f"fps must lie between 0.001 and {MAX_FPS:g} frames a second, not {self.fps}.")
+                raise UsageError(f"fps must lie between 0.001 and {MAX_FPS:g} frames a second, not {self.fps}")
             object.__setattr__(self, "fps", round(float(self.fps), 3))
         if self.every is not None:
             if self.every < 1:
-                raise UsageError(f"every must be 1 or more frames, not {self.every}.")
+                raise UsageError(f"every must be 1 or more frames, not {self.every}")
             object.__setattr__(self, "every", int(self.every) if self.every > 1 else None)
         if self.window_s is not None or self.hop_s is not None:
             self._check_windows()
 
     def _check_windows(self) -> None:
         if self.window_s is None or self.hop_s is None or self.fps is not None or self.every is not None:
-            raise UsageError("Windows of sound have a window and a hop, and neither fps nor every.")
+            raise UsageError("Windows of sound have a window and a hop, and neither fps nor every")
         for name, value in (("window", self.window_s), ("hop", self.hop_s)):
             if not MIN_WINDOW_S <= value <= MAX_WINDOW_S:
                 raise UsageError(
-                    f"The {name} of sound must lie between {MIN_WINDOW_S} and {MAX_WINDOW_S:g} seconds, not {value}."
+                    f"The {name} of sound must lie between {MIN_WINDOW_S} and {MAX_WINDOW_S:g} seconds, not {value}"
                 )
         object.__setattr__(self, "window_s", round(float(self.window_s), 3))
         object.__setattr__(self, "hop_s", round(float(self.hop_s), 3))
@@ -89,7 +89,7 @@ class Sampling:
             return cls(fps=float(match["value"]))
         if match and match["value"].isdigit():
             return cls(every=int(match["value"]))
-        raise UsageError(f"Sampling {text!r} is not one of: all, fps=RATE, every=N, window=SECONDS,hop=SECONDS.")
+        raise UsageError(f"Sampling {text!r} is not one of: all, fps=RATE, every=N, window=SECONDS,hop=SECONDS")
 
     def __str__(self) -> str:
         if self.fps is not None:
@@ -159,7 +159,7 @@ class Sampling:
             UsageError: if this is not a sampling by time.
         """
         if self.fps is None:
-            raise UsageError(f"Sampling {self} has no ticks; give frames a second.")
+            raise UsageError(f"Sampling {self} has no ticks", "give frames a second")
         zero_us = _micros(np.array(zero_ms))
         return (_micros(timestamps_ms) - zero_us + TICK_TOLERANCE_US) * _millihertz(self.fps) // 10**9
 
@@ -178,7 +178,7 @@ def time_range(
         UsageError: if `end_s` lies before `start_s`.
     """
     if start_s is not None and end_s is not None and end_s < start_s:
-        raise UsageError(f"The end ({end_s} s) lies before the start ({start_s} s).")
+        raise UsageError(f"The end ({end_s} s) lies before the start ({start_s} s)")
     micros = _micros(timestamps_ms)
     first = 0 if start_s is None else int(np.searchsorted(micros, start_s * 1e6 - 0.5))
     last = len(micros) if end_s is None else int(np.searchsorted(micros, end_s * 1e6 - 0.5))

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError, EntryError
+from ..common.quoting import quoted
 
 SCHEMA_VERSION = 1
 SOURCE_KINDS = ("video", "image", "image-folder", "audio")
@@ -125,11 +126,11 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
     for name, kind in ATTRIBUTE_TYPES.items():
         value = getattr(attributes, name)
         if not _is_a(value, kind):
-            raise ContentError(f"Attribute {name} must be {kind.__name__}, not {value!r}.")
+            raise ContentError(f"Attribute {name} must be {kind.__name__}, not {value!r}")
         if kind is str:
             value = storable_text(value).encode()
             if len(value) > MAX_TEXT_BYTES:
-                raise ContentError(f"Attribute {name} has {len(value)} bytes; at most {MAX_TEXT_BYTES} are stored.")
+                raise ContentError(f"Attribute {name} has {len(value)} bytes; at most {MAX_TEXT_BYTES} are stored")
             group.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value))))
         else:
             group.attrs.create(name, value, dtype={bool: np.bool_, int: np.int64, float: np.float64}[kind])
@@ -144,7 +145,7 @@ def read_attributes(group: h5py.Group, path: Path) -> EntryAttributes:
     version = read_schema_version(group, path)
     if version != SCHEMA_VERSION:
         raise EntryError(
-            f"{path} has schema version {version}, this clipcache reads {SCHEMA_VERSION}; upgrade clipcache."
+            f"{quoted(path)} has schema version {version}, this clipcache reads {SCHEMA_VERSION}", "upgrade clipcache"
         )
     return EntryAttributes(**{name: _read_attribute(group, name, kind, path) for name, kind in ATTRIBUTE_TYPES.items()})
 
@@ -156,7 +157,7 @@ def read_schema_version(group: h5py.Group, path: Path) -> int:
         EntryError: if it declares none, as a foreign HDF5 file does, or one that is not an integer.
     """
     if not h5py.h5a.exists(group.id, b"schema_version"):
-        raise EntryError(f"{path} is an HDF5 file but not a clipcache entry; remove it from the cache.")
+        raise EntryError(f"{quoted(path)} is an HDF5 file but not a clipcache entry", "remove it from the cache")
     version: int = _read_attribute(group, "schema_version", int, path)
     return version
 
@@ -188,13 +189,13 @@ def _is_a(value: object, kind: type) -> bool:
 def _read_attribute(group: h5py.Group, name: str, kind: type, path: Path) -> typing.Any:
     """One attribute, through HDF5's own calls: `group.attrs` takes three times as long, and checks less."""
     if not h5py.h5a.exists(group.id, name.encode()):
-        raise EntryError(f"{path} lacks the attribute {name}; remove it and extract the video again.")
+        raise EntryError(f"{quoted(path)} lacks the attribute {name}", "remove it and extract the video again")
     # Type and shape are looked at before a byte is read: a hostile attribute may declare any size.
     attribute = h5py.h5a.open(group.id, name.encode())
     stored = attribute.get_type()
     dtype, memory_type = _memory_type(stored, kind)
     if dtype is None or attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
-        raise EntryError(f"{path} has an attribute {name} that is not one {kind.__name__}; remove it.")
+        raise EntryError(f"{quoted(path)} has an attribute {name} that is not one {kind.__name__}", "remove it")
     value = np.empty((), dtype)
     attribute.read(value, mtype=memory_type)
     return value.item().decode() if kind is str else kind(value)

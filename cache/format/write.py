@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..common.atomic import remove_file, remove_stale_temporaries, write_atomically
 from ..common.errors import CacheError, ContentError
+from ..common.quoting import quoted
 from .names import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
 from .read import open_entry
 from .sampling import Sampling
@@ -87,11 +88,11 @@ def _columns(
         columns["frame_names"] = _text_column(frame_names)
     for name, measure in quality.items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-            raise ContentError(f"Quality {name!r} must be named with letters, digits and underscores.")
+            raise ContentError(f"Quality {name!r} must be named with letters, digits and underscores")
         columns[f"quality/{name}"] = np.asarray(measure, dtype="<f4")
     for name, values in columns.items():
         if values.shape != (len(features),):
-            raise ContentError(f"{name} has shape {values.shape} where ({len(features)},) belongs.")
+            raise ContentError(f"{name} has shape {values.shape} where ({len(features)},) belongs")
     return columns
 
 
@@ -113,15 +114,15 @@ def _check(
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
         raise ContentError(
             f"Features of {video} have shape {features.shape} and type {features.dtype} where "
-            f"(N, {attributes.embed_dim}) float16 or float32 belong."
+            f"(N, {attributes.embed_dim}) float16 or float32 belong"
         )
     if len(features) == 0:
-        raise ContentError(f"{video} gave no frame, and an entry without frames is not stored.")
+        raise ContentError(f"{video} gave no frame, and an entry without frames is not stored")
     if not all(np.isfinite(block).all() for block in _blocks(features)):
-        raise ContentError(f"Features of {video} hold NaN or infinity; extract it again with --precision fp32.")
+        raise ContentError(f"Features of {video} hold NaN or infinity", "extract it again with --precision fp32")
     problem = timeline_problem(columns["timestamps_ms"].astype("<f8"), columns["frame_index"].astype("<i8"))
     if problem:
-        raise ContentError(f"Frames of {video} cannot be stored: {problem}.")
+        raise ContentError(f"Frames of {video} cannot be stored: {problem}")
 
 
 def _file_image(
@@ -155,10 +156,10 @@ def _check_written(path: Path, features: npt.NDArray[np.generic], columns: dict[
             same = np.array_equal(entry.features[start : start + len(block)], block)
             start += len(block)
             if not same:
-                raise CacheError(f"{path.parent} gave back other features than were written; check the disk.")
+                raise CacheError(f"{quoted(path.parent)} gave back other features than were written", "check the disk")
         times_same = np.array_equal(entry.timestamps_ms, columns["timestamps_ms"])
         if not times_same or not np.array_equal(entry.frame_index, columns["frame_index"]):
-            raise CacheError(f"{path.parent} gave back other timestamps than were written; check the disk.")
+            raise CacheError(f"{quoted(path.parent)} gave back other timestamps than were written", "check the disk")
 
 
 def _remove_superseded(path: Path, folder: Path, attributes: EntryAttributes, sampling: Sampling) -> Path:
@@ -182,7 +183,7 @@ def _entries_of(folder: Path, sha256: str) -> list[tuple[Path, EntryName]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CacheError(f"Cannot write to {folder} ({error.strerror}); choose another folder.") from error
+        raise CacheError(f"Cannot write to {quoted(folder)} ({error.strerror})", "choose another folder") from error
     named = [(path, parse_entry_name(path.name)) for path in paths]
     return [(path, name) for path, name in named if name is not None and name.sha16 == sha256[:16]]
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError
+from ..common.quoting import quoted
 from .found import Found, rate
 
 TRIPLE_SUFFIX = "_clip.npy"
@@ -51,7 +52,7 @@ def read_npz(path: Path) -> Iterator[Found]:
     except _BAD_FILE as error:
         raise _damaged(path, error) from error
     if _NPZ_KEY not in held:
-        raise ContentError(f"{path} has no array named {_NPZ_KEY}; only such .npz files are imported.")
+        raise ContentError(f"{quoted(path)} has no array named {_NPZ_KEY}; only such .npz files are imported")
     yield Found(
         path.stem,
         path,
@@ -68,9 +69,9 @@ def _load(path: Path) -> npt.NDArray[Any]:
     except _BAD_FILE as error:
         raise _damaged(path, error) from error
     if not isinstance(values, np.ndarray):
-        raise ContentError(f"{path} is not one NumPy array; leave it out.")
+        raise ContentError(f"{quoted(path)} is not one NumPy array", "leave it out")
     return values
 
 
 def _damaged(path: Path, error: Exception) -> ContentError:
-    return ContentError(f"{path} is damaged or not a NumPy file ({error}); copy it again.")
+    return ContentError(f"{quoted(path)} is damaged or not a NumPy file ({error})", "copy it again")

@@ -83,6 +83,6 @@ def _timing(fps: float | None, interval_s: float | None, sampling: str | None) -
     from .entry_of import Timing
 
     if interval_s is not None and (fps is not None or interval_s <= 0):
-        raise UsageError("--interval takes seconds above 0, and stands in place of --fps: give one of them.")
+        raise UsageError("--interval takes seconds above 0, and stands in place of --fps", "give one of them")
     rate = fps if interval_s is None else 1 / interval_s
     return Timing(rate, None if sampling is None else Sampling.parse(sampling))

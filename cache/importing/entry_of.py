@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError, UsageError
+from ..common.quoting import quoted
 from ..entry import Features
 from ..format.names import canonical_model
 from ..format.sampling import Sampling
@@ -71,7 +72,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
-            raise UsageError(f"The rate of the features must be above 0 a second, not {self.rate}.")
+            raise UsageError(f"The rate of the features must be above 0 a second, not {self.rate}")
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,11 @@ def name_model(
         UsageError: if it is not said which model it was.
     """
     if name is None:
-        raise UsageError("Say which model made the features: --model ViT-B/32, for example.")
+        raise UsageError("Say which model made the features: --model ViT-B/32, for example")
     if weights_sha256 is None and published is None:
-        raise UsageError(f"The weights of {name!r} are not known by its name; give their hash by --weights-sha256.")
+        raise UsageError(f"The weights of {name!r} are not known by its name", "give their hash by --weights-sha256")
     if weights_sha256 is not None and (len(weights_sha256) != 64 or set(weights_sha256) - set("0123456789abcdef")):
-        raise UsageError("--weights-sha256 takes the 64 lower-case hex digits of the hash of the weights file.")
+        raise UsageError("--weights-sha256 takes the 64 lower-case hex digits of the hash of the weights file")
     return Model(
         canonical_model(name),
         weights_sha256 or (published.sha256 if published else ""),
@@ -117,13 +118,16 @@ def checked_features(found: Found, model: Model) -> Features:
     dim = model.embed_dim
     if features.ndim != 2 or features.dtype.kind != "f" or not features.size or dim not in (None, features.shape[1]):
         raise ContentError(
-            f"{found.path} holds for {found.name!r} an array of shape {features.shape} and type {features.dtype} where "
-            f"features (N, {dim or 'D'}) of {model.name} belong; leave it out, or name the right --model."
+            f"{quoted(found.path)} holds for {found.name!r} an array of shape {features.shape} and type "
+            f"{features.dtype} where features (N, {dim or 'D'}) of {model.name} belong",
+            "leave it out, or name the right --model",
         )
     with np.errstate(over="ignore"):  # said in a sentence below
         kept: Features = features.astype("<f2" if features.dtype.itemsize == 2 else "<f4")
     if not np.isfinite(kept).all():
-        raise ContentError(f"{found.path} holds for {found.name!r} values that are NaN or infinite; leave it out.")
+        raise ContentError(
+            f"{quoted(found.path)} holds for {found.name!r} values that are NaN or infinite", "leave it out"
+        )
     return kept
 
 
@@ -140,7 +144,7 @@ def build(
     sampling = _sampling(found, timing)
     index = _frame_index(found, sampling, count)
     if problem := timeline_problem(timestamps, index):
-        raise ContentError(f"{found.path} cannot be imported: for {found.name!r}, {problem}; correct it.")
+        raise ContentError(f"{quoted(found.path)} cannot be imported: for {found.name!r}, {problem}", "correct it")
     rate = timing.rate or _measured_rate(timestamps)
     attributes = EntryAttributes(
         schema_version=SCHEMA_VERSION,
@@ -180,7 +184,8 @@ def _timestamps(found: Found, timing: Timing, count: int) -> npt.NDArray[np.floa
         return _column(found, "timestamps_ms", found.timestamps_ms, count).astype("<f8")
     if timing.rate is None:
         raise ContentError(
-            f"{found.path} does not say when the features of {found.name!r} are; give --fps or --interval of them."
+            f"{quoted(found.path)} does not say when the features of {found.name!r} are",
+            "give --fps or --interval of them",
         )
     return np.arange(count, dtype="<f8") * 1000.0 / timing.rate
 
@@ -192,8 +197,8 @@ def _sampling(found: Found, timing: Timing) -> Sampling:
     index = found.frame_index
     if index is not None and not np.array_equal(index, np.arange(len(index))):
         raise ContentError(
-            f"{found.path} holds some frames of {found.name!r} only; say which: --sampling fps=RATE or every=N, or all "
-            "where the others could not be decoded."
+            f"{quoted(found.path)} holds some frames of {found.name!r} only",
+            "say which: --sampling fps=RATE or every=N, or all where the others could not be decoded",
         )
     return Sampling(fps=timing.rate) if found.timestamps_ms is None else Sampling()
 
@@ -208,11 +213,14 @@ def _frame_index(found: Found, sampling: Sampling, count: int) -> npt.NDArray[np
 def _column(found: Found, name: str, values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     if values.shape != (count,) or values.dtype.kind not in "fiu":
         raise ContentError(
-            f"{found.path} holds for {found.name!r} {name} of shape {values.shape} and type {values.dtype} where "
-            f"({count},) numbers belong; correct it."
+            f"{quoted(found.path)} holds for {found.name!r} {name} of shape {values.shape} and type {values.dtype} "
+            f"where ({count},) numbers belong",
+            "correct it",
         )
     if name == "frame_index" and not _are_whole(values):
-        raise ContentError(f"{found.path} holds for {found.name!r} a frame_index that is no whole number; correct it.")
+        raise ContentError(
+            f"{quoted(found.path)} holds for {found.name!r} a frame_index that is no whole number", "correct it"
+        )
     return values
 
 

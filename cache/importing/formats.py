@@ -73,6 +73,6 @@ def find_files(targets: Sequence[Path]) -> list[tuple[Path, Rule]]:
         ruled = {path: rule for path in files if os.path.isfile(path) and (rule := rule_of(path))}  # noqa: PTH113
         if not ruled:
             known = ", ".join(f"*{rule.suffix}" for rule in RULES)
-            raise UsageError(f"{quoted(target)} holds no features to import; known are {known}.")
+            raise UsageError(f"{quoted(target)} holds no features to import; known are {known}")
         found |= ruled
     return list(found.items())

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from ..common.errors import ContentError
+from ..common.quoting import quoted
 from ..format.packed import packs_entries
 from .found import Found
 
@@ -25,23 +26,27 @@ def read_flat(path: Path) -> Iterator[Found]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             if packs_entries(file):
-                raise ContentError(f"{path} is a packed library of clipcache already; name it with --cache.")
+                raise ContentError(f"{quoted(path)} is a packed library of clipcache already", "name it with --cache")
             if "schema_version" in file.attrs:
-                raise ContentError(f"{path} is an entry of clipcache already; name its folder with --cache.")
+                raise ContentError(f"{quoted(path)} is an entry of clipcache already", "name its folder with --cache")
             for name in file:
                 yield Found(name, path, _checked(file, name, path)[()])
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise ContentError(f"{path} is damaged or not an HDF5 file ({error}); copy it again.") from error
+        raise ContentError(f"{quoted(path)} is damaged or not an HDF5 file ({error})", "copy it again") from error
 
 
 def _checked(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-        raise ContentError(f"{path} holds {name!r}, which is no dataset of its own; only flat files are imported.")
+        raise ContentError(
+            f"{quoted(path)} holds {name!r}, which is no dataset of its own; only flat files are imported"
+        )
     dataset = file[name]
     properties = dataset.id.get_create_plist()
     if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
-        raise ContentError(f"{path} keeps {name!r} in other files, which are not read; copy the data into it.")
+        raise ContentError(f"{quoted(path)} keeps {name!r} in other files, which are not read", "copy the data into it")
     declared = int(np.prod(dataset.shape or (0,), dtype=object)) * dataset.dtype.itemsize
     if declared > _MOST_TO_ONE * dataset.id.get_storage_size():
-        raise ContentError(f"{path} declares {declared} bytes of {name!r}, far more than it holds; leave it out.")
+        raise ContentError(
+            f"{quoted(path)} declares {declared} bytes of {name!r}, far more than it holds", "leave it out"
+        )
     return dataset

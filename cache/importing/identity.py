@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..common.errors import ContentError
 from ..common.hashing import Digests
 from ..common.media_types import VIDEO_SUFFIXES
+from ..common.quoting import quoted
 
 UNSEEN = "unseen"
 _WITH_HASH = re.compile(r"(?P<stem>.+)-(?P<digits>[0-9a-f]{8}|[0-9a-f]{16})", re.DOTALL)
@@ -70,7 +71,9 @@ class Videos:
             if os.path.isfile(path.with_name(stem + suffix))  # noqa: PTH113 - Path.is_file raises for long names
         ]
         if len(videos) > 1:
-            raise ContentError(f"{path} may belong to {videos[0]} or to {videos[1]}; name the right one by --videos.")
+            raise ContentError(
+                f"{quoted(path)} may belong to {videos[0]} or to {videos[1]}", "name the right one by --videos"
+            )
         if videos:
             (video,) = videos
             return Identity(video.name, self._digests.sha256(video), video.stat().st_size)

@@ -83,8 +83,9 @@ class Import:
         """
         if self.cache_dir.is_file():
             raise UsageError(
-                f"{quoted(self.cache_dir)} is a file, to which nothing can be added; name a folder with --cache, or "
-                f"make one of a packed library: clipcache cache unpack {quoted(self.cache_dir)} --into DIR."
+                f"{quoted(self.cache_dir)} is a file, to which nothing can be added",
+                f"name a folder with --cache, or "
+                f"make one of a packed library: clipcache cache unpack {quoted(self.cache_dir)} --into DIR",
             )
         self._pin_length()
         videos = Videos(self.videos, self.digests)
@@ -137,8 +138,8 @@ class Import:
         for path in entries:
             if not _holds(Entry(path), contents):
                 raise ContentError(
-                    f"{found.path} holds other features of {found.name!r} than the entry {path}; remove that first, or "
-                    "import to another --cache."
+                    f"{found.path} holds other features of {found.name!r} than the entry {quoted(path)}",
+                    ("remove that first, or import to another --cache"),
                 )
         return bool(entries)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError
+from ..common.quoting import quoted
 from .found import Found, rate
 
 _MOST_BYTES_OF_JSON = 1 << 28
@@ -32,7 +33,9 @@ def read_shard(path: Path) -> Iterator[Found]:
                     key = name.removesuffix(".npy")
                     yield _found(key, path, _content(shard, member), _metadata(shard, members.get(f"{key}.json")))
     except (OSError, ValueError, EOFError, MemoryError, RecursionError, tarfile.TarError) as error:
-        raise ContentError(f"{path} is damaged or not a shard of features ({error}); copy it again.") from error
+        raise ContentError(
+            f"{quoted(path)} is damaged or not a shard of features ({error})", "copy it again"
+        ) from error
 
 
 def _found(key: str, path: Path, content: bytes, known: dict[str, Any]) -> Found:

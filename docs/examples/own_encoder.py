@@ -47,4 +47,4 @@ class TimmEncoder:
 
     def encode_texts(self, prompts: list[str], truncate: bool = False) -> None:  # noqa: ARG002  refused in any case
         """There is no text half."""
-        raise ModelError(f"{self.spec.name} has no text half; compare with pictures or videos.")
+        raise ModelError(f"{self.spec.name} has no text half", "compare with pictures or videos")

@@ -59,8 +59,8 @@ class SoundEncoder:
         self.max_samples = int(self._extractor.nb_max_samples)
         if self._extractor.sampling_rate != SAMPLE_RATE:
             raise ModelError(
-                f"{quoted(files.folder)} hears {self._extractor.sampling_rate} samples a second, not {SAMPLE_RATE}; "
-                f"use another, such as {CHECKPOINT}."
+                f"{quoted(files.folder)} hears {self._extractor.sampling_rate} samples a second, not {SAMPLE_RATE}",
+                f"use another, such as {CHECKPOINT}",
             )
 
     def encode(self, windows: Sequence[Samples]) -> FloatArray:
@@ -135,7 +135,7 @@ class TextEncoder:
         Raises:
             UsageError: Always.
         """
-        raise UsageError("Sound cannot be compared with images: CLAP hears and reads; ask with --text.")
+        raise UsageError("Sound cannot be compared with images: CLAP hears and reads", "ask with --text")
 
     def _tokens(self, prompts: Sequence[str], truncate: bool) -> Any:
         with _quiet():
@@ -150,8 +150,8 @@ class TextEncoder:
         for prompt, length in zip(prompts, lengths, strict=True):
             if length > self._max_tokens:
                 raise ModelError(
-                    f"The prompt {prompt[:60]!r}… is longer than the {self._max_tokens} tokens that the model reads; "
-                    "shorten it, or pass --truncate to drop its end."
+                    f"The prompt {prompt[:60]!r}… is longer than the {self._max_tokens} tokens that the model reads",
+                    "shorten it, or pass --truncate to drop its end",
                 )
         return tokens
 
@@ -177,14 +177,14 @@ def load_text_encoder(
         directory = known[0] if known else None
     if directory is None and model != DEFAULT_MODEL:
         raise ModelError(
-            f"The features were made with weights {weights_sha256[:16]}… of {model}, which are not where they were; "
-            "name the folder of the model with --weights."
+            f"The features were made with weights {weights_sha256[:16]}… of {model}, which are not where they were",
+            "name the folder of the model with --weights",
         )
     files = find_clap(directory, memo)
     if files.sha256 != weights_sha256:
         raise ModelError(
             f"The weights in {quoted(files.folder)} ({files.sha256[:16]}…) are not those that made the features "
-            f"({weights_sha256[:16]}…); scores would mean nothing."
+            f"({weights_sha256[:16]}…); scores would mean nothing"
         )
     return TextEncoder(files, device)
 
@@ -196,7 +196,7 @@ def _load_model(files: ClapFiles, device: str) -> Any:
         )
     # What a file lacks is drawn at random, with no more than a warning.
     if missing := sorted({name for name, _ in model.named_parameters()} & set(found["missing_keys"])):
-        raise ModelError(f"{quoted(files.folder)} lacks weights of a CLAP model ({missing[0]}); save it again.")
+        raise ModelError(f"{quoted(files.folder)} lacks weights of a CLAP model ({missing[0]})", "save it again")
     return model.float().eval().requires_grad_(False).to(device)
 
 
@@ -211,7 +211,7 @@ def _loading(files: ClapFiles) -> Iterator[Any]:
     except Exception as error:
         reason = str(error).split("\n", 1)[0][:200].rstrip(". ") or type(error).__name__
         raise ModelError(
-            f"The CLAP model in {quoted(files.folder)} cannot be loaded ({reason}); save it again."
+            f"The CLAP model in {quoted(files.folder)} cannot be loaded ({reason})", "save it again"
         ) from error
 
 

@@ -113,7 +113,7 @@ def prepare_sounds(items: Sequence[Item], cache_dir: Path, options: SoundOptions
     memo = DigestMemo()
     heard = [item for item in items if not item.images]
     if not heard:
-        raise UsageError("There is no video and no audio file among the inputs; name one, or leave out the sound.")
+        raise UsageError("There is no video and no audio file among the inputs", "name one, or leave out the sound")
     files = find_clap(options.weights, memo)
     model_dir = model_dir_name(files.model, files.sha256)
     hashed = hash_readable(heard, memo)

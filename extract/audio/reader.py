@@ -101,7 +101,7 @@ class Sound:
                 self._note_error()
                 continue
             if frame.sample_rate not in _RATES:
-                raise MediaError(f"{quoted(self._path)} has {frame.sample_rate} samples a second; convert it first.")
+                raise MediaError(f"{quoted(self._path)} has {frame.sample_rate} samples a second", "convert it first")
             start_s = None if frame.pts is None else Fraction(frame.pts) * frame.time_base
             if zero_s is None:
                 zero_s = start_s
@@ -134,10 +134,10 @@ def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
     """
     with open_media(path, SOUND_FORMATS, "video or audio file") as container:
         if not container.streams.audio:
-            raise NoAudioError(f"{quoted(path)} has no audio track.")
+            raise NoAudioError(f"{quoted(path)} has no audio track")
         stream = container.streams.best("audio") or container.streams.audio[0]
         if stream.codec_context is None:
-            raise MediaError(f"FFmpeg cannot decode the sound of {quoted(path)}; convert it to another codec.")
+            raise MediaError(f"FFmpeg cannot decode the sound of {quoted(path)}", "convert it to another codec")
         yield Sound(container, stream, path)
 
 
@@ -180,7 +180,7 @@ def place(pieces: Iterable[Piece], on_error: Callable[[], None], path: str | os.
         gaps_s += max(late_s, Fraction(0))
         if gaps_s > MAX_GAPS_S:
             raise MediaError(
-                f"The timestamps of the sound of {quoted(path)} leave out more than a day; remux the file."
+                f"The timestamps of the sound of {quoted(path)} leave out more than a day", "remux the file"
             )
         for silence in _silence(round(late_s * piece.rate), piece.rate):
             yield silence

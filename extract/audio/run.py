@@ -125,9 +125,9 @@ def encode_sound(
             levels += map(level_db, batch)
             on_windows(len(batch))
     if not features:
-        raise MediaError(f"{quoted(path)} has no sound that can be decoded, or none after its first picture.")
+        raise MediaError(f"{quoted(path)} has no sound that can be decoded, or none after its first picture")
     if not all(np.isfinite(rows).all() for rows in features):
-        raise ModelError(f"The model gives features of {quoted(path)} that are not finite; check its weights.")
+        raise ModelError(f"The model gives features of {quoted(path)} that are not finite", "check its weights")
     durations_ms = np.array(lengths, np.float32) / np.float32(SAMPLE_RATE / 1000)
     return EncodedSound(sound.codec, sound.errors, np.concatenate(features), durations_ms, np.array(levels, np.float32))
 
@@ -205,12 +205,14 @@ class _Session:
             self._prepared.cache_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             folder = quoted(self._prepared.cache_dir)
-            raise CacheError(f"Cannot make the cache {folder}: {error.strerror}; choose another --cache.") from error
+            raise CacheError(
+                f"Cannot make the cache {quoted(folder)}: {error.strerror}", "choose another --cache"
+            ) from error
         remove_stale_temporaries(self._prepared.cache_dir)
         encoder = SoundEncoder(self._prepared.files, self._options.device, self._options.batch_size)
         if self._options.windows.samples > encoder.max_samples:
             most = encoder.max_samples / SAMPLE_RATE
-            raise UsageError(f"This CLAP hears {most:g} seconds at once; give an --audio-window of no more.")
+            raise UsageError(f"This CLAP hears {most:g} seconds at once", "give an --audio-window of no more")
         for item in self._prepared.work:
             self._progress.begin(item)
             self._extract(item, encoder)

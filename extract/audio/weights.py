@@ -44,7 +44,7 @@ def require_extra() -> None:
     """
     missing = [name for name in ("transformers", "soxr") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"Sound needs {' and '.join(missing)}; install with: pip install 'clipcache[audio]'.")
+        raise UsageError(f"Sound needs {' and '.join(missing)}", "install with: pip install 'clipcache[audio]'")
 
 
 def check_name(model: str) -> None:
@@ -54,7 +54,7 @@ def check_name(model: str) -> None:
         UsageError: Saying so.
     """
     if model != CLAP and model_slug(model) != model_slug(DEFAULT_MODEL):
-        raise UsageError(f"{model!r} is not {DEFAULT_MODEL}; name the folder of another CLAP with --audio-weights.")
+        raise UsageError(f"{model!r} is not {DEFAULT_MODEL}", "name the folder of another CLAP with --audio-weights")
 
 
 def find_clap(directory: Path | None, memo: DigestMemo) -> ClapFiles:
@@ -70,11 +70,11 @@ def find_clap(directory: Path | None, memo: DigestMemo) -> ClapFiles:
     """
     require_extra()
     if directory is not None and not os.path.isdir(directory):  # noqa: PTH112  Path.is_dir raises for a long name
-        raise ModelError(f"{quoted(directory)} is not a folder; give one that a CLAP model was saved to.")
+        raise ModelError(f"{quoted(directory)} is not a folder", "give one that a CLAP model was saved to")
     folder = directory if directory is not None else _published()
     weights = _weights_in(folder)
     if weights is None:
-        raise ModelError(f"{quoted(folder)} holds neither {' nor '.join(WEIGHTS_NAMES)}; save a CLAP model there.")
+        raise ModelError(f"{quoted(folder)} holds neither {' nor '.join(WEIGHTS_NAMES)}", "save a CLAP model there")
     _check_config(folder)
     name = CHECKPOINT if directory is None else os.path.basename(os.path.abspath(directory))  # noqa: PTH100, PTH119
     return ClapFiles(f"{CLAP}:{name}", memo.sha256(weights), folder)
@@ -90,13 +90,13 @@ def _check_config(folder: Path) -> None:
         is_clap = config["model_type"] == "clap"
         is_fused = config.get("audio_config", {}).get("enable_fusion", False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{quoted(folder)} has no config.json of a model; save a CLAP model there.") from error
+        raise ModelError(f"{quoted(folder)} has no config.json of a model", "save a CLAP model there") from error
     if not is_clap:
-        raise ModelError(f"{quoted(folder)} holds a model of type {config['model_type']!r}; give a CLAP model.")
+        raise ModelError(f"{quoted(folder)} holds a model of type {config['model_type']!r}", "give a CLAP model")
     if is_fused:
         raise ModelError(
-            f"{quoted(folder)} is a fused CLAP, whose features of one sound differ from run to run; "
-            f"use an unfused one, such as {CHECKPOINT}."
+            f"{quoted(folder)} is a fused CLAP, whose features of one sound differ from run to run",
+            f"use an unfused one, such as {CHECKPOINT}",
         )
 
 
@@ -115,6 +115,6 @@ def _published() -> Path:
     except Exception as error:
         reason = str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__
         raise ModelError(
-            f"{CHECKPOINT} cannot be downloaded from Hugging Face ({reason}); fetch it on another machine and name its "
-            "folder with --audio-weights."
+            f"{CHECKPOINT} cannot be downloaded from Hugging Face ({reason})",
+            ("fetch it on another machine and name its folder with --audio-weights"),
         ) from error

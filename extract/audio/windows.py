@@ -46,7 +46,7 @@ class Windows:
 
     def __post_init__(self) -> None:
         if not _MIN_S <= self.window_s <= _MAX_S:
-            raise UsageError(f"--audio-window must lie between {_MIN_S} and {_MAX_S:g} seconds, not {self.window_s:g}.")
+            raise UsageError(f"--audio-window must lie between {_MIN_S} and {_MAX_S:g} seconds, not {self.window_s:g}")
         Sampling(window_s=self.window_s, hop_s=self.hop_s)  # which refuses a hop that makes no sense
         object.__setattr__(self, "window_s", round(float(self.window_s), 3))
         object.__setattr__(self, "hop_s", round(float(self.hop_s), 3))

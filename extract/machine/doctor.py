@@ -95,8 +95,7 @@ def _without_failing(about: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except ClipcacheError as error:
-        found, _, remedy = str(error).rstrip(".").partition("; ")  # what happened; what to do
-        return Finding(about, found, remedy or "see docs/models.md")
+        return Finding(about, error.problem, error.remedy or "see docs/models.md")
     except Exception as error:  # noqa: BLE001  a broken package may raise anything; that is what is looked for
         return Finding(about, first_line(error), "pip install --force-reinstall clipcache")
 

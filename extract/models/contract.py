@@ -74,7 +74,7 @@ class EncoderSpec:
         }
         for sentence, is_so in problems.items():
             if is_so:
-                raise ModelError(f"The spec of the encoder {self.name!r} is wrong: {sentence}.")
+                raise ModelError(f"The spec of the encoder {self.name!r} is wrong: {sentence}")
 
     def describe_preprocessing(self, backend: str) -> str:
         """What an entry records of how its pictures were prepared.
@@ -207,7 +207,8 @@ def check_features(spec: EncoderSpec, features: Any, count: int) -> None:
     if found != (count, spec.embed_dim) or dtype != "float32":
         raise ModelError(
             f"The encoder {spec.name!r} gave {dtype} features of shape {found} where its spec promises float32 of "
-            f"shape {(count, spec.embed_dim)}; mend encode_images or the spec."
+            f"shape {(count, spec.embed_dim)}",
+            "mend encode_images or the spec",
         )
 
 
@@ -243,7 +244,7 @@ def _are_close(a: FloatArray, b: FloatArray) -> bool:
 
 def _require(encoder: Encoder, holds: bool, otherwise: str) -> None:
     if not holds:
-        raise ModelError(f"The encoder {encoder.spec.name!r} breaks the contract: {otherwise}.")
+        raise ModelError(f"The encoder {encoder.spec.name!r} breaks the contract: {otherwise}")
 
 
 def _values(values: tuple[float, float, float]) -> str:

@@ -97,8 +97,8 @@ class FrameEncoder:
             if "memory" not in str(error).lower():
                 raise
             raise UsageError(
-                f"Not enough memory on {self.placement.device} for batches of {self.placement.batch_size} pictures; "
-                "choose a smaller --batch-size."
+                f"Not enough memory on {self.placement.device} for batches of {self.placement.batch_size} pictures",
+                "choose a smaller --batch-size",
             ) from error
 
 

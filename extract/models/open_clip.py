@@ -102,8 +102,8 @@ class OpenClip:
                 self._open_clip.load_checkpoint(model, str(weights.path), weights_only=not trust)
         except Exception as error:
             raise ModelError(
-                f"{quoted(weights.path)} cannot be loaded as open_clip's {self._identifier} ({first_line(error)}); "
-                "check --model and --weights."
+                f"{quoted(weights.path)} cannot be loaded as open_clip's {self._identifier} ({first_line(error)})",
+                "check --model and --weights",
             ) from error
         return model.eval().requires_grad_(False)
 
@@ -120,7 +120,7 @@ class OpenClip:
         except Exception as error:
             raise ModelError(
                 f"The tokenizer of {self.spec.name} cannot be opened ({first_line(error)}); it may need "
-                "pip install transformers, or a network the first time."
+                "pip install transformers, or a network the first time"
             ) from error
 
     def _tokenize(self, prompts: list[str], truncate: bool) -> Any:
@@ -143,7 +143,9 @@ def import_open_clip() -> Any:
             warnings.simplefilter("ignore")  # of the many packages that it imports
             return importlib.import_module("open_clip")
     except ImportError as error:
-        raise ModelError(f"Models of open_clip need an extra ({error}): pip install 'clipcache[open-clip]'.") from error
+        raise ModelError(
+            f"Models of open_clip need an extra ({error})", "pip install 'clipcache[open-clip]'"
+        ) from error
 
 
 def registry(open_clip: Any) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -163,10 +165,10 @@ def _architecture(open_clip: Any, model: str) -> tuple[str, str]:
     arch, _, tag = model.removeprefix(ARCH).partition("/")
     if open_clip.get_model_config(arch) is None:
         near = ", ".join(difflib.get_close_matches(arch, open_clip.list_models(), 3, 0.4)) or "ViT-B-32"
-        raise UsageError(f"open_clip has no architecture {arch!r}; it has, for example, {near}.")
+        raise UsageError(f"open_clip has no architecture {arch!r}; it has, for example, {near}")
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if tag and not open_clip.is_pretrained_cfg(arch, tag):
-        raise UsageError(f"open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}.")
+        raise UsageError(f"open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}")
     return arch, tag
 
 
@@ -182,7 +184,7 @@ def _own_weights(open_clip: Any, model: str) -> Path:
     arch, tag = _architecture(open_clip, model)
     if arch and not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
-        raise UsageError(f"Name weights for {model}: --weights FILE, or one of open_clip's as {model}/TAG ({tags}).")
+        raise UsageError(f"Name weights for {model}: --weights FILE, or one of open_clip's as {model}/TAG ({tags})")
     try:
         with _quietly():
             if arch:
@@ -190,8 +192,9 @@ def _own_weights(open_clip: Any, model: str) -> Path:
             return Path(open_clip.pretrained.download_pretrained_from_hf(model.removeprefix(HUB)))
     except Exception as error:
         raise ModelError(
-            f"No weights for {model}: they cannot be downloaded ({first_line(error)}); fetch them on another machine "
-            "and name the file with --weights, or its folder with --model local-dir:FOLDER."
+            f"No weights for {model}: they cannot be downloaded ({first_line(error)})",
+            "fetch them on another machine "
+            "and name the file with --weights, or its folder with --model local-dir:FOLDER",
         ) from error
 
 
@@ -202,7 +205,9 @@ def _weights_in(folder: Path) -> Path:
         ModelError: There is no folder, no configuration, or not one file that it could be.
     """
     if not (folder / _CONFIG).is_file():
-        raise ModelError(f"There is no {_CONFIG} in {quoted(folder)}; name the folder of a model that open_clip saved.")
+        raise ModelError(
+            f"There is no {_CONFIG} in {quoted(folder)}", "name the folder of a model that open_clip saved"
+        )
     for suffix in _SUFFIXES:
         found = sorted(folder.glob(f"*{suffix}"))
         found = [path for path in found if path.name.startswith("open_clip_")] or found
@@ -210,8 +215,8 @@ def _weights_in(folder: Path) -> Path:
             return found[0]
         if found:
             names = ", ".join(path.name for path in found)
-            raise ModelError(f"{quoted(folder)} holds several weights files ({names}); name one with --weights.")
-    raise ModelError(f"There are no weights ({', '.join(_SUFFIXES)}) in {quoted(folder)}; save them there.")
+            raise ModelError(f"{quoted(folder)} holds several weights files ({names})", "name one with --weights")
+    raise ModelError(f"There are no weights ({', '.join(_SUFFIXES)}) in {quoted(folder)}", "save them there")
 
 
 def _identify(open_clip: Any, weights: WeightsFile) -> tuple[str, dict[str, Any]]:
@@ -227,7 +232,7 @@ def _make_spec(open_clip: Any, identifier: str, weights: WeightsFile, model: Any
     size = preprocessing["size"]
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
-        raise ModelError(f"{weights.model} reads pictures of {width}x{height} pixels; clipcache makes squares only.")
+        raise ModelError(f"{weights.model} reads pictures of {width}x{height} pixels; clipcache makes squares only")
     bilinear = preprocessing["interpolation"] == "bilinear"  # open_clip takes bicubic for anything else
     return EncoderSpec(
         name=weights.model,
@@ -253,7 +258,8 @@ def _check_activation(open_clip: Any, arch: str, entry: dict[str, Any]) -> None:
         trained, computes = ("QuickGELU", "GELU") if entry.get("quick_gelu") else ("GELU", "QuickGELU")
         raise UsageError(
             f"These weights were trained with {trained}, but open_clip's {arch} computes {computes}, and their "
-            f"features would be silently wrong; use --model {right[0]}."
+            f"features would be silently wrong",
+            f"use --model {right[0]}",
         )
 
 

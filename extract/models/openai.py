@@ -81,6 +81,6 @@ def too_long(prompt: str, context_length: int) -> ModelError:
     """The error for a prompt that does not fit."""
     shown = prompt if len(prompt) <= 200 else f"{prompt[:200]}…"
     return ModelError(
-        f"The prompt {shown!r} is longer than the {context_length} tokens that the model reads; shorten it, or pass "
-        "--truncate to drop its end."
+        f"The prompt {shown!r} is longer than the {context_length} tokens that the model reads",
+        ("shorten it, or pass --truncate to drop its end"),
     )

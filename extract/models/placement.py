@@ -38,11 +38,11 @@ def place(device: str = "auto", precision: str = "auto", batch_size: int | None 
     device = _device(torch, device)
     kind = device.split(":")[0]
     if precision not in PRECISIONS:
-        raise UsageError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        raise UsageError(f"Unknown precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "fp16" if kind == "cuda" else "bf16" if _cpu_has_bf16(torch) else "fp32"
     if precision == "fp16" and kind == "cpu":
-        raise UsageError("--precision fp16 needs a CUDA device; on the CPU choose bf16 or fp32.")
+        raise UsageError("--precision fp16 needs a CUDA device", "on the CPU choose bf16 or fp32")
     return Placement(device, precision, batch_size or _BATCH[kind])
 
 
@@ -53,13 +53,11 @@ def _device(torch: Any, device: str) -> str:
     if kind == "cpu" and not number:
         return device
     if kind != "cuda" or (number and not number.isdigit()):
-        raise UsageError(f"Unknown device {device!r}; choose auto, cpu, cuda or cuda:N.")
+        raise UsageError(f"Unknown device {device!r}", "choose auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: this torch ({torch.__version__}) sees no CUDA device; use --device cpu.")
+        raise UsageError(f"--device {device}: this torch ({torch.__version__}) sees no CUDA device", "use --device cpu")
     if number and int(number) >= torch.cuda.device_count():
-        raise UsageError(
-            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from cuda:0."
-        )
+        raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from cuda:0")
     return device
 
 

@@ -48,7 +48,7 @@ def open_encoder(
     if found != weights.sha256:
         raise ModelError(
             f"The encoder {weights.model!r} opened weights {found[:16]}… instead of {weights.sha256[:16]}…; its spec "
-            "must give the sha256 of the file named, and the same one each time."
+            "must give the sha256 of the file named, and the same one each time"
         )
     return encoder
 
@@ -62,7 +62,7 @@ def _open(model: str, weights: Path | None, placement: Placement) -> Encoder:
     except ClipcacheError:
         raise
     except Exception as error:
-        raise ModelError(f"The encoder {point.value} cannot be opened ({first_line(error)}).") from error
+        raise ModelError(f"The encoder {point.value} cannot be opened ({first_line(error)})") from error
     if name != model:
-        raise ModelError(f"The encoder {point.value} calls itself {name!r}, not {model!r}; mend its spec.")
+        raise ModelError(f"The encoder {point.value} calls itself {name!r}, not {model!r}", "mend its spec")
     return encoder

@@ -37,7 +37,7 @@ class PromptEncoder:
         """
         spec = self._encoder.spec
         if not spec.has_text:
-            raise ModelError(f"The model {spec.name} has no text half; compare with --image, --video or vectors.")
+            raise ModelError(f"The model {spec.name} has no text half", "compare with --image, --video or vectors")
         parts = [prompts[i : i + _PROMPTS_AT_ONCE] for i in range(0, len(prompts), _PROMPTS_AT_ONCE)]
         return np.concatenate([self._encoder.encode_texts(part, truncate) for part in parts])
 
@@ -80,12 +80,13 @@ def load_reference_encoder(
         found = find_weights(model, weights, memo)
     except UsageError as error:
         raise ModelError(
-            f"The features were made with weights {weights_sha256[:16]}… of {model}, which are not where they were; "
-            "name the file with --weights."
+            f"The features were made with weights {weights_sha256[:16]}… of {model}, which are not where they were",
+            "name the file with --weights",
         ) from error
     if found.sha256 != weights_sha256:
         raise ModelError(
             f"The weights {found.path} ({found.sha256[:16]}…) are not those that made the features "
-            f"({weights_sha256[:16]}…), so scores would mean nothing; name those with --weights."
+            f"({weights_sha256[:16]}…), so scores would mean nothing",
+            "name those with --weights",
         )
     return PromptEncoder(found, place(device), trust=trust)

@@ -92,8 +92,8 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
         digest = hash_weights(weights, memo)
         if weights.name.startswith("open_clip_"):  # as all that it publishes; mostly trained with another activation
             raise ModelError(
-                f"{quoted(weights)} looks like weights of open_clip, whose activation differs from OpenAI's; "
-                "name their architecture: --model open_clip:ARCH --weights FILE."
+                f"{quoted(weights)} looks like weights of open_clip, whose activation differs from OpenAI's",
+                "name their architecture: --model open_clip:ARCH --weights FILE",
             )
         return WeightsFile(name, digest, weights, any(m.sha256 == digest for m in OPENAI_MODELS.values()))
     if name == DEMO_MODEL:
@@ -102,8 +102,9 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
     if name not in OPENAI_MODELS:
         known = ", ".join([*OPENAI_MODELS, DEMO_MODEL])
         raise UsageError(
-            f"Unknown model {name!r}; choose one of {known}, an open_clip name (open_clip:ARCH/TAG, hf-hub:ORG/NAME), "
-            "or name its file: --weights."
+            f"Unknown model {name!r}",
+            f"choose one of {known}, an open_clip name (open_clip:ARCH/TAG, hf-hub:ORG/NAME), "
+            "or name its file: --weights",
         )
     return WeightsFile(name, OPENAI_MODELS[name].sha256, download_folder() / f"{re.sub('[/@]', '-', name)}.pt", True)
 
@@ -115,7 +116,7 @@ def hash_weights(path: Path, memo: DigestMemo) -> str:
         ModelError: It is missing.
     """
     if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises for a name that is too long
-        raise ModelError(f"The weights file {quoted(path)} does not exist; check --weights.")
+        raise ModelError(f"The weights file {quoted(path)} does not exist", "check --weights")
     return memo.sha256(path)
 
 
@@ -164,8 +165,8 @@ def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
         model = _build(clip_model, state)
     except Exception as error:
         raise ModelError(
-            f"{quoted(weights.path)} does not hold the weights of an OpenAI CLIP model; "
-            "give a state dict in OpenAI's layout."
+            f"{quoted(weights.path)} does not hold the weights of an OpenAI CLIP model",
+            "give a state dict in OpenAI's layout",
         ) from error
     model = model.float().eval().requires_grad_(False)
     _check_shape(weights, model)
@@ -197,7 +198,8 @@ def _check_shape(weights: WeightsFile, model: Any) -> None:
         raise ModelError(
             f"{quoted(weights.path)} holds another model than {weights.model}: features of {found[0]} values "
             f"from {found[1]}-pixel pictures by a first layer of {stem}, instead of {known.embed_dim} from "
-            f"{known.input_size} by {known.stem}; name it with --model NAME."
+            f"{known.input_size} by {known.stem}",
+            "name it with --model NAME",
         )
 
 
@@ -205,7 +207,7 @@ def _load_state(weights: WeightsFile, trust: bool) -> dict[str, Any]:
     if weights.published and weights.path.suffix != ".safetensors":
         return _load_published(weights)
     if not weights.path.is_file():
-        raise ModelError(f"The weights file {quoted(weights.path)} does not exist; check --weights.")
+        raise ModelError(f"The weights file {quoted(weights.path)} does not exist", "check --weights")
     if weights.path.suffix == ".safetensors":
         return _load_safetensors(weights.path)
     if weights.path.suffix == ".npz":
@@ -214,7 +216,8 @@ def _load_state(weights: WeightsFile, trust: bool) -> dict[str, Any]:
         if not trust:
             raise ModelError(
                 f"{quoted(weights.path)} is a TorchScript archive, which can run code when opened, and not "
-                "one that OpenAI published; pass --trust-weights if you know where it comes from."
+                "one that OpenAI published",
+                "pass --trust-weights if you know where it comes from",
             )
         return _load_torchscript(weights.path)
     return _load_state_dict(weights.path)
@@ -231,7 +234,7 @@ def _load_published(weights: WeightsFile) -> dict[str, Any]:
     if not weights.path.is_file():
         _download(weights)
     elif sha256_file(weights.path) != weights.sha256:
-        raise ModelError(f"{quoted(weights.path)} is damaged (its checksum is not OpenAI's); delete it and try again.")
+        raise ModelError(f"{quoted(weights.path)} is damaged (its checksum is not OpenAI's)", "delete it and try again")
     state = _load_torchscript(weights.path)
     _keep_copy(state, copy)
     return state
@@ -244,7 +247,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"The weights file {quoted(path)} is damaged or not safetensors: {error}.") from error
+        raise ModelError(f"The weights file {quoted(path)} is damaged or not safetensors: {error}") from error
     return state
 
 
@@ -256,7 +259,7 @@ def _load_npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: torch.from_numpy(archive[name]) for name in archive.files}
     except Exception as error:
-        raise ModelError(f"The weights file {quoted(path)} is damaged or not an .npz of arrays.") from error
+        raise ModelError(f"The weights file {quoted(path)} is damaged or not an .npz of arrays") from error
 
 
 def _load_state_dict(path: Path) -> dict[str, Any]:
@@ -268,13 +271,13 @@ def _load_state_dict(path: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(
-            f"The weights file {quoted(path)} is damaged or holds more than tensors; save a plain state dict "
-            "(torch.save(model.state_dict(), path)) or safetensors."
+            f"The weights file {quoted(path)} is damaged or holds more than tensors",
+            ("save a plain state dict (torch.save(model.state_dict(), path)) or safetensors"),
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"The weights file {quoted(path)} holds no state dict of tensors; save model.state_dict().")
+        raise ModelError(f"The weights file {quoted(path)} holds no state dict of tensors", "save model.state_dict()")
     return state
 
 
@@ -297,7 +300,7 @@ def _load_torchscript(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore", DeprecationWarning)  # torch retires TorchScript; a copy is kept without it
             state = torch.jit.load(str(path), map_location="cpu").state_dict()
     except (RuntimeError, ValueError, OSError) as error:
-        raise ModelError(f"The TorchScript archive {quoted(path)} cannot be opened; download it again.") from error
+        raise ModelError(f"The TorchScript archive {quoted(path)} cannot be opened", "download it again") from error
     return {
         name: tensor
         for name, tensor in state.items()
@@ -325,14 +328,14 @@ def _download(weights: WeightsFile) -> None:
         with urllib.request.urlopen(url, timeout=30) as source, temporary.open("wb") as target:  # noqa: S310  https
             _copy_with_bar(source, target, weights.path.name)
         if sha256_file(temporary) != weights.sha256:
-            raise ModelError(f"The download of {url} arrived damaged (wrong checksum); try again.")
+            raise ModelError(f"The download of {url} arrived damaged (wrong checksum)", "try again")
         temporary.replace(weights.path)
     except (http.client.HTTPException, OSError) as error:  # a URLError is an OSError
         reason = getattr(error, "reason", None) or error
         raise ModelError(
-            f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} "
-            f"({reason}); fetch it on another machine and copy it there, name a file with --weights PATH, or try "
-            f"--model {DEMO_MODEL}, which is bundled and knows coloured shapes only."
+            (f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} ({reason})"),
+            f"fetch it on another machine and copy it there, name a file with --weights PATH, or try "
+            f"--model {DEMO_MODEL}, which is bundled and knows coloured shapes only",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

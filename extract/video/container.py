@@ -45,7 +45,7 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
         stream = main_video_stream(container)
         if stream is None:
             kinds = sorted({s.type for s in container.streams}) or ["none"]
-            raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)}); leave it out.")
+            raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)})", "leave it out")
         yield container, stream
 
 
@@ -68,11 +68,11 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
         file = Path(path).open("rb")  # noqa: SIM115  closed below, after the container
     except OSError as error:
         raise MediaError(
-            f"Cannot read {quoted(path)}: {error.strerror}; check the path and its permissions."
+            f"Cannot read {quoted(path)}: {error.strerror}", "check the path and its permissions"
         ) from error
     with file:
         if os.fstat(file.fileno()).st_size == 0:
-            raise MediaError(f"{quoted(path)} is empty (0 bytes); copy or download it again.")
+            raise MediaError(f"{quoted(path)} is empty (0 bytes)", "copy or download it again")
         try:
             container = av.open(
                 file,
@@ -84,7 +84,7 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
         except (av.FFmpegError, ValueError) as error:
             raise MediaError(
                 f"{quoted(path)} is not a {what} that FFmpeg can open ({_reason(error)}); "
-                "it may be cut short or of another type."
+                "it may be cut short or of another type"
             ) from error
         with container:
             yield container

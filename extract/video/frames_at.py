@@ -41,7 +41,7 @@ def frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int,
     index = read_index(path)
     known = None if index.timestamps_ms is None else _micros(index.timestamps_ms)
     if known is not None and len(missing := np.setdiff1d(wanted, known)):
-        raise MediaError(f"{quoted(path)} shows no frame at {missing[0] / 1000:g} ms; it is not what was extracted.")
+        raise MediaError(f"{quoted(path)} shows no frame at {missing[0] / 1000:g} ms; it is not what was extracted")
     for span, times in _portions(index, known, np.unique(wanted)):
         sink = _Kept(set(times.tolist()))
         mask = None if known is None else np.isin(known, times)

@@ -220,9 +220,9 @@ def _demux(container: Any, stream: Any, path: str | os.PathLike[str], beat: Call
                 found.append((packet.pts, packet.dts, packet.size, packet.pos, packet.is_keyframe, packet.is_discard))
     except av.FFmpegError as error:
         if not found:
-            raise MediaError(f"{quoted(path)} has no readable video packet ({error.strerror}).") from error
+            raise MediaError(f"{quoted(path)} has no readable video packet ({error.strerror})") from error
     if not found:
-        raise MediaError(f"{quoted(path)} holds no video frame; it may be an unfinished recording.")
+        raise MediaError(f"{quoted(path)} holds no video frame; it may be an unfinished recording")
     pts, dts, sizes, positions, keyframe, discard = zip(*found, strict=True)
     return _Packets(list(pts), list(dts), list(sizes), list(positions), np.array(keyframe), np.array(discard))
 
@@ -237,7 +237,7 @@ def _first_frame(path: str | os.PathLike[str]) -> Any:
                 continue  # damage before the first good frame: later frames may still decode
             if frames:
                 return frames[0]
-    raise MediaError(f"No frame of {quoted(path)} can be decoded; the file is damaged or its codec is unknown.")
+    raise MediaError(f"No frame of {quoted(path)} can be decoded; the file is damaged or its codec is unknown")
 
 
 def cut(pts: list[int | None], keyframe: BoolArray, discard: BoolArray) -> tuple[IntArray | None, tuple[Segment, ...]]:

@@ -51,11 +51,11 @@ class ResizeRule:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise UsageError(f"Unknown resize mode {self.mode!r}; choose one of {', '.join(MODES)}.")
+            raise UsageError(f"Unknown resize mode {self.mode!r}", f"choose one of {', '.join(MODES)}")
         if self.interpolation not in INTERPOLATIONS:
-            raise UsageError(f"Unknown filter {self.interpolation!r}; choose one of {', '.join(INTERPOLATIONS)}.")
+            raise UsageError(f"Unknown filter {self.interpolation!r}", f"choose one of {', '.join(INTERPOLATIONS)}")
         if not 0 <= self.fill <= 255:
-            raise UsageError(f"Padding is filled with 0 to 255, not with {self.fill}.")
+            raise UsageError(f"Padding is filled with 0 to 255, not with {self.fill}")
 
     def shape(self, height: int, width: int, size: int) -> tuple[int, int]:
         """(height, width) after scaling, before the crop or the padding."""
@@ -117,7 +117,7 @@ def make_resize(size: int, backend: str = "torch", rule: ResizeRule = CLIP_RULE)
             return _fit(scaled, size, rule)
 
         return resize
-    raise UsageError(f"Unknown resize backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
+    raise UsageError(f"Unknown resize backend {backend!r}", f"choose one of {', '.join(BACKENDS)}")
 
 
 def uses_torch(height: int, width: int, size: int, rule: ResizeRule = CLIP_RULE) -> bool:
@@ -175,4 +175,4 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except Exception as error:
         reason = getattr(error, "strerror", None) or "damaged, or not a picture"
-        raise MediaError(f"Cannot read the image {quoted(path)}: {reason}.") from error
+        raise MediaError(f"Cannot read the image {quoted(path)}: {reason}") from error

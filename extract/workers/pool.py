@@ -125,8 +125,8 @@ class WorkerPool:
         worker.close(kill=True)
         if not worker.was_ready:
             raise ClipcacheError(
-                f"The decoding processes do not start ({sentence.rstrip('.')}); look at their messages with "
-                "--debug, or decode without them: --num-workers 0."
+                f"The decoding processes do not start ({sentence.rstrip('.')})",
+                ("look at their messages with --debug, or decode without them: --num-workers 0"),
             )
         source.on_reply(job, TaskFailed(error, sentence, is_lost=True))
 

@@ -48,9 +48,7 @@ def choose_workers(requested: int | None, device: str, memory_limit: int | None)
         if affordable >= (requested or 1):
             return Workers(min(count, affordable), resize)
     least = (PARENT_BYTES + (requested or 1) * WORKER_BYTES["pil"]) / GIB
-    raise UsageError(
-        f"--limit-memory is too low for {requested or 1} worker(s); the least that works is {least:.1f}GB."
-    )
+    raise UsageError(f"--limit-memory is too low for {requested or 1} worker(s); the least that works is {least:.1f}GB")
 
 
 def _usable_cores() -> int:
@@ -67,6 +65,6 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([MG])i?B?)?\s*", text, re.IGNORECASE)
     if match is None:
-        raise UsageError(f"{text!r} is not a size; write 4GB or 512MB.")
+        raise UsageError(f"{text!r} is not a size", "write 4GB or 512MB")
     unit = {"M": 1 << 20, "G": GIB}[(match[2] or "G").upper()]
     return int(float(match[1]) * unit)

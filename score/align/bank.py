@@ -14,6 +14,7 @@ import numpy as np
 
 from ...cache.common.atomic import write_atomically
 from ...cache.common.errors import UsageError
+from ...cache.common.quoting import quoted
 from .relative import Moments
 
 MIN_ITEMS = 16
@@ -66,11 +67,11 @@ def load_bank(path: Path, expected: str, anchors: int) -> Bank:
             arrays = [archive[name].astype(np.float64) for name in _ARRAYS]
             items = int(archive["items"])
     except OSError as error:
-        raise UsageError(f"Cannot read the bank {str(path)!r}: {error.strerror or error}.") from error
+        raise UsageError(f"Cannot read the bank {quoted(path)}: {error.strerror or error}") from error
     except (KeyError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise UsageError(f"{str(path)!r} is no bank; make one with --save-bank.") from error
+        raise UsageError(f"{quoted(path)} is no bank", "make one with --save-bank") from error
     if found != expected:
-        raise UsageError(f"The bank {str(path)!r} was made with other words or weights; make one with --save-bank.")
+        raise UsageError(f"The bank {quoted(path)} was made with other words or weights", "make one with --save-bank")
     if any(array.shape != (anchors,) or not np.isfinite(array).all() for array in arrays):
-        raise UsageError(f"The bank {str(path)!r} is damaged; make it again with --save-bank.")
+        raise UsageError(f"The bank {quoted(path)} is damaged", "make it again with --save-bank")
     return Bank(Moments(*arrays[:2]), Moments(*arrays[2:]), items, found)

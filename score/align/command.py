@@ -11,6 +11,7 @@ import click
 
 from ...cache.common.errors import CacheError, UsageError
 from ...cache.common.options import PATH, warn
+from ...cache.common.quoting import quoted
 from ..options import MODEL, OUTPUT, Wiring, surroundings
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _picture_model(cache_dir: Path) -> str | None:
 
     found = [one.name for one in FeatureCache(cache_dir).models() if not is_clap(one.slug)]
     if len(found) > 1:
-        raise UsageError(f"The cache {cache_dir} holds {', '.join(found)}; choose one with --model.")
+        raise UsageError(f"The cache {quoted(cache_dir)} holds {', '.join(found)}", "choose one with --model")
     return found[0] if found else None
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.common.errors import ClipcacheError, UsageError
+from ...cache.common.quoting import quoted
 from ...cache.select import Chosen
 from ..references import ReferenceResolver, read_prompts
 from ..similarity import compare_blocks, unit_rows
@@ -74,7 +75,7 @@ def read_vocabulary(path: Path | None) -> list[str]:
             return read_prompts(bundled)
     words = list(dict.fromkeys(read_prompts(path)))
     if len(words) < MIN_WORDS:
-        raise UsageError(f"A vocabulary needs {MIN_WORDS} things or more; {str(path)!r} holds {len(words)}.")
+        raise UsageError(f"A vocabulary needs {MIN_WORDS} things or more; {quoted(path)} holds {len(words)}")
     return words
 
 
@@ -87,7 +88,9 @@ def pair_up(pictures: Sequence[Chosen], sounds: Sequence[Chosen]) -> list[Pair]:
     heard = {one.attributes.video_sha256: one for one in sounds}
     pairs = [Pair(one, heard[one.attributes.video_sha256]) for one in pictures if one.attributes.video_sha256 in heard]
     if not pairs:
-        raise UsageError("No video here has both picture and sound in the cache; run: clipcache extract VIDEO --audio.")
+        raise UsageError(
+            "No video here has both picture and sound in the cache", "run: clipcache extract VIDEO --audio"
+        )
     return pairs
 
 
@@ -140,8 +143,8 @@ def make_bank(described: Sequence[Described], pair: Pair, words: Sequence[str], 
     held = [one for one in described if _holds_both(one)]
     if len(held) < MIN_ITEMS:
         raise UsageError(
-            f"A bank needs {MIN_ITEMS} videos or more with picture and sound, and here are {len(held)}; extract more, "
-            "or use a bank that was made of others: --bank FILE."
+            f"A bank needs {MIN_ITEMS} videos or more with picture and sound, and here are {len(held)}",
+            ("extract more, or use a bank that was made of others: --bank FILE"),
         )
     if len(held) < FEW_ITEMS:
         warn(f"The bank is made of {len(held)} videos; below {FEW_ITEMS} scores depend on which ones they are.")

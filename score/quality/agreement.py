@@ -59,7 +59,7 @@ def compare_methods(scored: Iterable[ScoredVideo], methods: Sequence[Column]) ->
         videos.append(replace(one, values={}))
         tables.append(np.column_stack([one.values[method.name] for method in methods]))
     if not tables:
-        raise UsageError("There is nothing to compare: no video could be scored.")
+        raise UsageError("There is nothing to compare: no video could be scored")
     means = np.array([table.mean(axis=0, dtype=np.float64) for table in tables])
     kept = [column for column in range(len(methods)) if not np.isnan(means[:, column]).all()]
     complete = np.isfinite(means[:, kept]).all(axis=1)

@@ -57,33 +57,33 @@ def read_attributes(path: Path = BUNDLED) -> Attributes:
     """
     content = read_yaml(path)
     if not isinstance(content, Mapping) or not content.get("pairs") or not set(content) <= _KEYS:
-        raise UsageError(f"{quoted(path)} must have the key 'pairs' and may have 'positive' and 'negative', no others.")
+        raise UsageError(f"{quoted(path)} must have the key 'pairs' and may have 'positive' and 'negative', no others")
     if not isinstance(content["pairs"], Mapping):
-        raise UsageError(f"'pairs' in {quoted(path)} must map the name of each pair to its two prompts.")
+        raise UsageError(f"'pairs' in {quoted(path)} must map the name of each pair to its two prompts")
     pairs = tuple(_pair(str(name), prompts, path) for name, prompts in content["pairs"].items())
     attributes = Attributes(pairs, _prompts(content, "positive", path), _prompts(content, "negative", path))
     twice = [name for name, times in Counter(attributes.score_names).items() if times > 1]
     if twice:
-        raise UsageError(f"Two scores of {quoted(path)} would be called {twice[0]!r}: rename or remove one.")
+        raise UsageError(f"Two scores of {quoted(path)} would be called {twice[0]!r}", "rename or remove one")
     return attributes
 
 
 def _pair(name: str, prompts: object, path: Path) -> Pair:
     if not isinstance(prompts, Mapping) or set(prompts) != {"positive", "negative"}:
-        raise UsageError(f"The pair {name!r} in {quoted(path)} must have one 'positive' and one 'negative' prompt.")
+        raise UsageError(f"The pair {name!r} in {quoted(path)} must have one 'positive' and one 'negative' prompt")
     return Pair(name, _prompt(prompts["positive"], path), _prompt(prompts["negative"], path))
 
 
 def _prompts(content: Mapping[str, object], key: str, path: Path) -> tuple[str, ...]:
     given = content.get(key) or []
     if not isinstance(given, list):
-        raise UsageError(f"{key!r} in {quoted(path)} must be a list of prompts.")
+        raise UsageError(f"{key!r} in {quoted(path)} must be a list of prompts")
     return tuple(_prompt(prompt, path) for prompt in given)
 
 
 def _prompt(prompt: object, path: Path) -> str:
     if not isinstance(prompt, str) or not prompt.strip() or printable(prompt) != prompt:
-        raise UsageError(f"{quoted(path)} holds the prompt {prompt!r}, which is empty or no text: write it in words.")
+        raise UsageError(f"{quoted(path)} holds the prompt {prompt!r}, which is empty or no text", "write it in words")
     return prompt
 
 

@@ -62,7 +62,7 @@ def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Result
             frames.append(len(scored.values[wanted[0]][rows]))
             scores.append([scored.values[method][rows].mean(dtype=np.float64) for method in wanted])
     if not names:
-        raise UsageError("There is nothing to compare: no video could be scored.")
+        raise UsageError("There is nothing to compare: no video could be scored")
     if ratings is not None:
         _check_ratings(names, ratings, surroundings.warn)
     return Results(tuple(names), tuple(frames), tuple(columns[name] for name in wanted), np.array(scores), ratings)
@@ -93,8 +93,8 @@ def _check_ratings(items: Sequence[str], ratings: Mapping[str, float], warn: Cal
     times = Counter(items)
     known = [item for item in ratings if item in times]
     if not known:
-        raise UsageError(f"No rated item was scored: the names must be those of the videos, such as {items[0]!r}.")
+        raise UsageError(f"No rated item was scored: the names must be those of the videos, such as {items[0]!r}")
     if several := [item for item in known if times[item] > 1]:
-        raise UsageError(f"The rating of {several[0]!r} may mean {times[several[0]]} items: rename them.")
+        raise UsageError(f"The rating of {several[0]!r} may mean {times[several[0]]} items", "rename them")
     if len(known) < len(ratings):
         warn(f"{len(ratings) - len(known)} of {len(ratings)} rated items were not scored.")

@@ -81,7 +81,7 @@ def aesthetic(
     from .run import Rating, prepare
 
     if per_frame and compare:
-        raise UsageError("--compare is about whole videos: leave out --per-frame.")
+        raise UsageError("--compare is about whole videos", "leave out --per-frame")
     prompts = attribute_file or BUNDLED
     rating = Rating(prompts, aggregation, probability, head_file, head_activation, details, compare)
     skipped: list[Path] = []

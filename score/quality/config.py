@@ -66,17 +66,17 @@ def read_config(path: Path) -> BenchmarkConfig:
     """
     content = read_yaml(path)
     if not isinstance(content, Mapping) or not {"output", "methods"} <= set(content):
-        raise UsageError(f"The benchmark {quoted(path)} must have the keys 'output' and 'methods'.")
+        raise UsageError(f"The benchmark {quoted(path)} must have the keys 'output' and 'methods'")
     if unknown := sorted(map(str, set(content) - _KEYS)):
-        raise UsageError(f"The benchmark {quoted(path)} has the key {unknown[0]!r}: known are {_listed(_KEYS)}.")
+        raise UsageError(f"The benchmark {quoted(path)} has the key {unknown[0]!r}: known are {_listed(_KEYS)}")
     if not isinstance(content["methods"], list) or not content["methods"]:
-        raise UsageError(f"'methods' in {quoted(path)} must be a list of one method or more.")
+        raise UsageError(f"'methods' in {quoted(path)} must be a list of one method or more")
     methods = tuple(_method(given, path) for given in content["methods"])
     twice = [name for name, times in Counter(method.name for method in methods).items() if times > 1]
     if twice:
-        raise UsageError(f"Two methods in {quoted(path)} are called {twice[0]!r}: give each a 'name' of its own.")
+        raise UsageError(f"Two methods in {quoted(path)} are called {twice[0]!r}", "give each a 'name' of its own")
     if taken := {"item", "frames"} & {method.name for method in methods}:
-        raise UsageError(f"A method in {quoted(path)} is called {taken.pop()!r}, as another column is: rename it.")
+        raise UsageError(f"A method in {quoted(path)} is called {taken.pop()!r}, as another column is", "rename it")
     videos = content.get("videos") or []
     model = content.get("model")
     return BenchmarkConfig(
@@ -103,9 +103,9 @@ def read_ratings(path: Path) -> dict[str, float]:
         except ValueError:
             rating = math.nan
         if not math.isfinite(rating):
-            raise UsageError(f"The rating {row['rating']!r} of {row['item']!r} in {quoted(path)} is no number.")
+            raise UsageError(f"The rating {row['rating']!r} of {row['item']!r} in {quoted(path)} is no number")
         if row["item"] in ratings:
-            raise UsageError(f"{quoted(path)} rates {row['item']!r} twice: give the mean of its ratings.")
+            raise UsageError(f"{quoted(path)} rates {row['item']!r} twice", "give the mean of its ratings")
         ratings[row["item"]] = rating
     return ratings
 
@@ -113,13 +113,13 @@ def read_ratings(path: Path) -> dict[str, float]:
 def _method(given: object, path: Path) -> MethodSpec:
     kinds = [kind for kind in _KINDS if isinstance(given, Mapping) and kind in given]
     if not isinstance(given, Mapping) or len(kinds) != 1:
-        raise UsageError(f"Each method in {quoted(path)} must have one of the keys {', '.join(_KINDS)}.")
+        raise UsageError(f"Each method in {quoted(path)} must have one of the keys {', '.join(_KINDS)}")
     kind = kinds[0]
     value = _text(given[kind], kind, path)
     if kind in _NAMES and value not in _NAMES[kind]:
-        raise UsageError(f"{quoted(path)} names the {kind} {value!r}: known are {_listed(_NAMES[kind])}.")
+        raise UsageError(f"{quoted(path)} names the {kind} {value!r}: known are {_listed(_NAMES[kind])}")
     if unknown := sorted(map(str, set(given) - {kind} - _PARAMETERS[kind])):
-        raise UsageError(f"The method {value!r} in {quoted(path)} does not take {unknown[0]!r}: remove it.")
+        raise UsageError(f"The method {value!r} in {quoted(path)} does not take {unknown[0]!r}", "remove it")
     if kind == "head":
         value = str(_path(value, path))
     name = given.get("name", f"head_{Path(value).stem}" if kind == "head" else value)
@@ -139,13 +139,13 @@ def _activation(given: object, path: Path) -> Activation | None:
         return "relu"
     if given == "none":
         return "none"
-    raise UsageError(f"'activation' in {quoted(path)} must be none or relu, not {given!r}.")
+    raise UsageError(f"'activation' in {quoted(path)} must be none or relu, not {given!r}")
 
 
 def _cut(content: Mapping[str, object], path: Path) -> Cut:
     for name in _CUT:
         if not isinstance(content.get(name, 0), (int, float)):
-            raise UsageError(f"{name!r} in {quoted(path)} must be a number, not {content[name]!r}.")
+            raise UsageError(f"{name!r} in {quoted(path)} must be a number, not {content[name]!r}")
     return Cut(**{name: content[name] for name in _CUT if name in content})  # type: ignore[arg-type]  # checked above
 
 
@@ -156,7 +156,7 @@ def _path(given: object, path: Path) -> Path:
 
 def _text(given: object, what: str, path: Path) -> str:
     if not isinstance(given, str) or not given.strip():
-        raise UsageError(f"{quoted(path)} gives {given!r} for {what}, which must be text.")
+        raise UsageError(f"{quoted(path)} gives {given!r} for {what}, which must be text")
     return given
 
 

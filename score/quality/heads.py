@@ -51,7 +51,7 @@ class Head:
                 values = values @ weight.T + bias
         if not np.isfinite(values).all():
             raise ModelError(
-                f"The head {self.name!r} gives ratings that are not finite; it is damaged, or of another model."
+                f"The head {self.name!r} gives ratings that are not finite; it is damaged, or of another model"
             )
         return values
 
@@ -75,11 +75,11 @@ def load_head(path: Path, embed_dim: int, activation: Activation | None = None) 
     biases = [state.get(f"{name}bias", np.zeros(len(state[f"{name}weight"]), np.float32)) for name in names]
     _check_widths(weights, biases, embed_dim, path)
     if not all(np.isfinite(array).all() for array in (*weights, *biases)):
-        raise ModelError(f"The head {quoted(path)} holds values that are not finite: train or download it again.")
+        raise ModelError(f"The head {quoted(path)} holds values that are not finite", "train or download it again")
     if activation is None and len(weights) > 1:
         raise UsageError(
-            f"The head {quoted(path)} has {len(weights)} layers, and its file does not tell what lies between them: "
-            "say --head-activation none (as LAION's) or relu."
+            f"The head {quoted(path)} has {len(weights)} layers, and its file does not tell what lies between them",
+            "say --head-activation none (as LAION's) or relu",
         )
     return Head(f"head_{one_line(path.stem)}", weights, biases, activation or "none")
 
@@ -89,7 +89,7 @@ def _layer_names(state: Mapping[str, _Array], path: Path) -> list[str]:
     layers = {re.sub(r"(weight|bias)$", "", name) for name in state}
     sound = {f"{layer}weight" for layer in layers} <= set(state) <= {f"{x}{y}" for x in layers for y in _PARTS}
     if not layers or not sound or any(state[f"{layer}weight"].ndim != 2 for layer in layers):
-        raise ModelError(f"The head {quoted(path)} holds more than linear layers: save one, or several in a row.")
+        raise ModelError(f"The head {quoted(path)} holds more than linear layers", "save one, or several in a row")
     return sorted(layers, key=_natural)
 
 
@@ -102,7 +102,8 @@ def _check_widths(weights: Sequence[_Array], biases: Sequence[_Array], embed_dim
     if weights[0].shape[1] != embed_dim:
         raise ModelError(
             f"The head {quoted(path)} takes features of {weights[0].shape[1]} values and the cached ones have "
-            f"{embed_dim}: use a head that was trained for the cache's model."
+            f"{embed_dim}",
+            "use a head that was trained for the cache's model",
         )
     widths = [embed_dim, *(len(weight) for weight in weights)]
     wanted = [(after, before) for before, after in itertools.pairwise(widths)]
@@ -110,18 +111,18 @@ def _check_widths(weights: Sequence[_Array], biases: Sequence[_Array], embed_dim
         bias.shape == weight.shape[:1] for weight, bias in zip(weights, biases, strict=True)
     )
     if not fits or widths[-1] != 1:
-        raise ModelError(f"The layers of the head {quoted(path)} do not lead, one into the next, to a single rating.")
+        raise ModelError(f"The layers of the head {quoted(path)} do not lead, one into the next, to a single rating")
 
 
 def _load_state(path: Path) -> dict[str, _Array]:
     try:
         return {name: tensor.detach().float().numpy() for name, tensor in _read_tensors(path).items()}
     except OSError as error:
-        raise ModelError(f"Cannot read the head {quoted(path)}: {error.strerror or error}.") from error
+        raise ModelError(f"Cannot read the head {quoted(path)}: {error.strerror or error}") from error
     except Exception as error:  # of many kinds: unpickling what somebody else wrote
         raise ModelError(
-            f"The head {quoted(path)} is damaged or holds more than tensors: save a plain state dict "
-            "(torch.save(model.state_dict(), path)) or safetensors."
+            f"The head {quoted(path)} is damaged or holds more than tensors",
+            ("save a plain state dict (torch.save(model.state_dict(), path)) or safetensors"),
         ) from error
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.common.errors import CacheError, EntryError, UsageError
+from ...cache.common.quoting import quoted
 from ...cache.select import OnSkip
 from ..compare import Cut
 from ..references import ReferenceResolver
@@ -167,8 +168,8 @@ def _score_one(video: Entry, scorers: Sequence[Scorer], measures: Sequence[Colum
         units = unit_rows(block)
         if not np.isfinite(units).all():
             raise EntryError(
-                f"{str(video.path)!r} holds features that are not finite: "
-                "delete it by `clipcache cache verify --delete-bad` and extract the video again."
+                f"{quoted(video.path)} holds features that are not finite",
+                "delete it by `clipcache cache verify --delete-bad` and extract the video again",
             )
         if scorers:
             table[row : row + len(block)] = np.column_stack([scorer(units) for scorer in scorers])

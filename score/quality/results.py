@@ -45,7 +45,7 @@ def write_results(results: Results, folder: Path) -> tuple[list[Path], list[str]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"Cannot make the folder {quoted(folder)}: {error.strerror}.") from error
+        raise UsageError(f"Cannot make the folder {quoted(folder)}: {error.strerror}") from error
     for name, (columns, rows) in tables.items():
         write_text(render_rows(rows, "csv", columns), folder / name)
     pictures = {"correlations.png": _draw_correlations, "distribution.png": _draw_distribution}

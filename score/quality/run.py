@@ -31,9 +31,9 @@ class Rating:
 
     def __post_init__(self) -> None:
         if self.compare and (self.aggregation or self.probability or self.details):
-            raise UsageError("--compare shows every method: leave out --aggregation, --probability and --details.")
+            raise UsageError("--compare shows every method", "leave out --aggregation, --probability and --details")
         if sum(map(bool, (self.aggregation, self.probability, self.head))) > 1:
-            raise UsageError("--aggregation, --probability and --head are three ways to rank: choose one.")
+            raise UsageError("--aggregation, --probability and --head are three ways to rank", "choose one")
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,9 @@ def _check_moments(moments: bool, style: str, high: float | None, low: float | N
     if moments:
         return
     if style in MOMENT_STYLES:
-        raise UsageError(f"--format {style} is for moments, which have a start and an end: add --moments.")
+        raise UsageError(f"--format {style} is for moments, which have a start and an end", "add --moments")
     if high is not None or low is not None:
-        raise UsageError("--high and --low are thresholds of moments: add --moments, or use --threshold.")
+        raise UsageError("--high and --low are thresholds of moments", "add --moments, or use --threshold")
 
 
 def _queries(words: Sequence[str], query_file: Path | None, images: Sequence[Path]) -> list[Query]:
@@ -157,7 +157,7 @@ def _queries(words: Sequence[str], query_file: Path | None, images: Sequence[Pat
     if query_file is not None:
         queries += [parse_query(line) for line in read_prompts(query_file)]
     if not queries and not images:
-        raise UsageError("Say what to search for: a QUERY, --image or --queries.")
+        raise UsageError("Say what to search for: a QUERY, --image or --queries")
     return [query.with_images(images) for query in queries or [Query("")]]
 
 

@@ -71,7 +71,7 @@ def found_text(
     queries, hits, thresholds = found.queries, found.hits, found.thresholds
     if thresholds is None:
         if style in MOMENT_STYLES:
-            raise UsageError(f"--format {style} is for moments, which have a start and an end: add --moments.")
+            raise UsageError(f"--format {style} is for moments, which have a start and an end", "add --moments")
         rows = frame_rows(queries, hits, thumbnails)
         return render_rows(rows, style, FRAME_COLUMNS, FRAME_TABLE_COLUMNS, FRAME_FOOTNOTE)
     if style == "edl":
@@ -152,7 +152,7 @@ def edl(queries: Sequence[str], hits: Sequence[Hit]) -> Iterator[str]:
         UsageError: there are more moments than the format can number.
     """
     if len(hits) > _MAX_EDL_EVENTS:
-        raise UsageError(f"An EDL holds {_MAX_EDL_EVENTS} moments at most, not {len(hits)}: lower --top.")
+        raise UsageError(f"An EDL holds {_MAX_EDL_EVENTS} moments at most, not {len(hits)}", "lower --top")
     fps = _frame_rate(next((hit.source.fps for hit in hits if hit.source.fps > 0), _DEFAULT_FPS))
     yield f"TITLE: {one_line(', '.join(queries))[:70]}\nFCM: NON-DROP FRAME\n\n"
     yield f"* TIMECODES COUNT {fps:.6g} FRAMES PER SECOND\n"
@@ -203,7 +203,7 @@ def concat_list(hits: Sequence[Hit], find: Callable[[Source], Path | None]) -> I
             continue
         name = str(path.absolute())
         if printable(name) != name or "\n" in name or "\r" in name:
-            raise UsageError(f"A concat list cannot hold the file name {one_line(name)!r}: rename the file.")
+            raise UsageError(f"A concat list cannot hold the file name {one_line(name)!r}", "rename the file")
         start_ms, end_ms = whole_milliseconds(hit)
         quoted = name.replace("'", "'\\''")
         yield f"file '{quoted}'\ninpoint {_seconds(start_ms)}\noutpoint {_seconds(end_ms)}\n"

@@ -46,9 +46,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not (0 <= self.min_gap_s < _LONGEST_GAP_S):
-            raise UsageError(f"--min-gap takes seconds, 0 or more, not {self.min_gap_s}.")
+            raise UsageError(f"--min-gap takes seconds, 0 or more, not {self.min_gap_s}")
         if self.threshold is not None and math.isnan(self.threshold):
-            raise UsageError("--threshold takes a cosine, from -1 to 1, not nan.")
+            raise UsageError("--threshold takes a cosine, from -1 to 1, not nan")
 
     @property
     def of_one_video(self) -> int:

@@ -28,7 +28,7 @@ class SourceFinder:
 
     def __init__(self, memo: DigestMemo, root: Path | None, on_missing: Callable[[UsageError], None]) -> None:
         if root is not None and not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises for a name too long
-            raise UsageError(f"There is no folder {quoted(root)} to search: check --video-root.")
+            raise UsageError(f"There is no folder {quoted(root)} to search", "check --video-root")
         self._memo = memo
         self._root = root
         self._on_missing = on_missing
@@ -42,7 +42,7 @@ class SourceFinder:
             if found is None:
                 where = "anywhere known" if self._root is None else f"below {quoted(self._root)}"
                 advice = "name the folder that holds it by --video-root DIR"
-                self._on_missing(UsageError(f"The file of {source.name!r} is not {where}: {advice}."))
+                self._on_missing(UsageError(f"The file of {source.name!r} is not {where}: {advice}"))
         return self._known[source.sha256]
 
     def _search(self, source: Source) -> Path | None:

@@ -36,7 +36,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:  # or one is no number
-            raise UsageError(f"The low threshold {self.low:g} is above the high one, {self.high:g}: lower --low.")
+            raise UsageError(f"The low threshold {self.low:g} is above the high one, {self.high:g}", "lower --low")
 
 
 class Spread:

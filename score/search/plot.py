@@ -33,7 +33,7 @@ def plot_found(asked: Search, found: Found, path: Path) -> list[str]:
     """
     entries = list(dict.fromkeys(hit.source.entry for hit in found.hits if hit.query < MAX_QUERIES))
     if not entries:
-        raise UsageError("There is nothing to plot: nothing was found.")
+        raise UsageError("There is nothing to plot: nothing was found")
     panels = list(asked.scores(entries[:MAX_VIDEOS], MAX_QUERIES))
     problem = save_figure(_draw(found, panels), path)
     said = []

@@ -55,7 +55,7 @@ def parse_query(text: str) -> Query:
     """
     text = text.strip()
     if not text:
-        raise UsageError("The query is empty: say in a few words what to find.")
+        raise UsageError("The query is empty", "say in a few words what to find")
     if _TERM.match(text) is None:
         return Query(text, (Term(text),))
     terms: list[Term] = []
@@ -64,8 +64,11 @@ def parse_query(text: str) -> Query:
         match = _TERM.match(text, position)
         if match is None or (terms and not match["sign"]):
             raise UsageError(
-                f"Cannot read the query {text!r} from its character {position + 1} on: write a sum as "
-                '"a dog" + 0.5*"snow" - "people", and a prompt that starts with a quote as "\\"Hello\\" on a sign".'
+                f"Cannot read the query {text!r} from its character {position + 1} on",
+                (
+                    "write a sum as "
+                    '"a dog" + 0.5*"snow" - "people", and a prompt that starts with a quote as "\\"Hello\\" on a sign"'
+                ),
             )
         weight = float(match["weight"] or 1)
         terms.append(Term(re.sub(r"\\(.)", r"\1", match["prompt"]), -weight if match["sign"] == "-" else weight))
@@ -83,8 +86,8 @@ def query_of_words(words: Sequence[str]) -> Query:
         return parse_query(words[0])
     if not len(words) % 2 or not set(words[1::2]) <= {"+", "-"}:
         raise UsageError(
-            f"Cannot read the query {' '.join(words)!r}: put a prompt of several words in quotes, or give several "
-            "queries by --queries FILE."
+            f"Cannot read the query {' '.join(words)!r}",
+            ("put a prompt of several words in quotes, or give several queries by --queries FILE"),
         )
     return parse_query(" ".join(word if n % 2 else _quoted_term(word) for n, word in enumerate(words)))
 
@@ -118,7 +121,7 @@ def _sum(query: Query, units: dict[str | Path, NDArray[np.float32]]) -> NDArray[
     parts = [*((term.weight, units[term.prompt]) for term in query.terms), *((1.0, units[p]) for p in query.images)]
     total = np.sum([weight * unit.astype(np.float64) for weight, unit in parts], axis=0)
     if np.linalg.norm(total) < 1e-6:
-        raise UsageError(f"The parts of the query {query.name!r} cancel each other out: weigh them differently.")
+        raise UsageError(f"The parts of the query {query.name!r} cancel each other out: weigh them differently")
     vector: NDArray[np.float64] = total
     return vector
 

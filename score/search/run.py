@@ -50,7 +50,7 @@ class Search:
         """
         paths = [one.path for one in self.entries if one.attributes.source_kind in TIMED_KINDS]
         if not paths:
-            raise UsageError("Images have no time, and there is no video to find moments in: leave out --moments.")
+            raise UsageError("Images have no time, and there is no video to find moments in", "leave out --moments")
         skipped: set[Path] = set()
 
         def skip(path: Path, error: ClipcacheError) -> None:

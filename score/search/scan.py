@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.common.errors import CacheError, EntryError, UsageError
+from ...cache.common.quoting import quoted
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import OnSkip
 from ..compare import Cut
@@ -95,7 +96,7 @@ def _cosines(video: Entry, directions: NDArray[np.float32]) -> NDArray[np.float3
         row += len(block)
     if not np.isfinite(cosines).all():
         raise EntryError(
-            f"{str(video.path)!r} holds features that are not finite: "
-            "delete it by `clipcache cache verify --delete-bad` and extract the video again."
+            f"{quoted(video.path)} holds features that are not finite",
+            "delete it by `clipcache cache verify --delete-bad` and extract the video again",
         )
     return cosines.clip(-1, 1, out=cosines)

@@ -60,7 +60,7 @@ def write_pictures(
         UsageError: a file cannot be written, or the hits are too many for a sheet.
     """
     if sheet is not None and len(found.hits) > MAX_ON_SHEET:
-        raise UsageError(f"A contact sheet holds {MAX_ON_SHEET} pictures at most, not {len(found.hits)}: lower --top.")
+        raise UsageError(f"A contact sheet holds {MAX_ON_SHEET} pictures at most, not {len(found.hits)}", "lower --top")
     names = thumbnail_names(found.queries, found.hits)
     written: dict[int, str] = {}
     small: dict[int, Rgb] = {}
@@ -125,7 +125,7 @@ def write_thumbnail(rgb: Rgb, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rgb).save(path, quality=_JPEG_QUALITY)
     except OSError as error:
-        raise UsageError(f"Cannot write the picture {quoted(path)}: {error.strerror or error}.") from error
+        raise UsageError(f"Cannot write the picture {quoted(path)}: {error.strerror or error}") from error
 
 
 def reduced(rgb: Rgb) -> Rgb:

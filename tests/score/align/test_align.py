@@ -99,7 +99,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def use(planted: Planted) -> None:
         for name, function in (
-            ("extract.prompts", "load_reference_encoder"),
+            ("extract.models.prompts", "load_reference_encoder"),
             ("extract.audio.clap", "load_text_encoder"),
         ):
             module = types.ModuleType(f"clipcache.{name}")
