@@ -127,7 +127,7 @@ class Selector:
             found = self._find_all(items)
             missing = self._targets_of_missing(items, found)
         if missing:
-            raise NotCachedError(self._how_to_extract(missing))
+            raise self._not_cached(missing)
         return found
 
     def _targets_of_missing(self, items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:
@@ -199,7 +199,7 @@ class Selector:
             return self.any_one().model
         return None
 
-    def _how_to_extract(self, missing: Sequence[Path]) -> str:
+    def _not_cached(self, missing: Sequence[Path]) -> NotCachedError:
         """Say what is not cached, with the command to copy."""
         is_packed_library = _is_file(self._directory)  # nothing can be added to it
         folder = "DIR" if is_packed_library else str(self._directory)
@@ -207,9 +207,10 @@ class Selector:
         model = self._model_to_extract()
         if model is not None:
             command += ["--model", one_line(model)]
-        names = ", ".join(repr(str(path)) for path in missing)
+        names = ", ".join(quoted(path) for path in missing)
         then = " and name that folder as --cache" if is_packed_library else ""
-        return f"Not, or not wholly, in the cache {str(self._directory)!r}: {names}; run: {shlex.join(command)}{then}"
+        problem = f"Not, or not wholly, in the cache {quoted(self._directory)}: {names}"
+        return NotCachedError(problem, f"run: {shlex.join(command)}{then}")
 
 
 def check_one_model(chosen: Sequence[Chosen]) -> None:

@@ -17,6 +17,10 @@ exit code.
 
 from __future__ import annotations
 
+import re
+
+_COMMAND_AT_END = re.compile(r": (clipcache|pip) .*$")
+
 
 class ClipcacheError(Exception):
     """Base of all errors that clipcache raises on purpose; its text is one sentence for people.
@@ -34,7 +38,8 @@ class ClipcacheError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.problem}; {self.remedy}." if self.remedy else f"{self.problem}."
+        sentence = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
+        return sentence if _COMMAND_AT_END.search(sentence) else f"{sentence}."  # a command must be fit to be pasted
 
 
 class UsageError(ClipcacheError):

@@ -73,7 +73,7 @@ def test_ls_names_bad_entries_on_stderr_and_goes_on(tmp_path: Path) -> None:
     bad.write_bytes(b"damaged")
     result = run("ls", "--cache", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr == f"clipcache: {bad} is not an HDF5 file; remove it from the cache.\n"
+    assert result.stderr == f"clipcache: '{bad}' is not an HDF5 file; remove it from the cache.\n"
     assert "1 entries, 50 frames" in result.stdout
 
 
@@ -133,7 +133,7 @@ def test_verify_lists_and_removes_the_bad(tmp_path: Path) -> None:
     assert result.exit_code == 1
     findings = {Path(one["path"]): one["problem"] for one in json.loads(result.stdout)}
     assert findings[good] is None
-    assert findings[bad].startswith(f"{bad} is truncated or damaged")
+    assert findings[bad].startswith(f"'{bad}' is truncated or damaged")
     assert bad.exists()
     result = run("verify", "--cache", tmp_path, "--delete-bad")
     assert result.exit_code == 1

@@ -123,7 +123,7 @@ def test_an_interval_can_be_taken_of_a_rate_that_holds_its_frames(tmp_path: Path
     sampled = Entry(write_entry(tmp_path, attributes, two.features(), two.timestamps_ms, two.frame_index))
     of_sampled, of_whole = (make_rows(one, "a", Recipe(interval_s=1.5)) for one in (sampled, whole))
     assert of_sampled.frame_index.tolist() == of_whole.frame_index.tolist() == [0, 38, 75, 113, 150, 188]
-    with pytest.raises(UsageError, match=r"one frame in 0\.75 s cannot be taken"):
+    with pytest.raises(UsageError, match=r"cannot give one frame in 0\.75 s"):
         make_rows(sampled, "a", Recipe(interval_s=0.75))
 
 

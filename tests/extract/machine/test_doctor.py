@@ -234,7 +234,7 @@ def test_a_video_that_lacks_frames_does_not_count_as_decoded(tmp_path: Path, dam
 
 def test_errors_of_the_library_part_into_finding_and_remedy() -> None:
     def fail() -> doctor.Finding:
-        raise ModelError("The weights are gone; fetch them again.")
+        raise ModelError("The weights are gone", "fetch them again")
 
     assert doctor._without_failing("weights", fail) == doctor.Finding(
         "weights", "The weights are gone", "fetch them again"

@@ -121,7 +121,7 @@ def test_one_file_that_fails_does_not_stop_the_others() -> None:
 
     def decode(path: Path, times: Sequence[float]) -> list[tuple[int, np.ndarray]]:
         if path.name == "bad":
-            raise MediaError("It is damaged.")
+            raise MediaError("It is damaged")
         return [(n, GREY) for n in reversed(range(len(times)))]
 
     hits = [hit(), hit(name="bad.mp4"), hit(2000), hit(name="gone.mp4")]
