@@ -164,6 +164,31 @@ class Sampling:
         return (_micros(timestamps_ms) - zero_us + TICK_TOLERANCE_US) * _millihertz(self.fps) // 10**9
 
 
+class FramePicker:
+    """Picks frames one by one as they come, in presentation order: the same that `Sampling.indices` picks of all.
+
+    Args:
+        sampling: which frames.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._zero_ms: float | None = None
+        self._last_tick = -1
+
+    def takes(self, row: int, time_ms: float) -> bool:
+        """Whether the next frame is meant: its position in the video, and its time, above that of the one before."""
+        if self._sampling.every is not None:
+            return row % self._sampling.every == 0
+        if self._sampling.fps is None:
+            return True
+        self._zero_ms = time_ms if self._zero_ms is None else self._zero_ms
+        tick = int(self._sampling.ticks(np.array([time_ms]), self._zero_ms)[0])
+        is_first = tick > self._last_tick
+        self._last_tick = max(tick, self._last_tick)
+        return is_first
+
+
 def time_range(
     timestamps_ms: npt.NDArray[np.float64], start_s: float | None = None, end_s: float | None = None
 ) -> slice:

@@ -1,15 +1,15 @@
-"""Decode spans of a video: pixels from decord, from PyAV where decord cannot be trusted.
+"""Decode a video, or a span of it: pixels from decord, from PyAV where decord cannot be trusted.
 
 decord alone returns wrong frames on some MPEG-TS and edit-list files, can hang on seeks, and decodes ahead without
 bound. It therefore sees one segment at a time, remuxed into memory, strictly forward, and must return exactly the
-frames that the index promises; where it does not, PyAV decodes the rest of the span. Frames are bit-identical either
-way.
+frames that the index promises, without a word of complaint; where it does not, PyAV decodes the rest of the span.
+Frames are bit-identical either way. What no cut fits is decoded in one piece by PyAV.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -18,17 +18,22 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from ...cache.format.sampling import FramePicker, Sampling
 from .container import open_video
-from .decord_segments import DecordRefusedError, decord_frames
-from .index import BoolArray, Segment, VideoIndex, quarter_turns
+from .decord_log import can_watch
+from .decord_segments import DecordRefusedError, decord_frames, import_decord
+from .index import VideoIndex
 from .packets import SegmentReader
+from .proof import Cuts, Picture, checksum
+from .random_access import starts_alone
+from .segments import Segment
+from .timeline import DEFAULT_FPS, BoolArray, FrameClock
 
 RgbFrame = npt.NDArray[np.uint8]
 
 _DECORD_EXACT_FORMATS = frozenset(
     {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray", "bgra", "rgb24"}
 )
-_DEFAULT_FPS = 25.0  # what FFmpeg assumes for a raw stream that names no rate
 
 
 class FrameSink(Protocol):
@@ -57,25 +62,33 @@ class Span:
 
 @dataclass
 class DecodeReport:
-    """How a span was decoded.
+    """How a video, or a span of it, was decoded.
 
     Attributes:
         decoders: "decord", "pyav" or both.
-        errors: Packets that PyAV could not decode.
+        errors: packets that PyAV could not decode.
+        corrupt: frames shown that the decoder marked as corrupt: concealed damage, missing references.
+        cuts: what is needed to prove that the pieces fit together.
+        is_disordered: whether a sound piece gave frames whose pts fell: their order is the decoder's, not that of pts.
+        timeline: where the times came from, if only decoding told; else empty.
     """
 
     decoders: set[str] = field(default_factory=set)
     errors: int = 0
+    corrupt: int = 0
+    cuts: Cuts = field(default_factory=Cuts)
+    is_disordered: bool = False
+    timeline: str = ""
 
 
 def decord_is_exact(index: VideoIndex) -> bool:
-    """Whether decord gives the very bytes that PyAV gives, as far as measured.
+    """Whether decord gives the very bytes that PyAV gives, as far as measured, and tells of damage.
 
     Their colour conversions differ beyond 8 bits, for interlaced frames, and for odd heights with 4:2:0 chroma.
     """
     if index.interlaced or index.pix_fmt not in _DECORD_EXACT_FORMATS:
         return False
-    return index.height % 2 == 0 or "420" not in index.pix_fmt
+    return (index.height % 2 == 0 or "420" not in index.pix_fmt) and can_watch(import_decord())
 
 
 def decode_span(
@@ -91,21 +104,18 @@ def decode_span(
     """Decode a span of a video into `sink`, in presentation order as far as the file is sound.
 
     Args:
-        path: The video.
-        index: Its index, from `read_index`, or a part of it.
-        span: The segments to decode, numbered as in `index`; ignored where the index has none.
-        sink: Receives the frames.
+        path: the video.
+        index: its index, from `read_index`, or a part of it; must have segments.
+        span: the segments to decode, numbered as in `index`.
+        sink: receives the frames.
         decoder: "decord" or "pyav"; "auto" takes decord where it is exact. What decord refuses goes to PyAV anyway.
         wanted: (N,) which of the index's rows to deliver; None for all.
-        threads: Threads for each decoder.
+        threads: threads for each decoder.
 
     Raises:
-        MediaError: The file can no longer be opened.
+        MediaError: the file can no longer be opened.
     """
     decoding = _Decoding(path, index, sink, wanted, threads)
-    if index.shown_pts is None:
-        decoding.without_index()
-        return decoding.report
     numbers = [n for n in range(span.first, span.end) if decoding.wants(index.segments[n])]
     use_decord = decoder == "decord" or (decoder == "auto" and decord_is_exact(index))
     refused = decoding.with_decord(numbers) if use_decord else numbers
@@ -114,8 +124,57 @@ def decode_span(
     return decoding.report
 
 
+def decode_picked(
+    path: str | os.PathLike[str],
+    index: VideoIndex,
+    span: Span,
+    sink: FrameSink,
+    wanted: BoolArray,
+    *,
+    threads: int = 1,
+) -> DecodeReport:
+    """Decode frames that lie far apart: of each segment only what they need, by PyAV.
+
+    A segment is entered only where its own bytes say that decoding may begin there; the first cut of the video is
+    proved by decoding on, for what only the start of a stream carries. Arguments and errors as of `decode_span`.
+    """
+    decoding = _Decoding(path, index, sink, wanted, threads)
+    decoding.picked([n for n in range(span.first, span.end) if decoding.wants(index.segments[n])])
+    return decoding.report
+
+
+def decode_whole(
+    path: str | os.PathLike[str],
+    index: VideoIndex,
+    sink: FrameSink,
+    *,
+    wanted: BoolArray | FramePicker | None = None,
+    by_count: bool = False,
+    threads: int = 1,
+) -> DecodeReport:
+    """Decode a video by PyAV in one piece, from its start to its end: what a player shows.
+
+    Args:
+        path: the video.
+        index: its index, whole.
+        sink: receives the frames, in the decoder's output order.
+        wanted: (N,) which of the index's rows to deliver; a picker where the index has no times; None for all.
+        by_count: number frames as they come, whatever their pts.
+        threads: threads of the decoder.
+
+    Raises:
+        MediaError: the file can no longer be opened.
+    """
+    decoding = _Decoding(path, index, sink, None if isinstance(wanted, FramePicker) else wanted, threads)
+    if index.times_ms is None:
+        decoding.whole_by_clock(wanted if isinstance(wanted, FramePicker) else FramePicker(Sampling()))
+    else:
+        decoding.whole(by_count or index.shown_pts is None or not index.order_is_told)
+    return decoding.report
+
+
 class _Decoding:
-    """One span being decoded: where from, where to, and how it went."""
+    """A video, or a span of one, being decoded: where from, where to, and how it went."""
 
     def __init__(
         self,
@@ -130,13 +189,14 @@ class _Decoding:
         self._sink = sink
         self._wanted = wanted
         self._threads = threads
-        self._times = index.timestamps_ms
         self.report = DecodeReport()
 
     def wants(self, segment: Segment) -> bool:
         """Whether any frame of a segment is to be delivered."""
         first = segment.first_row - self._index.first_row
         return self._wanted is None or bool(self._wanted[first : first + segment.rows].any())
+
+    # In segments, by decord.
 
     def with_decord(self, numbers: Sequence[int]) -> Sequence[int]:
         """Decode segments one by one; returns those left over from the first that decord refuses."""
@@ -156,42 +216,151 @@ class _Decoding:
 
     def _drain(self, reader: SegmentReader, number: int) -> None:
         """Read one segment to its end without a pause, so that decord's decode-ahead stays a few frames long."""
-        index = self._index
+        index, segment = self._index, self._index.segments[number]
         packets = reader.read(number)
         order = sorted(packet.pts for packet in packets)
-        row_of = self._row_of([index.segments[number]])
+        row_of = self._row_of([segment])
+        start = self._start_pts(segment)
+        cuts = Cuts()
         frames = 0
         for frame in decord_frames(packets, reader.stream, index.rotation, self._threads):
             if frames == len(order):
                 raise DecordRefusedError("more frames than packets")
             if tuple(frame.shape) != (index.height, index.width, 3):  # decord2 3.4: (H, 144, 4)
                 raise DecordRefusedError("frames of another shape")
-            self._deliver(row_of.get(order[frames]), frame.asnumpy)
+            pts = order[frames]
+            if pts == start:
+                cuts.alone.add(Picture(pts, checksum(frame.asnumpy())))
+            elif segment.next_keyframe is not None and pts == segment.end_pts:
+                cuts.continued.add(Picture(pts, checksum(frame.asnumpy())))
+            self._deliver(row_of.get(pts), frame.asnumpy)
             frames += 1
         if frames != len(order):
             raise DecordRefusedError("fewer frames than packets")
+        if segment.first_packet == 0 and index.first_picture and cuts.alone != {index.first_picture}:
+            raise DecordRefusedError("another first picture than the file's")
+        self._add_cuts(cuts)
+
+    # In segments, by PyAV.
 
     def with_pyav(self, numbers: Sequence[int]) -> None:
         """Decode plainly from one segment earlier, so that a segment that leans on its neighbour comes out right."""
-        row_of = self._row_of(self._index.segments[numbers[0] : numbers[-1] + 1])
+        segments = self._index.segments
+        before = max(0, numbers[0] - 1)
+        row_of = self._row_of(segments[numbers[0] : numbers[-1] + 1])
+        start = self._start_pts(segments[before])
+        borders = {segment.end_pts for segment in segments[before : numbers[-1] + 1]}
+        cuts, last_pts = Cuts(), None
+        self.report.is_disordered |= not self._index.order_is_told
         with SegmentReader(self._path, self._index, self._sink.beat) as reader:
-            packets = reader.read_through(max(0, numbers[0] - 1), numbers[-1] + 1)
+            packets = reader.read_through(before, numbers[-1] + 1)
             for frame in self._pyav_frames(packets, reader.stream):
-                self._deliver(row_of.get(frame.pts), partial(frame.to_ndarray, format="rgb24"))
-                self._sink.commit()
+                if frame.pts is not None and (frame.pts == start or frame.pts in borders):
+                    found = cuts.alone if frame.pts == start else cuts.continued
+                    found.add(Picture(frame.pts, checksum(_rgb(frame))))
+                self._note_order(last_pts, frame.pts)
+                last_pts = frame.pts
+                self._deliver_frame(row_of.get(frame.pts), frame)
+        if start is not None and not cuts.alone:
+            cuts.alone.add(Picture(start, _NEVER_SHOWN))
+        self._add_cuts(cuts)
         self.report.decoders.add("pyav")
 
-    def without_index(self) -> None:
-        """Decode a video whose packets do not tell their times; frames without one follow at the stream's rate."""
-        frame_ms = 1000.0 / (self._index.fps or _DEFAULT_FPS)
-        last_ms = -frame_ms
-        with open_video(self._path) as (container, stream):
-            packets = (packet for packet in container.demux(stream) if packet.size)
-            for row, frame in enumerate(self._pyav_frames(packets, stream)):
-                last_ms = max(last_ms, frame.time * 1000.0) if frame.time is not None else last_ms + frame_ms
-                self._sink.add(row, last_ms, upright(frame.to_ndarray(format="rgb24"), quarter_turns(frame.rotation)))
-                self._sink.commit()
+    # Picked frames.
+
+    def picked(self, numbers: Sequence[int]) -> None:
+        """Of each segment decode up to the last frame that is wanted, without those that no other needs."""
+        with SegmentReader(self._path, self._index, self._sink.beat) as reader:
+            self._probe(reader)
+            context = self._open_decoder(reader.stream)
+            for number in numbers:
+                segment = self._index.segments[number]
+                row_of = {pts: row for pts, row in self._row_of([segment]).items() if self._is_wanted(row)}
+                packets = reader.read(number)
+                self._check_start(segment, packets, reader.stream)
+                for frame in self._decode_for(context, packets, row_of):
+                    self._deliver_frame(row_of.get(frame.pts), frame)
         self.report.decoders.add("pyav")
+
+    def _probe(self, reader: SegmentReader) -> None:
+        """Prove the first cut of the video, if it lies in this part of its index."""
+        segments = self._index.segments
+        if segments[0].first_packet != 0 or len(segments) < 2:
+            return
+        for number, found in ((0, self.report.cuts.continued), (1, self.report.cuts.alone)):
+            packets = reader.read(number)
+            context = self._open_decoder(reader.stream)
+            for frame in self._decode_for(context, packets, {segments[1].start_pts: 0}):
+                if frame.pts == segments[1].start_pts:
+                    found.add(Picture(frame.pts, checksum(_rgb(frame))))
+
+    def _check_start(self, segment: Segment, packets: Sequence[Any], stream: Any) -> None:
+        if segment.first_packet == 0 or self._index.intra_only:
+            return
+        extradata = stream.codec_context.extradata or b""
+        if not packets or not starts_alone(self._index.codec, bytes(packets[0]), extradata):
+            self.report.cuts.alone.add(Picture(segment.start_pts, _NEVER_SHOWN))
+
+    def _decode_for(self, context: Any, packets: Sequence[Any], wanted: Iterable[int]) -> Iterator[Any]:
+        """Decode as few of a segment's packets as the frames at some pts need."""
+        chosen = set(wanted)
+        last = max((n for n, packet in enumerate(packets) if packet.pts in chosen), default=-1)
+        for packet in packets[: last + 1]:
+            is_wanted = packet.pts in chosen
+            if is_wanted or not self._index.intra_only:
+                context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+                yield from self._decode(context, packet)
+            self._sink.beat()
+        yield from self._decode(context, None)
+        context.flush_buffers()
+
+    # In one piece.
+
+    def whole(self, by_count: bool) -> None:
+        """Decode from start to end; frames are those at their pts, or numbered as they come."""
+        shown_pts = self._index.shown_pts
+        row_of = {} if shown_pts is None else {int(pts): row for row, pts in enumerate(shown_pts)}
+        expected = self._index.frames_expected - self._index.frames_missing
+        last_pts = None
+        with open_video(self._path) as (container, stream):
+            for number, frame in enumerate(self._pyav_frames(_packets_of(container, stream), stream)):
+                if not by_count:
+                    self._note_order(last_pts, frame.pts)
+                    last_pts = frame.pts
+                row = number if by_count else row_of.get(frame.pts)
+                self._deliver_frame(row if row is not None and row < expected else None, frame)
+        self.report.decoders.add("pyav")
+
+    def whole_by_clock(self, picker: FramePicker) -> None:
+        """Decode a video whose packets do not tell their times; frames without one follow at the stream's rate."""
+        clock = FrameClock(1000.0 / (self._index.fps or DEFAULT_FPS), self._index.time_base)
+        with open_video(self._path) as (container, stream):
+            for row, frame in enumerate(self._pyav_frames(_packets_of(container, stream), stream)):
+                time_ms = clock.next_ms(frame.pts)
+                if picker.takes(row, time_ms):
+                    self.report.corrupt += bool(frame.is_corrupt)
+                    self._sink.add(row, time_ms, upright(_rgb(frame), self._index.rotation))
+                    self._sink.commit()
+                self._sink.beat()
+        self.report.timeline = clock.kind
+        self.report.decoders.add("pyav")
+
+    # Shared.
+
+    def _start_pts(self, segment: Segment) -> int | None:
+        """The pts of the picture that a segment begins with; None where that of the file is not known."""
+        if segment.first_packet:
+            return segment.start_pts
+        return self._index.first_picture.pts if self._index.first_picture else None
+
+    def _add_cuts(self, cuts: Cuts) -> None:
+        self.report.cuts.alone |= cuts.alone
+        self.report.cuts.continued |= cuts.continued
+
+    def _note_order(self, before: int | None, pts: int | None) -> None:
+        is_sound = not self.report.errors and not self.report.corrupt
+        if is_sound and before is not None and (pts is None or pts <= before):
+            self.report.is_disordered = True
 
     def _row_of(self, segments: Sequence[Segment]) -> dict[int, int]:
         """Row, counted from the index's first, by pts: of the frames that the segments show."""
@@ -200,22 +369,38 @@ class _Decoding:
         end = segments[-1].first_row + segments[-1].rows - self._index.first_row
         return {int(pts): row for row, pts in enumerate(self._index.shown_pts[first:end], first)}
 
+    def _is_wanted(self, row: int | None) -> bool:
+        return row is not None and (self._wanted is None or bool(self._wanted[row]))
+
+    def _deliver_frame(self, row: int | None, frame: Any) -> None:
+        if self._is_wanted(row):
+            self.report.corrupt += bool(frame.is_corrupt)
+        self._deliver(row, partial(_rgb, frame))
+        self._sink.commit()
+
     def _deliver(self, row: int | None, pixels: Callable[[], RgbFrame]) -> None:
         """Hand a frame on, unless an edit list hides it or nobody wants it."""
-        if row is None or self._times is None or (self._wanted is not None and not self._wanted[row]):
+        times_ms = self._index.times_ms
+        if row is None or times_ms is None or not self._is_wanted(row):
             self._sink.beat()
             return
-        self._sink.add(self._index.first_row + row, float(self._times[row]), upright(pixels(), self._index.rotation))
+        self._sink.add(self._index.first_row + row, float(times_ms[row]), upright(pixels(), self._index.rotation))
 
-    def _pyav_frames(self, packets: Iterator[Any], stream: Any) -> Iterator[Any]:
-        """All frames that decode; damage is counted and stepped over."""
+    def _open_decoder(self, stream: Any) -> Any:
         context = stream.codec_context
-        context.thread_count = self._threads
+        if context.thread_count != self._threads:
+            context.thread_count = self._threads
+            context.thread_type = "AUTO"
+        return context
+
+    def _pyav_frames(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
+        """All frames that decode; damage is counted and stepped over."""
+        context = self._open_decoder(stream)
         for packet in self._until_damage(packets):
             yield from self._decode(context, packet)
         yield from self._decode(context, None)
 
-    def _until_damage(self, packets: Iterator[Any]) -> Iterator[Any]:
+    def _until_damage(self, packets: Iterable[Any]) -> Iterator[Any]:
         try:
             yield from packets
         except av.FFmpegError:
@@ -228,6 +413,18 @@ class _Decoding:
             self.report.errors += 1
             return []
         return frames
+
+
+_NEVER_SHOWN = -1  # no checksum: a picture that should have come and did not
+
+
+def _packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    return (packet for packet in container.demux(stream) if packet.size)
+
+
+def _rgb(frame: Any) -> RgbFrame:
+    rgb: RgbFrame = frame.to_ndarray(format="rgb24")
+    return rgb
 
 
 def upright(rgb: RgbFrame, rotation: int) -> RgbFrame:

@@ -10,6 +10,8 @@ from typing import Any
 
 import av
 
+from .decord_log import watched
+
 
 class DecordRefusedError(Exception):
     """decord failed on a segment, or returned something else than the frames that the index promises."""
@@ -19,7 +21,7 @@ def decord_frames(packets: Sequence[Any], stream: Any, rotation: int, threads: i
     """Decode packets of a stream; yields decord's arrays, (H, W, 3), in presentation order, not rotated.
 
     Raises:
-        DecordRefusedError: decord cannot decode all of them.
+        DecordRefusedError: decord cannot decode all of them, or not without damage.
     """
     return _read(remux(packets, stream, rotation), threads)
 
@@ -59,17 +61,27 @@ def _mux(packets: Sequence[Any], stream: Any, buffer: io.BytesIO, container_form
 
 def _read(container: io.BytesIO, threads: int) -> Iterator[Any]:
     decord = import_decord()
-    try:
-        # fault_tol=0 is ignored; any tiny fraction makes decord raise instead of repeating frames it could not decode.
-        reader = decord.VideoReader(container, num_threads=threads, fault_tol=1e-9)
-        while True:
-            try:
-                frame = reader.next()
-            except StopIteration:
-                return
-            yield frame
-    except (decord.DECORDError, decord.DECORDLimitReachedError, AssertionError, RuntimeError) as error:
-        raise DecordRefusedError(str(error)) from error
+    with watched(decord) as log:
+        reader = None
+        try:
+            # fault_tol=0 is ignored; any tiny fraction makes decord raise instead of repeating what it cannot decode.
+            reader = decord.VideoReader(container, num_threads=threads, fault_tol=1e-9)
+            yield from _until_end(reader)
+        except (decord.DECORDError, decord.DECORDLimitReachedError, AssertionError, RuntimeError) as error:
+            raise DecordRefusedError(str(error)) from error
+        finally:
+            del reader  # ends its threads, while their messages can still be heard
+    if log.messages:
+        raise DecordRefusedError(f"FFmpeg complains: {log.messages[0]!r}")
+
+
+def _until_end(reader: Any) -> Iterator[Any]:
+    while True:
+        try:
+            frame = reader.next()
+        except StopIteration:
+            return
+        yield frame
 
 
 def import_decord() -> Any:

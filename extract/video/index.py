@@ -1,8 +1,8 @@
 """The frame index of a video: which frames are shown, when, and where the file can be cut.
 
 Demuxing alone tells it, in milliseconds: the packets that are not marked "discard", sorted by presentation time, are
-the frames shown (compared with full decodes of some 600 files). Everything here is arithmetic over packet times,
-except `read_index`, which also decodes the first frame to learn what no header tells reliably.
+the frames shown. `timeline` and `segments` are the arithmetic; here the file is read, and its first frame decoded,
+which alone tells reliably how the pictures are coded.
 """
 
 from __future__ import annotations
@@ -12,50 +12,25 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 
 from ...cache.common.errors import MediaError
 from ...cache.common.quoting import quoted
 from .container import open_video
+from .proof import Picture, checksum
+from .segments import Segment, cut, join
+from .timeline import CONTAINER, BoolArray, FloatArray, IntArray, timeline_of
 from .truncation import is_cut_short
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
-MIN_SEGMENT_FRAMES = 96
-"""Neighbouring GOPs are joined up to this many frames: a reader per segment costs a few milliseconds."""
 
 MAX_SEGMENT_FRAMES = 1000
 MAX_SEGMENT_BYTES = 3 << 29
 MAX_SEGMENT_SECONDS = 3600.0
 """A GOP of more frames, or of more bytes as RGB (1.5 GiB: 250 frames of 1080p), is not drained but streamed: decord
 decodes ahead of whoever reads it, at worst to the end of what it was given. Where time jumps by days, decord aborts."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of packets that decodes on its own and shows the frames of one interval of time.
-
-    Fed are the packets numbered `first_packet` to `end_packet` (exclusive, decode order) whose pts lies in
-    [`start_pts`, `end_pts`), and `next_keyframe` as well when pictures of this interval lead it (open GOP): they
-    follow the next keyframe in the file, are shown before it, and need both sides to decode.
-    """
-
-    first_packet: int
-    end_packet: int
-    start_pts: int
-    end_pts: int
-    next_keyframe: int | None
-    first_row: int
-    rows: int
-
-    def feeds(self, packet_number: int, pts: int) -> bool:
-        """Whether the decoder of this segment needs the packet."""
-        return packet_number == self.next_keyframe or self.start_pts <= pts < self.end_pts
 
 
 @dataclass(frozen=True)
@@ -75,19 +50,25 @@ class VideoIndex:
     Attributes:
         codec: FFmpeg's name of the codec, e.g. "h264".
         pix_fmt: FFmpeg's name of the pixel format of the first frame.
-        width: Columns as coded, before rotation.
-        height: Rows as coded, before rotation.
-        rotation: Counter-clockwise degrees by which frames are turned for display: 0, 90, 180 or 270.
-        interlaced: Whether the first frame is interlaced.
-        fps: Average frames per second; 0.0 where the file does not tell.
-        time_base: Seconds per tick of a pts.
-        packets: Video packets in the file.
-        frames_missing: Frames that the header announces beyond the last packet: the file was cut short.
-        shown_pts: (N,) pts of the frames shown, strictly increasing; None where the packets do not tell (no pts, or
-            doubled ones): such a video is decoded in one go and counted as it comes.
-        segments: Where the video can be cut; empty when `shown_pts` is None.
-        anchors: The first packet of each segment, by its four numbers.
-        first_row: Row of `shown_pts[0]` in the whole video; not 0 only in a `part`.
+        width: columns as coded, before rotation.
+        height: rows as coded, before rotation.
+        rotation: counter-clockwise degrees by which frames are turned for display: 0, 90, 180 or 270.
+        interlaced: whether the first frame is interlaced.
+        intra_only: whether each picture of this codec decodes on its own.
+        fps: average frames per second; 0.0 where the file does not tell.
+        time_base: seconds per tick of a pts.
+        packets: video packets in the file.
+        frames_missing: frames that the header announces beyond the last packet: the file was cut short.
+        first_picture: the first that a plain reading of the file gives; None where it has no pts.
+        order_is_told: whether the pts of packets say in which order frames are shown. They do not where the decoder
+            reorders and pts rise in decode order all the same; there the decoder's output is the order.
+        timeline: where the times come from; see `timeline`. Empty where only decoding tells.
+        times_ms: (N,) strictly increasing presentation times of the frames shown; None where only decoding tells.
+        shown_pts: (N,) pts of the frames shown, strictly increasing; None where pts do not part the frames (missing,
+            doubled, or counted from zero again): such a video is decoded in one go.
+        segments: where the video can be cut; empty when `shown_pts` is None.
+        anchors: the first packet of each segment, by its four numbers.
+        first_row: row of `times_ms[0]` in the whole video; not 0 only in a `part`.
     """
 
     codec: str
@@ -96,10 +77,15 @@ class VideoIndex:
     height: int
     rotation: int
     interlaced: bool
+    intra_only: bool
     fps: float
     time_base: Fraction
     packets: int
     frames_missing: int
+    first_picture: Picture | None
+    order_is_told: bool
+    timeline: str
+    times_ms: FloatArray | None = field(repr=False)
     shown_pts: IntArray | None = field(repr=False)
     segments: tuple[Segment, ...] = field(repr=False)
     anchors: tuple[Anchor, ...] = field(repr=False)
@@ -114,33 +100,37 @@ class VideoIndex:
     def part(self, first: int, end: int) -> VideoIndex:
         """The index of segments `first` to `end` (exclusive) alone, as it crosses to a worker."""
         assert self.shown_pts is not None  # noqa: S101  segments imply an index
+        assert self.times_ms is not None  # noqa: S101  and times
         segments = self.segments[first:end]
         start, stop = segments[0].first_row, segments[-1].first_row + segments[-1].rows
-        shown = self.shown_pts[start - self.first_row : stop - self.first_row]
-        return replace(self, shown_pts=shown, segments=segments, anchors=self.anchors[first:end], first_row=start)
+        rows = slice(start - self.first_row, stop - self.first_row)
+        return replace(
+            self,
+            times_ms=self.times_ms[rows],
+            shown_pts=self.shown_pts[rows],
+            segments=segments,
+            anchors=self.anchors[first:end],
+            first_row=start,
+        )
+
+    def joined(self) -> VideoIndex:
+        """The same with segments joined to a length that is worth a reader of its own."""
+        segments, firsts = join(self.segments)
+        return replace(self, segments=tuple(segments), anchors=tuple(self.anchors[n] for n in firsts))
+
+    def in_one_piece(self) -> VideoIndex:
+        """The same without segments."""
+        return replace(self, segments=(), anchors=())
 
     @property
     def frames_expected(self) -> int:
         """Frames that a player would show."""
-        return self.frames_missing + (self.packets if self.shown_pts is None else len(self.shown_pts))
-
-    @property
-    def timestamps_ms(self) -> npt.NDArray[np.float64] | None:
-        """(N,) presentation times in milliseconds, as the container has them; None where unknown before decoding."""
-        return None if self.shown_pts is None else pts_to_ms(self.shown_pts, self.time_base)
+        return self.frames_missing + (self.packets if self.times_ms is None else len(self.times_ms))
 
 
 def quarter_turns(rotation: float) -> int:
     """The rotation that is applied, in degrees: pictures are turned by quarters, whatever a file asks for."""
     return round(rotation / 90) * 90 % 360
-
-
-def pts_to_ms(pts: IntArray, time_base: Fraction) -> npt.NDArray[np.float64]:
-    """Ticks to milliseconds, rounded once as long as pts * numerator * 1000 stays below 2**53."""
-    factor = time_base.numerator * 1000
-    largest = max((abs(int(p)) for p in (pts.min(), pts.max())), default=0) if len(pts) else 0
-    ticks = pts * factor if largest * factor < 1 << 63 else pts.astype(np.float64) * factor
-    return ticks.astype(np.float64) / time_base.denominator
 
 
 @dataclass(frozen=True)
@@ -154,6 +144,11 @@ class _Packets:
     keyframe: BoolArray
     discard: BoolArray
 
+    def are_reordered(self) -> bool:
+        """Whether presentation times ever fall in decode order, as they do where frames are reordered."""
+        times = [pts for pts in self.pts if pts is not None]
+        return any(after < before for before, after in pairwise(times))
+
     def anchor(self, number: int) -> Anchor:
         return Anchor(self.pts[number], self.dts[number], self.sizes[number], self.positions[number])
 
@@ -162,25 +157,33 @@ def read_index(path: str | os.PathLike[str], beat: Callable[[], None] = lambda: 
     """Demux a video once and decode its first frame; `beat` is called for every packet.
 
     Raises:
-        MediaError: Not a video, no video stream, no packets, or not one frame that decodes.
+        MediaError: not a video, no video stream, no packets, or not one frame that decodes.
     """
     with open_video(path) as (container, stream):
         packets = _demux(container, stream, path, beat)
-        codec, time_base, fps = stream.codec_context.codec.canonical_name, stream.time_base, _fps(stream)
+        codec, time_base, fps = stream.codec_context.codec, stream.time_base, _fps(stream)
         missing = _frames_missing(path, stream, packets)
-    frame = _first_frame(path)
+    frame, reorders = _first_frame(path)
+    timeline = timeline_of(packets.pts, packets.dts, ~packets.discard, time_base, fps)
     shown_pts, segments = cut(packets.pts, packets.keyframe, packets.discard)
+    if timeline is None or timeline.kind != CONTAINER:
+        shown_pts, segments = None, ()
     return VideoIndex(
-        codec=codec,
+        codec=codec.canonical_name,
         pix_fmt=frame.format.name,
         width=frame.width,
         height=frame.height,
         rotation=quarter_turns(frame.rotation),
         interlaced=bool(frame.interlaced_frame),
+        intra_only=bool(codec.intra_only),
         fps=fps,
         time_base=time_base,
         packets=len(packets.pts),
         frames_missing=missing,
+        first_picture=None if frame.pts is None else Picture(frame.pts, checksum(frame.to_ndarray(format="rgb24"))),
+        order_is_told=not reorders or packets.are_reordered(),
+        timeline=timeline.kind if timeline else "",
+        times_ms=timeline.times_ms if timeline else None,
         shown_pts=shown_pts,
         segments=segments,
         anchors=tuple(packets.anchor(segment.first_packet) for segment in segments),
@@ -227,8 +230,11 @@ def _demux(container: Any, stream: Any, path: str | os.PathLike[str], beat: Call
     return _Packets(list(pts), list(dts), list(sizes), list(positions), np.array(keyframe), np.array(discard))
 
 
-def _first_frame(path: str | os.PathLike[str]) -> Any:
-    """The first frame that decodes: only it tells pixel format, interlacing and rotation for certain."""
+def _first_frame(path: str | os.PathLike[str]) -> tuple[Any, bool]:
+    """The first frame that decodes, and whether the decoder may show frames in another order than they are coded in.
+
+    Only a frame tells pixel format, interlacing and rotation for certain.
+    """
     with open_video(path) as (container, stream):
         for packet in container.demux(stream):
             try:
@@ -236,65 +242,5 @@ def _first_frame(path: str | os.PathLike[str]) -> Any:
             except av.FFmpegError:
                 continue  # damage before the first good frame: later frames may still decode
             if frames:
-                return frames[0]
+                return frames[0], bool(stream.codec_context.has_b_frames)
     raise MediaError(f"No frame of {quoted(path)} can be decoded; the file is damaged or its codec is unknown")
-
-
-def cut(pts: list[int | None], keyframe: BoolArray, discard: BoolArray) -> tuple[IntArray | None, tuple[Segment, ...]]:
-    """Cut a stream at its keyframes.
-
-    Args:
-        pts: (P,) presentation times of the packets in decode order; None where the container has none.
-        keyframe: (P,) whether decoding can start at the packet.
-        discard: (P,) whether an edit list hides the packet's frame.
-
-    Returns:
-        The pts of the frames shown, in order, and the segments that together show each of them exactly once. `(None,
-        ())` where pts are missing or doubled; one segment where the keyframes do not part the frames cleanly.
-    """
-    if not pts or any(p is None for p in pts):
-        return None, ()
-    times = np.array(pts, np.int64)
-    if len(np.unique(times)) != len(times) or not keyframe.any():
-        return None, ()
-    shown = np.sort(times[~discard])
-    cuts = _choose_cuts(times, np.flatnonzero(keyframe))
-    segments = tuple(_segment(times, shown, cuts, i) for i in range(len(cuts)))
-    if _partition(times, segments) and sum(s.rows for s in segments) == len(shown):
-        return shown, tuple(s for s in segments if s.rows)
-    return shown, (Segment(0, len(times), int(times.min()), int(times.max()) + 1, None, 0, len(shown)),)
-
-
-def _choose_cuts(times: IntArray, keys: IntArray) -> list[int]:
-    """Keyframes at which to cut: each at least MIN_SEGMENT_FRAMES after the one before, the first always."""
-    cuts = [int(keys[0])]
-    for key in keys[1:]:
-        if key - cuts[-1] >= MIN_SEGMENT_FRAMES and times[key] > times[cuts[-1]]:
-            cuts.append(int(key))
-    return cuts
-
-
-def _segment(times: IntArray, shown: IntArray, cuts: list[int], i: int) -> Segment:
-    first, start = cuts[i], int(times[cuts[i]])
-    if i + 1 == len(cuts):
-        end_packet, end, next_keyframe = len(times), int(times.max()) + 1, None
-    else:
-        following = cuts[i + 1]
-        end = int(times[following])
-        after = times[following + 1 : cuts[i + 2] if i + 2 < len(cuts) else len(times)]
-        leading = np.flatnonzero(after < end)
-        end_packet = following + 2 + int(leading[-1]) if len(leading) else following
-        next_keyframe = following if len(leading) else None
-    if i == 0:  # pictures before the first keyframe cannot be placed better than here
-        first, start = 0, int(times.min())
-    first_row, end_row = np.searchsorted(shown, [start, end])
-    return Segment(first, end_packet, start, end, next_keyframe, int(first_row), int(end_row - first_row))
-
-
-def _partition(times: IntArray, segments: tuple[Segment, ...]) -> bool:
-    """Whether every packet's frame comes out of exactly one segment."""
-    outputs = np.zeros(len(times), np.int64)
-    for s in segments:
-        window = times[s.first_packet : s.end_packet]
-        outputs[s.first_packet : s.end_packet] += (window >= s.start_pts) & (window < s.end_pts)
-    return bool((outputs == 1).all())
