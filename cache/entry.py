@@ -8,8 +8,9 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
-from typing import Generic, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,29 +20,22 @@ from .common.quoting import quoted
 from .format.guard import OpenEntry, damage_named
 from .format.read import open_entry
 from .format.sampling import Sampling, time_range
-from .format.schema import TIMED_KINDS, EntryAttributes
+from .format.schema import ATTRIBUTE_TYPES, TIMED_KINDS, EntryAttributes
 
-T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)
 _BLOCK_ROWS = 8192
 Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
 
-class _Attribute(Generic[T]):
-    """Gives the attribute of the same name of `Entry.attributes`."""
+if TYPE_CHECKING:
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+    class _AttributesOfEntry(EntryAttributes):
+        """What type checkers and editors see: the fields themselves."""
 
-    @overload
-    def __get__(self, entry: None, owner: type) -> _Attribute[T]: ...
-    @overload
-    def __get__(self, entry: Entry, owner: type) -> T: ...
-    def __get__(self, entry: Entry | None, owner: type) -> _Attribute[T] | T:
-        if entry is None:
-            return self
-        value: T = getattr(entry.attributes, self._name)
-        return value
+else:
+    _AttributesOfEntry = type(
+        "_AttributesOfEntry", (), {name: property(attrgetter(f"attributes.{name}")) for name in ATTRIBUTE_TYPES}
+    )
 
 
 @dataclasses.dataclass
@@ -51,7 +45,7 @@ class _Held:
     entry: OpenEntry | None = None
 
 
-class Entry:
+class Entry(_AttributesOfEntry):
     """Features of the frames of one video (or image, or image folder) under one set of weights.
 
     Nothing is read before it is asked for, and the file is closed after each read. `features` is read anew each time;
@@ -61,34 +55,6 @@ class Entry:
 
     All reading raises `EntryError` if the file is missing, damaged, foreign, hostile or of a newer schema.
     """
-
-    schema_version = _Attribute[int]()
-    clipcache_version = _Attribute[str]()
-    created = _Attribute[str]()
-    complete = _Attribute[bool]()
-    source_kind = _Attribute[str]()
-    video_name = _Attribute[str]()
-    video_sha256 = _Attribute[str]()
-    video_bytes = _Attribute[int]()
-    fps = _Attribute[float]()
-    duration_s = _Attribute[float]()
-    width = _Attribute[int]()
-    height = _Attribute[int]()
-    rotation = _Attribute[int]()
-    codec = _Attribute[str]()
-    frames_expected = _Attribute[int]()
-    frames_decoded = _Attribute[int]()
-    model = _Attribute[str]()
-    weights_sha256 = _Attribute[str]()
-    embed_dim = _Attribute[int]()
-    input_size = _Attribute[int]()
-    logit_scale = _Attribute[float]()
-    precision = _Attribute[str]()
-    preprocess = _Attribute[str]()
-    sampling = _Attribute[str]()
-    decoder = _Attribute[str]()
-    decoder_version = _Attribute[str]()
-    torch_version = _Attribute[str]()
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -215,7 +181,7 @@ class Entry:
         if not held.covers(wanted):
             raise UsageError(
                 f"{quoted(self.path)} holds the frames of {held}, from which {wanted} cannot be taken",
-                ("extract the video again with every frame"),
+                "extract the video again with every frame",
             )
         _, timestamps, index = self._head
         rows = self._file_rows
