@@ -8,7 +8,7 @@ import click
 
 from .common.errors import EntryError, UsageError
 from .common.options import CACHE, DEBUG, PATH, options, warn
-from .common.quoting import quoted
+from .common.quoting import one_line, quoted
 
 _OPTIONS = options(
     CACHE,
@@ -142,7 +142,6 @@ def prune(folders: tuple[Path, ...], delete: bool, cache_dir: Path, model: str |
     Videos are recognised by their content, so that those moved and renamed count as there.
     """
     from .merge import find_gone, remove
-    from .report import one_line
     from .store import FeatureCache
 
     bad = _Bad()

@@ -17,14 +17,13 @@ import numpy.typing as npt
 
 from .common.errors import UsageError
 from .common.quoting import quoted
+from .format.blocks import BLOCK_ROWS
 from .format.guard import OpenEntry, damage_named
 from .format.read import open_entry
 from .format.sampling import Sampling, time_range
-from .format.schema import ATTRIBUTE_TYPES, TIMED_KINDS, EntryAttributes
+from .format.schema import ATTRIBUTE_TYPES, TIMED_KINDS, EntryAttributes, Features
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-_BLOCK_ROWS = 8192
-Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
 
 if TYPE_CHECKING:
@@ -116,12 +115,12 @@ class Entry(_AttributesOfEntry):
                 return whole
             kept = np.empty((len(self._rows), entry.features.shape[1]), entry.features.dtype)
             filled = 0
-            for block in self._blocks(entry, _BLOCK_ROWS):
+            for block in self._blocks(entry, BLOCK_ROWS):
                 kept[filled : filled + len(block)] = block
                 filled += len(block)
             return kept
 
-    def iter_features(self, block: int = _BLOCK_ROWS) -> Iterator[Features]:
+    def iter_features(self, block: int = BLOCK_ROWS) -> Iterator[Features]:
         """The features in order, in pieces of 1 to `block` rows: memory stays bounded, however long the video.
 
         The file stays open while the iteration lasts, so that all pieces are of one version of the entry.

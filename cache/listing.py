@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .common.errors import CacheError
 from .common.quoting import quoted
-from .format.names import EntryName, parse_entry_name, parse_model_dir_name
+from .format.names import ENTRY_SUFFIX, EntryName, parse_entry_name, parse_model_dir_name
 
 _SHARD = re.compile(r"[0-9a-f]{2}")
 Listing = dict[str, list[tuple[Path, EntryName]]]
@@ -66,7 +66,7 @@ class FolderShelf:
             if _SHARD.fullmatch(shard)
         ]
         names = [(shard, entry.name) for shard in shards for entry in _listed(shard)]
-        return sorted(shard / name for shard, name in names if name.endswith(".h5") and not name.startswith("."))
+        return sorted(shard / name for shard, name in names if name.endswith(ENTRY_SUFFIX) and not name.startswith("."))
 
 
 class PackedShelf:
@@ -75,8 +75,8 @@ class PackedShelf:
     def __init__(self, file: Path) -> None:
         from .format.packed import entry_paths
 
-        if file.suffix != ".h5":  # paths into it are told by this
-            raise CacheError(f"{quoted(file)} is no packed library, whose name ends in .h5", "rename it")
+        if file.suffix != ENTRY_SUFFIX:  # paths into it are told by this
+            raise CacheError(f"{quoted(file)} is not a packed library, whose name ends in {ENTRY_SUFFIX}", "rename it")
         self._paths = entry_paths(file)
 
     def model_dirs(self) -> list[str]:

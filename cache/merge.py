@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .common.atomic import remove_file
 from .common.errors import CacheError, EntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
-from .common.media_types import IMAGE_SUFFIXES, is_video
+from .common.media_types import is_image, is_video
 from .common.quoting import quoted
 from .entry import Entry
 from .format.sampling import Sampling
+from .format.schema import IMPORTED_PREFIX
 from .format.write import write_entry
-from .store import FeatureCache
-
-OnBad = Callable[[Path, EntryError], None]
+from .store import FeatureCache, OnBad
 
 
 @dataclass
@@ -121,7 +120,7 @@ def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model
     gone = []
     for entry in cache.iter_entries(on_bad, model):
         known = entry.video_sha256 in present or memo.paths_of(entry.video_sha256)
-        if not known and not entry.decoder.startswith("imported"):
+        if not known and not entry.decoder.startswith(IMPORTED_PREFIX):
             gone.append(Gone(entry.path, entry.video_name, entry.path.stat().st_size))
     return gone
 
@@ -140,7 +139,7 @@ def _digests(folder: Path, memo: DigestMemo) -> Iterable[str]:
     if not folder.is_dir():
         raise UsageError(f"There is no folder {quoted(folder)}", "name one that holds the videos")
     files = [path for path in folder.rglob("[!.]*") if path.is_file()]
-    pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [path for path in files if is_image(path)]
     for path in [*pictures, *(path for path in files if is_video(path))]:
         yield content_sha256(path, memo)
     for images in {path.parent for path in pictures}:

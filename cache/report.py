@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .common.quoting import one_line
 from .entry import Entry
 from .format.guard import OpenEntry
 from .format.packed import packed_file_of
@@ -18,12 +19,6 @@ from .verify import Finding
 
 _LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "QUALITY", "MB", "ENTRY")
 _RIGHT_ALIGNED = frozenset({"FRAMES", "SECONDS", "MB"})
-
-
-def one_line(text: object) -> str:
-    """Text without line breaks, control characters or bytes that a terminal cannot show: they become escapes."""
-    escaped = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in escaped)
 
 
 def describe(entry: Entry) -> dict[str, Any]:

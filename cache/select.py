@@ -6,7 +6,6 @@ Finding out opens no HDF5 file but the chosen ones: a video is hashed (memoised)
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,17 +14,17 @@ from pathlib import Path
 
 from .common.errors import CacheError, ClipcacheError, NotCachedError, UsageError
 from .common.hashing import Digests, content_sha256, image_files
-from .common.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
+from .common.media_types import VIDEO_SUFFIXES, is_audio, is_image, is_video
+from .common.paths import exists, is_file, is_folder
 from .common.quoting import one_line, quoted
 from .failure_log import NO_AUDIO, FailureLog
-from .format.names import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
+from .format.names import ENTRY_SUFFIX, is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
 from .format.packed import is_packed, packed_file_of
 from .format.read import read_attributes_of
 from .format.sampling import Sampling
 from .format.schema import EntryAttributes
 from .store import FeatureCache
 
-ENTRY_SUFFIX = ".h5"
 OnSkip = Callable[[Path, ClipcacheError], None]  # told of each entry that cannot be used, and why
 ExtractMissing = Callable[[Sequence[Path], str | None], None]  # targets; model, None for the default one
 
@@ -147,7 +146,7 @@ class Selector:
 
     def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, none for an item that is not cached."""
-        cache = FeatureCache(self._directory, self._memo) if _exists(self._directory) else None
+        cache = FeatureCache(self._directory, self._memo) if exists(self._directory) else None
         return [self._find_item(item, cache) for item in items]
 
     def _find_item(self, item: _Item, cache: FeatureCache | None) -> list[Path]:
@@ -168,7 +167,7 @@ class Selector:
         try:
             return [cache.get(path, self._model).path]
         except NotCachedError:
-            images = image_files(path) if _is_folder(path) else []
+            images = image_files(path) if is_folder(path) else []
         found = [entry for image in images for entry in self._find(image, cache)]
         return found if len(found) == len(images) else []
 
@@ -193,7 +192,7 @@ class Selector:
 
     def _model_to_extract(self) -> str | None:
         """Return the model that was named, else the one that the rest of the cache was made with, if any."""
-        if self._model is not None or not _exists(self._directory):
+        if self._model is not None or not exists(self._directory):
             return self._model
         with contextlib.suppress(NotCachedError):
             return self.any_one().model
@@ -201,7 +200,7 @@ class Selector:
 
     def _how_to_extract(self, missing: Sequence[Path]) -> str:
         """Say what is not cached, with the command to copy."""
-        is_packed_library = _is_file(self._directory)  # nothing can be added to it
+        is_packed_library = is_file(self._directory)  # nothing can be added to it
         folder = "DIR" if is_packed_library else str(self._directory)
         command = ["clipcache", "extract", *map(str, missing), "--cache", folder]
         model = self._model_to_extract()
@@ -262,11 +261,11 @@ def differences(chosen: Sequence[Chosen]) -> Iterator[str]:
 
 def _expand(target: Path) -> Iterator[_Item]:
     """Yield what one target stands for."""
-    if _is_file(target) and _is_library(target):
+    if is_file(target) and _is_library(target):
         yield from (_Item(entry.path, target) for entry in FeatureCache(target).entries())
-    elif _is_file(target) or packed_file_of(target):
+    elif is_file(target) or packed_file_of(target):
         yield _Item(target, target)
-    elif _is_folder(target):
+    elif is_folder(target):
         items = list(_expand_directory(target))
         if not items:
             raise UsageError(f"There is no video, image or entry in {quoted(target)}", "check the path")
@@ -277,14 +276,14 @@ def _expand(target: Path) -> Iterator[_Item]:
 
 def _expand_directory(target: Path) -> Iterator[_Item]:
     """Yield the entries of a directory that holds some, else its videos and image folders, at any depth."""
-    files = sorted(path for path in target.rglob("[!.]*") if _is_file(path))
+    files = sorted(path for path in target.rglob("[!.]*") if is_file(path))
     entries = [path for path in files if path.suffix == ENTRY_SUFFIX and not _is_library(path)]
     if entries:
         yield from (_Item(path, target) for path in entries)
         return
     found = [path for path in files if is_video(path)]
     videos = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in files if is_image(path)]
     with_videos = {path.parent for path in found}  # their pictures are posters and thumbnails to `extract`, too
     folders = dict.fromkeys(path.parent for path in images if path.parent not in with_videos)
     certain = [*videos, *folders]
@@ -301,16 +300,6 @@ def _is_library(path: Path) -> bool:
     return parse_entry_name(path.name) is None and is_packed(path)
 
 
-def _is_file(path: Path) -> bool:
-    """What `Path.is_file` says, but for names too long and folders that may not be entered, where it raises."""
-    return os.path.isfile(path)  # noqa: PTH113
-
-
-def _is_folder(path: Path) -> bool:
-    """What `Path.is_dir` says, but for names too long and folders that may not be entered, where it raises."""
-    return os.path.isdir(path)  # noqa: PTH112
-
-
 def _places(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> dict[Path, Path | None]:
     """Return each entry once, in order, with the place of its video where one was named that is all the entry's."""
     places: dict[Path, Path | None] = {}
@@ -318,8 +307,3 @@ def _places(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> dict[Pat
         for path in paths:
             places.setdefault(path, item.place if len(paths) == 1 and path != item.path else None)
     return places
-
-
-def _exists(path: Path) -> bool:
-    """What `Path.exists` says, but for names too long, where it raises."""
-    return os.path.exists(path)  # noqa: PTH110

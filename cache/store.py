@@ -14,13 +14,18 @@ import numpy.typing as npt
 
 from .common.errors import CacheError, EntryError, NotCachedError, UsageError
 from .common.hashing import DigestMemo, Digests, content_sha256, natural_key
+from .common.paths import is_file, is_folder
 from .entry import Entry
-from .format.names import EntryName, ModelDir, parse_model_dir_name
+from .format.names import ENTRY_SUFFIX, EntryName, ModelDir, parse_model_dir_name
 from .format.sampling import Sampling
 from .listing import FolderShelf, Listing, PackedShelf, Shelf
 
 if TYPE_CHECKING:
     from .dataset import ClipDataset
+
+
+OnBad = Callable[[Path, EntryError], None]
+"""Told of each entry that cannot be read, and why."""
 
 
 class FeatureCache:
@@ -41,9 +46,9 @@ class FeatureCache:
             CacheError: if there is no such folder, or the file is not a packed one.
         """
         self.directory = Path(directory)
-        if os.path.isfile(self.directory):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+        if is_file(self.directory):
             self._shelf: Shelf = PackedShelf(self.directory)
-        elif os.path.isdir(self.directory):  # noqa: PTH112
+        elif is_folder(self.directory):
             self._shelf = FolderShelf(self.directory)
         else:
             raise CacheError(
@@ -101,7 +106,7 @@ class FeatureCache:
         """Every entry, or those of the models that `model` names, sorted by name; none is opened."""
         return [Entry(path) for path in self._paths(model)]
 
-    def iter_entries(self, on_bad: Callable[[Path, EntryError], None], model: str | None = None) -> Iterator[Entry]:
+    def iter_entries(self, on_bad: OnBad, model: str | None = None) -> Iterator[Entry]:
         """Every entry that can be opened; `on_bad` is told of each that cannot, and the iteration goes on.
 
         Each is kept open until the next one is asked for.
@@ -252,7 +257,7 @@ def open_target(target: Path, cache_dir: Path, model: str | None = None) -> Entr
         CacheError: if there is no such cache, or it has no entry of the video.
         UsageError: if `target` cannot be read, or `model` is None and the cache holds several.
     """
-    return Entry(target) if target.suffix == ".h5" else FeatureCache(cache_dir).get(target, model)
+    return Entry(target) if target.suffix == ENTRY_SUFFIX else FeatureCache(cache_dir).get(target, model)
 
 
 def _fullest_first(path: Path, name: EntryName) -> tuple[int, float, Path]:

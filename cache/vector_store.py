@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from .common.atomic import write_atomically
 from .common.errors import CacheError
+from .format.names import checked_sha256
 
 Kind = Literal["text", "image"]
 Vector = npt.NDArray[np.float32]
@@ -68,9 +69,7 @@ class ReferenceStore:
         return False
 
     def _path(self, kind: Kind, key_sha256: str) -> Path:
-        if len(key_sha256) != 64 or not set(key_sha256) <= set("0123456789abcdef"):
-            raise CacheError(f"{key_sha256!r} is not a sha256 (64 lower-case hex digits)")
-        return self._root / key_sha256[:2] / f"{kind}-{key_sha256}.npy"
+        return self._root / checked_sha256(key_sha256)[:2] / f"{kind}-{key_sha256}.npy"
 
 
 def read_array(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,15 @@ import numpy as np
 
 from .common.atomic import remove_file
 from .common.errors import EntryError
+from .common.paths import is_file
+from .common.quoting import quoted
+from .format.blocks import NOT_FINITE, all_finite
 from .format.guard import OpenEntry
 from .format.names import model_slug, parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
 from .format.read import may_be_judged, open_entry
-from .format.schema import SOURCE_KINDS, EntryAttributes
+from .format.schema import EXTRACT_AGAIN, SOURCE_KINDS, EntryAttributes
 from .store import FeatureCache
-
-_BLOCK_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     Checked: the structure and schema, checksums of all data, finite features and timestamps, the order of frames, the
     counts and names against the attributes. A packed library as a whole is a finding only if its checksum is wrong.
     """
-    is_packed = os.path.isfile(cache.directory)  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    is_packed = is_file(cache.directory)
     if is_packed and (problem := checksum_problem(cache.directory)):
         yield Finding(cache.directory, problem)
     folders = {one.name for one in cache.models() if model is None or one.matches(model)}
@@ -76,13 +76,13 @@ def problem_of(path: Path) -> str | None:
             problem = _name_problem(path, entry.attributes) or _count_problem(entry) or _data_problem(entry)
     except EntryError as error:
         return str(error)
-    return None if problem is None else f"{path} {problem}; remove it and extract the video again."
+    return None if problem is None else f"{quoted(path)} {problem}; {EXTRACT_AGAIN}."
 
 
 def _name_problem(path: Path, attributes: EntryAttributes) -> str | None:
     name = parse_entry_name(path.name)
     if name is None:
-        return "has not the name of an entry"
+        return "does not have the name of an entry"
     if not attributes.video_sha256.startswith(name.sha16) or path.parent.name != name.sha16[:2]:
         return "is named after another video than it holds"
     if str(name.sampling) != attributes.sampling:
@@ -109,9 +109,8 @@ def _count_problem(entry: OpenEntry) -> str | None:
 
 def _data_problem(entry: OpenEntry) -> str | None:
     """Reads everything: a wrong checksum raises in `open_entry`."""
-    for start in range(0, len(entry.timestamps_ms), _BLOCK_ROWS):
-        if not np.isfinite(entry.features[start : start + _BLOCK_ROWS]).all():
-            return "holds features that are NaN or infinite"
+    if not all_finite(entry.features):
+        return f"holds {NOT_FINITE}"
     if entry.frame_names is not None:
         entry.frame_names[:]
     for values in entry.quality.values():

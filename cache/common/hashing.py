@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UsageError
-from .media_types import IMAGE_SUFFIXES
+from .media_types import is_image
+from .paths import is_folder
 from .quoting import quoted
 
 # Some file systems count time in steps of two seconds: a file changed within one step of being hashed may change
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS digests (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS digests_sha256 ON digests (sha256);
 """
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _Row = tuple[bytes, str, bool, str]
 
 
@@ -40,6 +42,11 @@ class Digests(Protocol):
     def sha256(self, path: Path) -> str:
         """64 hex digits of the content of `path`."""
         ...
+
+
+def is_sha256(text: str) -> bool:
+    """Whether `text` is a sha256 as it is written here: 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
@@ -79,7 +86,7 @@ def content_sha256(path: Path, digests: Digests) -> str:
     Raises:
         UsageError: if `path` is missing, cannot be read, or is a folder without images.
     """
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+    if not is_folder(path):
         return digests.sha256(path)
     images = image_files(path)
     if not images:
@@ -94,11 +101,7 @@ def image_files(folder: Path) -> list[Path]:
         UsageError: if the folder cannot be listed.
     """
     try:
-        images = [
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-        ]
+        images = [path for path in folder.iterdir() if is_image(path) and path.is_file()]
     except OSError as error:
         raise _unreadable(folder, error) from error
     return sorted(images, key=lambda path: natural_key(path.name))

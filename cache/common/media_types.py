@@ -37,6 +37,11 @@ def is_video(path: Path) -> bool:
     return suffix not in IMAGE_SUFFIXES and _looks_like_video(_first_bytes(path))
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file found in a folder is meant as an image: by its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def is_audio(path: Path) -> bool:
     """Whether a file found in a folder is meant as sound: by its suffix."""
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..common.atomic import write_atomically
 from ..common.hashing import sha256_file
+from ..common.quoting import printable
 from .names import Piece, Source
 from .recipe import Recipe
 
@@ -22,7 +23,7 @@ def origin(source: Source, recipe: Recipe, format_name: str) -> Record:
     said = ("video_sha256", "model", "weights_sha256", "precision", "sampling", "created", "complete")
     return {
         "video": source.name,
-        "entry": str(source.entry_path).encode("utf-8", "backslashreplace").decode(),
+        "entry": printable(str(source.entry_path)),
         **{name: getattr(attributes, name) for name in said},
         "format": format_name,
         "recipe": recipe.as_dict(),

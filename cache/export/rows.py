@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from ..common.errors import UsageError
 from ..common.quoting import quoted
-from ..entry import Entry, Features
+from ..entry import Entry
+from ..format.blocks import NOT_FINITE, all_finite
 from ..format.sampling import TICK_TOLERANCE_US, Sampling
-from ..format.schema import EntryAttributes
+from ..format.schema import EntryAttributes, Features
 from .recipe import Recipe
 
 
@@ -168,10 +169,10 @@ def _computed(kept: Entry, recipe: Recipe, dtype: np.dtype[Any]) -> Iterator[Fea
         blocks = _pooled(blocks, recipe.pool)
     for block in blocks:
         values = _normalized(block) if recipe.normalize else block
-        with np.errstate(over="ignore"):  # said in a sentence below
+        with np.errstate(over="ignore"):  # reported below
             cast = values.astype(dtype, copy=False)
-        if not np.isfinite(cast).all():
-            raise UsageError(f"{kept.video_name!r} has values beyond {dtype}, or not finite", "use --dtype float32")
+        if not all_finite(cast):
+            raise UsageError(f"{kept.video_name!r} has {NOT_FINITE}, or too large for {dtype}", "use --dtype float32")
         yield cast
 
 

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import CacheError, UsageError
+from ..common.hashing import is_sha256
 from .sampling import Sampling
 
+ENTRY_SUFFIX = ".h5"
 MAX_STEM_CHARS = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _ENTRY_NAME = re.compile(
     r"(?P<stem>[A-Za-z0-9_-]{1,80})-(?P<sha16>[0-9a-f]{16})"
     r"(?:\.(?:fps(?P<fps>\d+(?:p\d+)?)|every(?P<every>\d+)|"
-    r"window(?P<window>\d+(?:p\d+)?)-hop(?P<hop>\d+(?:p\d+)?)))?\.h5",
+    r"window(?P<window>\d+(?:p\d+)?)-hop(?P<hop>\d+(?:p\d+)?)))?" + re.escape(ENTRY_SUFFIX),
     re.ASCII,
 )
 _MODEL_DIR = re.compile(r"(?P<slug>[A-Za-z0-9_-]+)-(?P<weights8>[0-9a-f]{8})", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def model_dir_name(model: str, weights_sha256: str) -> str:
     Raises:
         CacheError: if `weights_sha256` is not 64 lower-case hex digits.
     """
-    return f"{model_slug(model)}-{_checked(weights_sha256)[:8]}"
+    return f"{model_slug(model)}-{checked_sha256(weights_sha256)[:8]}"
 
 
 def parse_model_dir_name(name: str) -> ModelDir | None:
@@ -137,7 +138,7 @@ def entry_name(stem: str, sha256: str, sampling: Sampling) -> str:
     """
     safe_stem = _safe(stem)[:MAX_STEM_CHARS] or "video"
     suffix = "" if sampling.is_all else "." + str(sampling).replace("=", "").replace(".", "p").replace(",", "-")
-    return f"{safe_stem}-{_checked(sha256)[:16]}{suffix}.h5"
+    return f"{safe_stem}-{checked_sha256(sha256)[:16]}{suffix}{ENTRY_SUFFIX}"
 
 
 def parse_entry_name(name: str) -> EntryName | None:
@@ -155,7 +156,18 @@ def parse_entry_name(name: str) -> EntryName | None:
 
 def entry_folder(cache_dir: Path, model_dir: str, sha256: str) -> Path:
     """Folder of the entries of one video, `<cache>/<model_dir>/<ab>`."""
-    return cache_dir / model_dir / _checked(sha256)[:2]
+    return cache_dir / model_dir / checked_sha256(sha256)[:2]
+
+
+def checked_sha256(sha256: str) -> str:
+    """Return `sha256`.
+
+    Raises:
+        CacheError: if it is not 64 lower-case hex digits.
+    """
+    if not is_sha256(sha256):
+        raise CacheError(f"{sha256!r} is not a sha256 (64 lower-case hex digits)")
+    return sha256
 
 
 def _number(text: str | None) -> float | None:
@@ -165,9 +177,3 @@ def _number(text: str | None) -> float | None:
 
 def _safe(text: str) -> str:
     return _UNSAFE.sub("-", text).strip("-")
-
-
-def _checked(sha256: str) -> str:
-    if not _SHA256.fullmatch(sha256):
-        raise CacheError(f"{sha256!r} is not a sha256 (64 lower-case hex digits)")
-    return sha256

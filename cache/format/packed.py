@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,13 +34,28 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import EntryError
+from ..common.paths import is_file
 from ..common.quoting import quoted
+from .blocks import iter_blocks
 from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
-from .names import parse_entry_name, parse_model_dir_name
-from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, SCHEMA_VERSION, EntryAttributes, timeline_problem
+from .names import ENTRY_SUFFIX, parse_entry_name, parse_model_dir_name
+from .schema import (
+    ATTRIBUTE_TYPES,
+    FEATURE_DTYPES,
+    INDEX_DTYPE,
+    NUMBER_DTYPES,
+    QUALITY_DTYPE,
+    SCHEMA_VERSION,
+    TIME_DTYPE,
+    EntryAttributes,
+    Features,
+    timeline_problem,
+)
 
 PACKED_VERSION = 1
-_BLOCK_ROWS = 8192
+PACK_AGAIN = "pack the library again"
+"""What to do about a packed library that is damaged."""
+
 _LEVELS = 3  # <file>/<model folder>/<ab>/<entry>.h5
 
 
@@ -92,15 +106,15 @@ class Rows:
 
 def packed_file_of(path: Path) -> Path | None:
     """The packed file that an entry's path leads into; None for an entry that is a file of its own."""
-    if len(path.parts) <= _LEVELS or path.parents[_LEVELS - 1].suffix != ".h5":
+    if len(path.parts) <= _LEVELS or path.parents[_LEVELS - 1].suffix != ENTRY_SUFFIX:
         return None
     file = path.parents[_LEVELS - 1]
-    return file if os.path.isfile(file) else None  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    return file if is_file(file) else None
 
 
 def is_packed(path: Path) -> bool:
     """Whether a file says that it is a packed library, good or bad; one that is not HDF5 does not."""
-    if path.suffix != ".h5":
+    if path.suffix != ENTRY_SUFFIX:
         return False
     try:
         with h5py.File(path, "r", locking=False) as opened:
@@ -147,7 +161,7 @@ def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
     with damage_named(file), h5py.File(file, "r", locking=False) as opened:
         timestamps, index = opened["timestamps_ms"][start:stop], opened["frame_index"][start:stop]
         if problem := timeline_problem(timestamps, index):
-            raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", "pack the library again")
+            raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", PACK_AGAIN)
 
         def rows(name: str, dtype: npt.DTypeLike) -> Any:
             return Rows(opened[name], start, stop, np.dtype(dtype))
@@ -158,7 +172,7 @@ def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
         yield OpenEntry(table.attributes(row), rows("features", dtype), timestamps, index, names, quality)
 
 
-def feature_memmap(file: Path) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
+def feature_memmap(file: Path) -> Features:
     """All features of a packed file, (total, D), mapped into memory read-only, without HDF5.
 
     Raises:
@@ -182,8 +196,8 @@ def columns_sha256(opened: Any) -> str:
     digest = hashlib.sha256()
     for name in sorted(set(names) - {"features"}):
         digest.update(f"{name} {opened[name].dtype} {opened[name].shape}\0".encode())
-        for start in range(0, opened[name].shape[0], _BLOCK_ROWS):
-            digest.update(np.ascontiguousarray(opened[name][start : start + _BLOCK_ROWS]).tobytes())
+        for block in iter_blocks(opened[name]):
+            digest.update(np.ascontiguousarray(block).tobytes())
     return digest.hexdigest()
 
 
@@ -194,12 +208,12 @@ def checksum_problem(file: Path) -> str | None:
         EntryError: As `entry_paths`.
     """
     features, digest = feature_memmap(file), hashlib.sha256()
-    for start in range(0, len(features), _BLOCK_ROWS):
-        digest.update(np.ascontiguousarray(features[start : start + _BLOCK_ROWS]).data)
+    for block in iter_blocks(features):
+        digest.update(np.ascontiguousarray(block).data)
     with damage_named(file), h5py.File(file, "r", locking=False) as opened:
         declared = (opened.attrs.get("features_sha256"), opened.attrs.get("columns_sha256"))
         found = (digest.hexdigest(), columns_sha256(opened))
-    return None if declared == found else f"{file} is damaged (wrong checksum); pack the library again."
+    return None if declared == found else f"{file} is damaged (wrong checksum); {PACK_AGAIN}."
 
 
 def _row(table: _Table, file: Path, path: Path) -> int:
@@ -242,16 +256,16 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     """Look everything over, as `read` does with an entry, before anything is read."""
     for group in ("/", "entries", "entries/attributes", *(["quality"] if "quality" in opened else [])):
         if not isinstance(opened.get(group), h5py.Group):
-            raise EntryError(f"{quoted(file)} lacks the group {group}", "pack the library again")
+            raise EntryError(f"{quoted(file)} lacks the group {group}", PACK_AGAIN)
         check_links(opened[group], file)
     features = checked_dataset(opened, "features", file)
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.chunks is not None:
-        raise EntryError(f"{quoted(file)} holds features of an unexpected kind", "pack the library again")
+        raise EntryError(f"{quoted(file)} holds features of an unexpected kind", PACK_AGAIN)
     total = features.shape[0]
-    for name, dtype in (("timestamps_ms", "<f8"), ("frame_index", "<i8")):
-        checked_column(opened, name, np.dtype(dtype), total, file)
+    for name, dtype in (("timestamps_ms", TIME_DTYPE), ("frame_index", INDEX_DTYPE)):
+        checked_column(opened, name, dtype, total, file)
     for name in opened.get("quality", ()):
-        checked_column(opened["quality"], name, np.dtype("<f4"), total, file)
+        checked_column(opened["quality"], name, QUALITY_DTYPE, total, file)
     if "frame_names" in opened:
         checked_column(opened, "frame_names", None, total, file)
     names = checked_dataset(opened["entries"], "names", file)
@@ -259,12 +273,12 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     checked_column(opened["entries"], "names", None, count, file)
     offsets = checked_column(opened, "video_offsets", np.dtype("<i8"), count + 1, file)[:]
     if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) <= 0).any():
-        raise EntryError(f"{quoted(file)} has offsets that do not fit its features", "pack the library again")
+        raise EntryError(f"{quoted(file)} has offsets that do not fit its features", PACK_AGAIN)
     rows = {name.decode(): row for row, name in enumerate(names[:])}
     if len(rows) != count or not all(map(_is_place, rows)):
-        raise EntryError(f"{quoted(file)} names entries that cannot be its own", "pack the library again")
+        raise EntryError(f"{quoted(file)} names entries that cannot be its own", PACK_AGAIN)
     columns = {
-        name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
+        name: checked_column(opened["entries/attributes"], name, NUMBER_DTYPES.get(kind), count, file)[:]
         for name, kind in ATTRIBUTE_TYPES.items()
     }
     _check_attributes(columns, features.shape[1], file)
@@ -284,7 +298,7 @@ def _check_attributes(columns: dict[str, npt.NDArray[Any]], dim: int, file: Path
             f"{quoted(file)} holds entries of a schema that is not version {SCHEMA_VERSION}", "upgrade clipcache"
         )
     if (columns["embed_dim"] != dim).any():
-        raise EntryError(f"{quoted(file)} holds features of another length than it says", "pack the library again")
+        raise EntryError(f"{quoted(file)} holds features of another length than it says", PACK_AGAIN)
 
 
 def _is_place(name: str) -> bool:
@@ -293,11 +307,3 @@ def _is_place(name: str) -> bool:
     shard, _, entry = rest.partition("/")
     parsed = parse_entry_name(entry)
     return parse_model_dir_name(model_dir) is not None and parsed is not None and parsed.sha16[:2] == shard
-
-
-_COLUMN_TYPES: dict[type, np.dtype[Any] | None] = {
-    str: None,
-    bool: np.dtype(bool),
-    int: np.dtype("<i8"),
-    float: np.dtype("<f8"),
-}

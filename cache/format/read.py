@@ -12,15 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from ..common.errors import EntryError
 from ..common.quoting import quoted
 from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
 from .packed import open_packed_entry, packed_file_of, packs_entries, read_packed_attributes
 from .schema import (
+    EXTRACT_AGAIN,
     FEATURE_DTYPES,
+    INDEX_DTYPE,
+    QUALITY_DTYPE,
     SCHEMA_VERSION,
+    TIME_DTYPE,
     EntryAttributes,
     read_attributes,
     read_schema_version,
@@ -89,7 +92,7 @@ def _check_is_hdf5(path: Path) -> None:
     except OSError as error:
         raise EntryError(f"{quoted(path)} cannot be read ({error.strerror or error})") from error
     if not signature:
-        raise EntryError(f"{quoted(path)} is empty", "remove it and extract the video again")
+        raise EntryError(f"{quoted(path)} is empty", EXTRACT_AGAIN)
     if signature != _SIGNATURE:
         raise EntryError(f"{quoted(path)} is not an HDF5 file", "remove it from the cache")
 
@@ -102,13 +105,13 @@ def _checked(file: h5py.File, path: Path) -> OpenEntry:
         raise EntryError(
             f"{quoted(path)} holds features of shape {features.shape} and type {features.dtype} where (N, "
             f"{attributes.embed_dim}) float16 or float32 belong",
-            "remove it and extract the video again",
+            EXTRACT_AGAIN,
         )
     frames = features.shape[0]
-    timestamps = checked_column(file, "timestamps_ms", np.dtype("<f8"), frames, path)[:]
-    index = checked_column(file, "frame_index", np.dtype("<i8"), frames, path)[:]
+    timestamps = checked_column(file, "timestamps_ms", TIME_DTYPE, frames, path)[:]
+    index = checked_column(file, "frame_index", INDEX_DTYPE, frames, path)[:]
     if problem := timeline_problem(timestamps, index):
-        raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", "remove it and extract the video again")
+        raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", EXTRACT_AGAIN)
     names = checked_column(file, "frame_names", None, frames, path) if "frame_names" in file else None
     return OpenEntry(attributes, features, timestamps, index, names, _quality(file, frames, path))
 
@@ -120,4 +123,4 @@ def _quality(file: h5py.File, frames: int, path: Path) -> dict[str, h5py.Dataset
     if not isinstance(group, h5py.Group):
         raise EntryError(f"{quoted(path)} holds a quality that is not a group", "remove it from the cache")
     check_links(group, path)
-    return {name: checked_column(group, name, np.dtype("<f4"), frames, path) for name in group}
+    return {name: checked_column(group, name, QUALITY_DTYPE, frames, path) for name in group}

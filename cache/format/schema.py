@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import h5py
@@ -30,7 +31,18 @@ SOURCE_KINDS = ("video", "image", "image-folder", "audio")
 TIMED_KINDS = ("video", "audio")
 """Those whose rows have a time of their own; images have none."""
 
+IMPORTED_PREFIX = "imported:"
+"""How the attribute `decoder` of imported entries begins."""
+
+Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 FEATURE_DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
+TIME_DTYPE, INDEX_DTYPE, QUALITY_DTYPE = np.dtype("<f8"), np.dtype("<i8"), np.dtype("<f4")
+NUMBER_DTYPES = {bool: np.dtype(np.bool_), int: np.dtype("<i8"), float: np.dtype("<f8")}
+"""How attributes that are not text are stored."""
+
+EXTRACT_AGAIN = "remove it and extract the video again"
+"""What to do about an entry that is damaged."""
+
 # A file name has at most 255 bytes; each may become an escape of four characters.
 MAX_TEXT_BYTES = 4096
 # Within these, whole microseconds times thousandths of a frame a second stay inside int64 (see sampling).
@@ -109,6 +121,11 @@ ATTRIBUTE_TYPES: dict[str, type] = {
 }
 
 
+def utc_now() -> str:
+    """The time of an entry's `created`, now: ISO 8601 in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def storable_text(text: str) -> str:
     r"""Text that HDF5 can hold: bytes that are not UTF-8 (lone surrogates in Python) become escapes, `caf\xe9.mp4`.
 
@@ -133,7 +150,7 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
                 raise ContentError(f"Attribute {name} has {len(value)} bytes; at most {MAX_TEXT_BYTES} are stored")
             group.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value))))
         else:
-            group.attrs.create(name, value, dtype={bool: np.bool_, int: np.int64, float: np.float64}[kind])
+            group.attrs.create(name, value, dtype=NUMBER_DTYPES[kind])
 
 
 def read_attributes(group: h5py.Group, path: Path) -> EntryAttributes:
@@ -189,7 +206,7 @@ def _is_a(value: object, kind: type) -> bool:
 def _read_attribute(group: h5py.Group, name: str, kind: type, path: Path) -> typing.Any:
     """One attribute, through HDF5's own calls: `group.attrs` takes three times as long, and checks less."""
     if not h5py.h5a.exists(group.id, name.encode()):
-        raise EntryError(f"{quoted(path)} lacks the attribute {name}", "remove it and extract the video again")
+        raise EntryError(f"{quoted(path)} lacks the attribute {name}", EXTRACT_AGAIN)
     # Type and shape are looked at before a byte is read: a hostile attribute may declare any size.
     attribute = h5py.h5a.open(group.id, name.encode())
     stored = attribute.get_type()

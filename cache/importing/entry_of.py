@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -12,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError, UsageError
+from ..common.hashing import is_sha256
 from ..common.quoting import quoted
-from ..entry import Features
+from ..format.blocks import NOT_FINITE, all_finite
 from ..format.names import canonical_model
 from ..format.sampling import Sampling
-from ..format.schema import SCHEMA_VERSION, EntryAttributes, timeline_problem
+from ..format.schema import IMPORTED_PREFIX, SCHEMA_VERSION, EntryAttributes, Features, timeline_problem, utc_now
 from .found import Found
 from .identity import UNSEEN, Identity
 
@@ -97,7 +97,7 @@ def name_model(
         raise UsageError("Say which model made the features: --model ViT-B/32, for example")
     if weights_sha256 is None and published is None:
         raise UsageError(f"The weights of {name!r} are not known by its name", "give their hash by --weights-sha256")
-    if weights_sha256 is not None and (len(weights_sha256) != 64 or set(weights_sha256) - set("0123456789abcdef")):
+    if weights_sha256 is not None and not is_sha256(weights_sha256):
         raise UsageError("--weights-sha256 takes the 64 lower-case hex digits of the hash of the weights file")
     return Model(
         canonical_model(name),
@@ -122,12 +122,10 @@ def checked_features(found: Found, model: Model) -> Features:
             f"{features.dtype} where features (N, {dim or 'D'}) of {model.name} belong",
             "leave it out, or name the right --model",
         )
-    with np.errstate(over="ignore"):  # said in a sentence below
+    with np.errstate(over="ignore"):  # reported below
         kept: Features = features.astype("<f2" if features.dtype.itemsize == 2 else "<f4")
-    if not np.isfinite(kept).all():
-        raise ContentError(
-            f"{quoted(found.path)} holds for {found.name!r} values that are NaN or infinite", "leave it out"
-        )
+    if not all_finite(kept):
+        raise ContentError(f"{quoted(found.path)} holds for {found.name!r} {NOT_FINITE}", "leave it out")
     return kept
 
 
@@ -149,7 +147,7 @@ def build(
     attributes = EntryAttributes(
         schema_version=SCHEMA_VERSION,
         clipcache_version=version("clipcache"),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         complete=True,
         source_kind="video",
         video_name=identity.name,
@@ -171,7 +169,7 @@ def build(
         precision=UNKNOWN,
         preprocess=UNKNOWN,
         sampling=str(sampling),
-        decoder=f"imported:{rule_name}",
+        decoder=f"{IMPORTED_PREFIX}{rule_name}",
         decoder_version=version("clipcache"),
         torch_version=UNKNOWN,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ..common.errors import UsageError
+from ..common.paths import is_file, is_folder
 from ..common.quoting import quoted
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def find_files(targets: Sequence[Path]) -> list[tuple[Path, Rule]]:
     """
     found: dict[Path, Rule] = {}
     for target in targets:
-        files = sorted(target.rglob("*")) if os.path.isdir(target) else [target]  # noqa: PTH112 - names too long
-        ruled = {path: rule for path in files if os.path.isfile(path) and (rule := rule_of(path))}  # noqa: PTH113
+        files = sorted(target.rglob("*")) if is_folder(target) else [target]
+        ruled = {path: rule for path in files if is_file(path) and (rule := rule_of(path))}
         if not ruled:
             known = ", ".join(f"*{rule.suffix}" for rule in RULES)
             raise UsageError(f"{quoted(target)} holds no features to import; known are {known}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from ..common.errors import ContentError
 from ..common.hashing import Digests
 from ..common.media_types import VIDEO_SUFFIXES
+from ..common.paths import is_file
 from ..common.quoting import quoted
 
 UNSEEN = "unseen"
@@ -66,9 +66,7 @@ class Videos:
         stem = PurePosixPath(name).name
         videos = _in_like_folders(self._by_stem.get(stem, []), name, path) or self._by_hash(stem)
         videos = videos or [
-            path.with_name(stem + suffix)
-            for suffix in sorted(VIDEO_SUFFIXES)
-            if os.path.isfile(path.with_name(stem + suffix))  # noqa: PTH113 - Path.is_file raises for long names
+            path.with_name(stem + suffix) for suffix in sorted(VIDEO_SUFFIXES) if is_file(path.with_name(stem + suffix))
         ]
         if len(videos) > 1:
             raise ContentError(

@@ -14,8 +14,8 @@ from ..common.errors import ClipcacheError, ContentError, UsageError
 from ..common.hashing import Digests
 from ..common.quoting import quoted
 from ..entry import Entry
-from ..format.names import entry_folder, model_dir_name, parse_entry_name
-from ..format.write import write_entry
+from ..format.names import ENTRY_SUFFIX, entry_folder, model_dir_name
+from ..format.write import entries_of, write_entry
 from ..select import OnSkip
 from .entry_of import Contents, Model, Timing, build, checked_features
 from .formats import Rule
@@ -121,7 +121,7 @@ class Import:
     def _pin_length(self) -> None:
         """Take the length of the features from the model's entries, if there are any and the model does not say."""
         folder = self.cache_dir / model_dir_name(self.model.name, self.model.weights_sha256)
-        for path in sorted(folder.glob("??/*.h5")) if self.model.embed_dim is None else ():
+        for path in sorted(folder.glob(f"??/*{ENTRY_SUFFIX}")) if self.model.embed_dim is None else ():
             with contextlib.suppress(ClipcacheError):
                 self.model = replace(self.model, embed_dim=Entry(path).attributes.embed_dim)
                 return
@@ -134,7 +134,7 @@ class Import:
         """
         sha256 = contents.attributes.video_sha256
         model_dir = model_dir_name(self.model.name, self.model.weights_sha256)
-        entries = _entries_of(entry_folder(self.cache_dir, model_dir, sha256), sha256)
+        entries = [path for path, _ in entries_of(entry_folder(self.cache_dir, model_dir, sha256), sha256)]
         for path in entries:
             if not _holds(Entry(path), contents):
                 raise ContentError(
@@ -146,13 +146,6 @@ class Import:
     def _fail(self, path: Path, error: ClipcacheError) -> None:
         self.summary.failed += 1
         self.on_skip(path, error)
-
-
-def _entries_of(folder: Path, sha256: str) -> list[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        named = [(path, parse_entry_name(path.name)) for path in sorted(folder.iterdir())]
-        return [path for path, name in named if name is not None and name.sha16 == sha256[:16]]
-    return []
 
 
 def _holds(entry: Entry, contents: Contents) -> bool:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from clipcache.cache import FeatureCache
 from clipcache.cache.common.atomic import remove_file
 from clipcache.cache.common.errors import CacheError, NotCachedError
-from clipcache.cache.report import one_line
+from clipcache.cache.common.quoting import one_line
 from clipcache.cache.verify import problem_of, verify
 from clipcache.cli import cli
 
@@ -73,7 +73,7 @@ def test_ls_names_bad_entries_on_stderr_and_goes_on(tmp_path: Path) -> None:
     bad.write_bytes(b"damaged")
     result = run("ls", "--cache", tmp_path)
     assert result.exit_code == 0
-    assert result.stderr == f"clipcache: {bad} is not an HDF5 file; remove it from the cache.\n"
+    assert result.stderr == f"clipcache: '{bad}' is not an HDF5 file; remove it from the cache.\n"
     assert "1 entries, 50 frames" in result.stdout
 
 
@@ -133,7 +133,7 @@ def test_verify_lists_and_removes_the_bad(tmp_path: Path) -> None:
     assert result.exit_code == 1
     findings = {Path(one["path"]): one["problem"] for one in json.loads(result.stdout)}
     assert findings[good] is None
-    assert findings[bad].startswith(f"{bad} is truncated or damaged")
+    assert findings[bad].startswith(f"'{bad}' is truncated or damaged")
     assert bad.exists()
     result = run("verify", "--cache", tmp_path, "--delete-bad")
     assert result.exit_code == 1
@@ -188,14 +188,14 @@ def test_attributes_must_fit_name_and_data(tmp_path: Path, attributes: dict[str,
     found = problem_of(path)
     assert found is not None
     assert problem in found
-    assert found.startswith(str(path))
+    assert found.startswith(f"'{path}' ")
 
 
 def test_features_must_be_finite(tmp_path: Path) -> None:
     path = put_entry(tmp_path)
     with h5py.File(path, "r+") as file:
         file["features"][7, 3] = np.inf
-    assert "infinite" in str(problem_of(path))
+    assert "not finite" in str(problem_of(path))
 
 
 def test_misnamed_and_misplaced_files_are_found(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_misnamed_and_misplaced_files_are_found(tmp_path: Path) -> None:
     stray = path.rename(path.with_name("notes.h5"))
     (finding,) = verify(FeatureCache(tmp_path))
     assert finding.path == stray
-    assert "has not the name of an entry" in str(finding.problem)
+    assert "does not have the name of an entry" in str(finding.problem)
 
 
 def test_verify_of_one_model(tmp_path: Path) -> None:

@@ -280,12 +280,12 @@ def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
 def test_what_is_no_packed_library_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(data)
-    with pytest.raises(ClipcacheError, match=r"x\.h5 is no packed library"):
+    with pytest.raises(ClipcacheError, match=r"not a packed library"):
         FeatureCache(path)
 
 
-def test_an_entry_is_no_packed_library(cache: Path) -> None:
-    with pytest.raises(EntryError, match="no packed library"):
+def test_an_entry_is_not_a_packed_library(cache: Path) -> None:
+    with pytest.raises(EntryError, match="not a packed library"):
         FeatureCache(next(iter(FeatureCache(cache))).path)
 
 

@@ -86,7 +86,7 @@ except CacheError as error:
 """
     with start(code, tmp_path) as process:
         out, err = process.communicate()
-    assert out.decode().startswith(f"Cannot write {tmp_path / MODEL_DIR}")
+    assert out.decode().startswith(f"Cannot write '{tmp_path / MODEL_DIR}")
     assert "File too large" in out.decode()
     assert out.count(b"\n") == 1
     assert err == b""
