@@ -11,7 +11,7 @@ import click
 
 from ..common.errors import ClipcacheError
 from ..common.options import CACHE, DEBUG, LOADING, PATH, warn
-from .formats import FORMATS
+from .formats import FORMATS, find_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,13 @@ class Wiring(Protocol):
 
 @click.command(short_help="Write cached features in the formats that others read.")
 @click.argument("targets", nargs=-1, type=PATH)
-@click.option("--format", "format_name", type=click.Choice(list(FORMATS)), required=True, help="What to write.")
+@click.option(
+    "--format",
+    "format_name",
+    metavar=f"[{'|'.join(FORMATS)}|NAME]",
+    required=True,
+    help="What to write; NAME is a format of another package.",
+)
 @click.option("--output", type=PATH, required=True, help="Folder, or the file of h5, parquet and csv.")
 @click.option("--fps", type=float, help="Frames per second of video.")
 @click.option("--every", type=int, help="Every N-th frame.")
@@ -100,7 +106,7 @@ def export(
 
     group = parse_pool(pool) if pool else 1
     recipe = Recipe(fps, every, interval_s, start, end, group, normalize, dtype, texts)
-    target = Target(output, FORMATS[format_name], per_shard)
+    target = Target(output, find_format(format_name), per_shard)
     chosen = Selector(cache_dir, model, DigestMemo(), skip).select(targets)
     check_one_model(chosen)
     for sentence in [*differences(chosen), *caution(chosen, target)]:

@@ -15,10 +15,11 @@ from ..common.quoting import quoted
 from ..entry import Entry
 from ..select import Chosen, OnSkip
 from .formats import Exporter, Format
+from .make_rows import ScoreColumns, make_rows
 from .manifest import Manifest, Record, origin
 from .names import Piece, Source, name_sources, plan_pieces
 from .recipe import Recipe
-from .rows import Rows, ScoreColumns, make_rows
+from .rows import Rows
 
 PER_SHARD = 1000
 _CSV_BYTES_PER_VALUE = 9

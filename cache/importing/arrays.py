@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..common.errors import ContentError
 from ..common.quoting import quoted
-from .found import Found, rate
+from .formats import Found, rate
 
 TRIPLE_SUFFIX = "_clip.npy"
 _NPZ_KEY = "features"

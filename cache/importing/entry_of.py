@@ -17,7 +17,7 @@ from ..format.blocks import NOT_FINITE, all_finite
 from ..format.names import canonical_model
 from ..format.sampling import Sampling
 from ..format.schema import IMPORTED_PREFIX, SCHEMA_VERSION, EntryAttributes, Features, timeline_problem, utc_now
-from .found import Found
+from .formats import Found
 from .identity import UNSEEN, Identity
 
 UNKNOWN = "unknown"

@@ -1,19 +1,41 @@
-"""The rules by which files become features, as a table: adding one is a row here and one `Reader`."""
+"""What an import finds, and the rules by which files become that: adding one is a row in `RULES` and one `Reader`."""
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from ..common.errors import UsageError
 from ..common.paths import is_file, is_folder
 from ..common.quoting import quoted
 
-if TYPE_CHECKING:
-    from .found import Found
+
+@dataclass(frozen=True)
+class Found:
+    """The features of one video as they lie in somebody's file, unchecked.
+
+    Attributes:
+        name: of the video, without its suffix; may hold folders.
+        path: file that the features come from.
+        features: any array; (N, D) of floats is what it must turn out to be.
+        timestamps_ms: of each row, milliseconds; None if the file does not say.
+        frame_index: position of each row in the video; None if the file does not say.
+        fps: frames a second, of the video or of the rows, as the file says; None if it does not.
+    """
+
+    name: str
+    path: Path
+    features: npt.NDArray[Any]
+    timestamps_ms: npt.NDArray[Any] | None = None
+    frame_index: npt.NDArray[Any] | None = None
+    fps: float | None = None
 
 
 class Reader(Protocol):
@@ -76,3 +98,11 @@ def find_files(targets: Sequence[Path]) -> list[tuple[Path, Rule]]:
             raise UsageError(f"{quoted(target)} holds no features to import; known are {known}")
         found |= ruled
     return list(found.items())
+
+
+def rate(values: npt.NDArray[Any] | None) -> float | None:
+    """The one rate that an array holds; None if it holds none or several, or is not above 0."""
+    if values is None or values.size != 1 or values.dtype.kind not in "fiu":
+        return None
+    number = float(np.ravel(values)[0])
+    return number if 0 < number < math.inf else None

@@ -11,7 +11,7 @@ from ..common.errors import ContentError
 from ..common.quoting import quoted
 from ..format.guard import declared_bytes, is_stored_elsewhere
 from ..format.packed import packs_entries
-from .found import Found
+from .formats import Found
 
 # A compressed dataset may declare far more than the file holds; no features shrink that much.
 _MAX_COMPRESSION_RATIO = 100

@@ -18,8 +18,7 @@ from ..format.names import ENTRY_SUFFIX, entry_folder, model_dir_name
 from ..format.write import entries_of, write_entry
 from ..select import OnSkip
 from .entry_of import Contents, Model, Timing, build, checked_features
-from .formats import Rule
-from .found import Found
+from .formats import Found, Rule
 from .identity import Videos
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..common.errors import ContentError
 from ..common.quoting import quoted
-from .found import Found, rate
+from .formats import Found, rate
 
 _MOST_BYTES_OF_JSON = 1 << 28
 

@@ -13,8 +13,8 @@ from cache_entries import make_attributes
 from clipcache.cache import Entry, write_entry
 from clipcache.cache.common.errors import UsageError
 from clipcache.cache.export.formats import FORMATS
+from clipcache.cache.export.make_rows import make_rows
 from clipcache.cache.export.recipe import Recipe, parse_pool
-from clipcache.cache.export.rows import make_rows
 
 DIM = 8
 NTSC = Fraction(30000, 1001)
