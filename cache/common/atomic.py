@@ -38,20 +38,24 @@ def write_atomically(
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, check: Callable[[Path], None] | None = None, durable: bool = True) -> Iterator[Path]:
+def replacing(
+    path: Path, *, check: Callable[[Path], None] | None = None, durable: bool = True, make_folder: bool = True
+) -> Iterator[Path]:
     """Give the name of a temporary file to write, and move it to `path` at the end: for what is too large to hold.
 
     Args:
-        path: the file to make or replace; its folder is made if need be.
+        path: the file to make or replace.
         check: called with the temporary file before it is moved; what it raises stops the move.
         durable: whether to wait until the disk holds the data.
+        make_folder: whether the file's folder is made if need be; if not, its absence is an error.
 
     Raises:
         CacheError: if the file cannot be written: full or read-only disk, no permission.
     """
     temporary = path.parent / temporary_name()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             _sync(temporary)
