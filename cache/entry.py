@@ -1,11 +1,10 @@
-"""One entry of the cache, read when asked and never held open."""
+"""One entry of the cache: data are read when asked for, and no file is kept open."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import dataclasses
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from operator import attrgetter
@@ -16,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .common.errors import UsageError
+from .common.paths import StrPath
 from .common.quoting import quoted
 from .format.blocks import BLOCK_ROWS
-from .format.guard import OpenEntry, damage_named
+from .format.guard import OpenEntry, raises_entry_error
 from .format.read import open_entry
 from .format.sampling import Sampling, time_range
 from .format.schema import ATTRIBUTE_TYPES, TIMED_KINDS, EntryAttributes, Features
@@ -48,14 +48,14 @@ class Entry(_AttributesOfEntry):
     """Features of the frames of one video (or image, or image folder) under one set of weights.
 
     Nothing is read before it is asked for, and the file is closed after each read. `features` is read anew each time;
-    the small things are kept.
+    attributes, timestamps and positions are kept.
 
     Every attribute of `EntryAttributes` is an attribute of the entry too: `entry.fps`, `entry.video_name`.
 
-    All reading raises `EntryError` if the file is missing, damaged, foreign, hostile or of a newer schema.
+    Reading raises `EntryError` if the file is missing, damaged, foreign, hostile or of a newer schema.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         self._rows: npt.NDArray[np.int64] | None = None
         self._held = _Held()  # shared with all views
@@ -73,7 +73,7 @@ class Entry(_AttributesOfEntry):
 
     @cached_property
     def attributes(self) -> EntryAttributes:
-        """Everything said of the entry as a whole. Of a slice, `sampling` is the slice's; the rest is the entry's."""
+        """All attributes of the entry. Those of a slice are the same, except for `sampling`."""
         return self._head[0]
 
     @property
@@ -88,7 +88,7 @@ class Entry(_AttributesOfEntry):
 
     @property
     def zero_ms(self) -> float:
-        """Timestamp of the entry's first frame, in milliseconds; the same for every slice: ticks count from here."""
+        """Timestamp of the entry's first frame, in milliseconds; the same for every slice: ticks count from it."""
         return float(self._head[1][0])
 
     @property
@@ -102,7 +102,7 @@ class Entry(_AttributesOfEntry):
 
     @property
     def quality(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Optional measures of each frame, (N,) float32 by name."""
+        """Optional measures of each frame: (N,) float32 arrays by name."""
         with self.opened() as entry:
             return {name: self._keep(values[:]) for name, values in entry.quality.items()}
 
@@ -121,7 +121,7 @@ class Entry(_AttributesOfEntry):
             return kept
 
     def iter_features(self, block: int = BLOCK_ROWS) -> Iterator[Features]:
-        """The features in order, in pieces of 1 to `block` rows: memory stays bounded, however long the video.
+        """Iterate over the features in order, `block` rows or fewer at a time, so that memory stays bounded.
 
         The file stays open while the iteration lasts, so that all pieces are of one version of the entry.
         """
@@ -130,7 +130,7 @@ class Entry(_AttributesOfEntry):
 
     @contextlib.contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Open the file once for everything that is read of the entry, and of its slices, while the context lasts."""
+        """Keep the file open while the context lasts, for all that is read of the entry and of its slices."""
         with contextlib.ExitStack() as stack:  # which keeps the caller's own exceptions out of `open_entry`
             self._held.entry = stack.enter_context(open_entry(self.path))
             try:
@@ -141,12 +141,12 @@ class Entry(_AttributesOfEntry):
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[OpenEntry]:
-        """The open file, for what the properties do not give: the one kept open, else opened for this alone."""
+        """The checked, open file: the one kept open, else opened for this context only."""
         if self._held.entry is None:
             with open_entry(self.path) as entry:
                 yield entry
         else:
-            with damage_named(self.path):
+            with raises_entry_error(self.path):
                 yield self._held.entry
 
     def slice(
@@ -158,19 +158,19 @@ class Entry(_AttributesOfEntry):
     ) -> Entry:
         """The entry reduced to some of its frames, as a view that reads only those.
 
-        Sampling comes first, then the range of time; so the frames of a range are the same whatever its start, also
-        when a slice is sliced again. Ticks of `fps` count from the first frame that the entry holds: if decoding lost
-        the video's first frame (`complete` is False), they lie elsewhere than the whole video's. An image folder has
-        no clock: `fps`, `start` and `end` leave it whole.
+        Sampling comes first, then the time range, so the frames do not depend on where the range starts, nor on whether
+        a slice is sliced again. Ticks of `fps` count from the first frame that the entry holds: if decoding lost
+        the video's first frame (`complete` is False), they differ from those of the whole video. An image folder
+        has no times: `fps`, `start` and `end` have no effect.
 
         Args:
             fps: frames a second, by the rule of `Sampling`.
-            every: each n-th frame of the video.
-            start: seconds, compared with `timestamps_ms` as they are, inclusive.
+            every: every n-th frame of the video.
+            start: seconds on the clock of `timestamps_ms`, inclusive.
             end: seconds, exclusive.
 
         Raises:
-            UsageError: if an argument is out of range, or the entry holds other frames than those asked for.
+            UsageError: if an argument is out of range, or the entry does not hold the frames asked for.
         """
         has_clock = self.source_kind in TIMED_KINDS
         wanted = Sampling(fps if has_clock else None, every)
@@ -200,7 +200,7 @@ class Entry(_AttributesOfEntry):
 
     @property
     def _file_rows(self) -> npt.NDArray[np.int64]:
-        """(N,) where each frame lies in the file, whatever the slice."""
+        """(N,) row of each frame in the file."""
         return self._keep(np.arange(len(self._head[1])))
 
     def _view(self, file_rows: npt.NDArray[np.int64], sampling: str) -> Entry:
@@ -211,7 +211,7 @@ class Entry(_AttributesOfEntry):
 
     @cached_property
     def _head(self) -> tuple[EntryAttributes, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """What one opening gives, of the whole file, whatever the slice."""
+        """What opening the file gives, of all its frames, also for a slice."""
         with self.opened() as entry:
             return entry.attributes, entry.timestamps_ms, entry.frame_index
 

@@ -1,4 +1,4 @@
-"""Packing a library: the entries of one model in one file. `merge` takes them out again; nothing is lost on the way."""
+"""Packing a library: the entries of one model in one file. `merge` unpacks them without loss."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from .common.atomic import replacing
 from .common.errors import CacheError, ContentError, UsageError
+from .common.paths import StrPath
 from .common.quoting import quoted
 from .entry import Entry
 from .format.names import ENTRY_SUFFIX
@@ -33,7 +34,7 @@ from .store import FeatureCache, OnBad
 
 @dataclass(frozen=True)
 class _Piece:
-    """One entry as the plan knows it."""
+    """What is known of one entry before it is written."""
 
     path: Path
     name: str  # below the packed file
@@ -46,38 +47,45 @@ class _Piece:
 
 @dataclass(frozen=True)
 class Packed:
-    """What a packing wrote."""
+    """What was written.
+
+    Attributes:
+        entries: number of entries.
+        frames: number of frames, of all entries.
+        bytes: size of the file.
+    """
 
     entries: int
     frames: int
     bytes: int
 
 
-def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = None) -> Packed:
+def pack(cache: FeatureCache, output: StrPath, on_bad: OnBad, model: str | None = None) -> Packed:
     """Write all entries of one model into one file, a block of rows at a time.
 
     Args:
-        cache: To take entries from.
-        output: The file, replaced only when the new one is whole.
-        on_bad: Told of each entry that cannot be read, and why; it is left out.
-        model: Which; None for the cache's only one.
+        cache: to take entries from.
+        output: the file, replaced only when the new one is complete.
+        on_bad: called with each entry that cannot be read, and why; it is left out.
+        model: of the entries; None for the cache's only one.
 
     Raises:
-        NotCachedError: The cache has no entry of the model.
-        UsageError: It has several models and none is named, or the name does not end in .h5.
-        ContentError: Its features are not all of one length.
-        CacheError: The file cannot be written.
+        NotCachedError: if the cache has no entry of the model.
+        UsageError: if it has several models and none is named, or `output` does not end in .h5 or lies in the cache.
+        ContentError: if its features are not all of one length, or an entry changes meanwhile.
+        CacheError: if no entry can be read, or the file cannot be written.
     """
+    output = Path(output)
     if output.suffix != ENTRY_SUFFIX:
         raise UsageError(f"The packed file {quoted(output)} must have a name that ends in {ENTRY_SUFFIX}")
     if cache.directory.is_dir() and output.resolve().is_relative_to(cache.directory.resolve()):
-        raise UsageError(
-            f"{quoted(output)} lies in the cache that is packed, among its entries", "name a place outside"
-        )
+        raise UsageError(f"{quoted(output)} lies in the cache that is packed, among its entries", "name a file outside")
     chosen = cache.model(model)
     pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]
     if not pieces:
-        raise CacheError(f"No entry of {chosen.name} in {cache.directory} can be read; there is nothing to pack")
+        raise CacheError(
+            f"No entry of {chosen.name} in {quoted(cache.directory)} can be read, so there is nothing to pack"
+        )
     _check_one_length(pieces)
     with replacing(output) as temporary:
         with h5py.File(temporary, "w", libver="v110") as file:
@@ -87,7 +95,7 @@ def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = N
 
 
 def _check_one_length(pieces: list[_Piece]) -> None:
-    """Imported features may be said to be of one model and not be."""
+    """Imported features may be of another model than the one that was named."""
     first = pieces[0]
     for piece in pieces:
         if (dim := piece.attributes.embed_dim) != first.attributes.embed_dim:
@@ -136,7 +144,7 @@ def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
 
 
 def _write_rows(piece: _Piece, features: Any, columns: dict[str, Any], start: int, digest: Any) -> None:
-    """Copy one entry; that it has changed since the plan was made spoils the file, so nothing is kept of it."""
+    """Copy one entry. If it has changed since it was planned, the whole file is given up."""
     entry, stop = Entry(piece.path), start + piece.frames
     with entry.kept_open():
         if len(entry) != piece.frames or entry.attributes != piece.attributes:

@@ -3,12 +3,12 @@
     ClipcacheError
     ├── UsageError            the request itself is wrong: missing path, bad option, nothing to do (exit code 2)
     ├── MediaError            a video, image or sound cannot be decoded
-    │   └── NoAudioError      a file has no sound: said, but no failure
+    │   └── NoAudioError      a file has no audio track: reported, but not a failure
     ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
-        ├── ContentError      what was to be stored cannot be, whatever the disk
-        └── EntryError        an entry cannot be trusted: truncated, foreign, newer, hostile
+        ├── ContentError      what was to be stored is not valid
+        └── EntryError        an entry cannot be read: truncated, foreign, of a newer schema, hostile
 
 Each says what is wrong and with which file, and, where something can be done, the remedy; as text both make one
 sentence: `what, which file; remedy.` The library raises; `cli.main` alone turns these into a line on stderr and an
@@ -19,11 +19,11 @@ from __future__ import annotations
 
 
 class ClipcacheError(Exception):
-    """Base of all errors that clipcache raises on purpose; its text is one sentence for people.
+    """Base of all errors that clipcache raises on purpose; its text is one sentence.
 
     Args:
-        problem: What is wrong, and with which file; without a full stop.
-        remedy: What to do about it, as words that follow a semicolon; empty where nothing can be said.
+        problem: what is wrong, and with which file; without a full stop.
+        remedy: what to do about it, as words that follow a semicolon; empty if there is nothing to suggest.
     """
 
     exit_code = 1
@@ -48,7 +48,7 @@ class MediaError(ClipcacheError):
 
 
 class NoAudioError(MediaError):
-    """A file has no audio track: nothing is wrong with it, and there is nothing to hear."""
+    """A file has no audio track; it is not damaged."""
 
 
 class ModelError(ClipcacheError):
@@ -64,8 +64,8 @@ class NotCachedError(CacheError):
 
 
 class ContentError(CacheError):
-    """What was to be stored cannot be: the fault is the content's, not the disk's."""
+    """What was to be stored is not valid; the disk is not at fault."""
 
 
 class EntryError(CacheError):
-    """An entry cannot be trusted: truncated, foreign, of a newer schema, or hostile."""
+    """An entry cannot be read: truncated, foreign, of a newer schema, or hostile."""

@@ -1,4 +1,4 @@
-"""Names of files and prompts, made fit for a line that people read."""
+"""Names of files and prompts as text that can be printed on one line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def one_line(text: object) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return what another package's error says, or its class where it says nothing, short enough for a sentence."""
+    """Return the first line of another package's error, at most 200 characters, or its class if it has no text."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return one_line(lines[0][:200])
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
-    """Return a path for a sentence: on one line, between quotes."""
+    """Return a path as it stands in a message: on one line, between quotes."""
     return f"'{one_line(os.fspath(path))}'"
 
 

@@ -1,4 +1,4 @@
-"""The formats, as a table: what files each gives, what it cannot hold, and which function writes it.
+"""The formats as a table: which files each writes, what it cannot hold, and which function writes it.
 
 Adding a format is one row here and one function, an `Exporter`, in a module of its own. Another package adds one by an
 entry point of the group `clipcache.export_formats` that names a `Format`.
@@ -29,7 +29,7 @@ class Exporter(Protocol):
     def __call__(self, videos: Iterable[Rows], paths: Sequence[Path]) -> None:
         """Write `videos` to new files at `paths`, one for each of the format's `files`.
 
-        Each video is to be done with before the next one is asked for: its entry is open only until then.
+        Each video must be written before the next one is asked for: its entry is open only until then.
 
         Raises:
             UsageError: if the format's library is not installed, or a value does not fit.
@@ -38,17 +38,17 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """One format.
+    """One format of an export.
 
     Attributes:
-        name: as the user gives it.
+        name: as `--format` takes it.
         writer: its `Exporter`, or where that is, "module:function" in this package.
         files: names of a piece's files below the output folder, with {name} for the video's or {shard} for the
-            piece's number; none where the output itself is the one file.
-        reserved: characters that have a meaning in the format's names, so that no video's name may hold them.
+            piece's number; empty if the output is one file.
+        reserved: characters that have a meaning in the format's names; "_" replaces them in the names of videos.
         dtype: of the features unless the user says otherwise; None keeps the cached one.
-        normalized: whether its readers take every feature to have length 1.
-        takes_scores: whether it has a place for score columns.
+        normalized: whether its readers expect features of length 1.
+        takes_scores: whether it can hold score columns.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Format:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether a piece holds several videos and is known by its number."""
+        """Whether a piece holds several videos and is named by its number."""
         return any("{shard" in file for file in self.files)
 
     def load(self) -> Exporter:
@@ -130,8 +130,8 @@ def find_format(name: str) -> Format:
         found: Any = point.load()
     except Exception as error:
         raise UsageError(
-            f"The export format {point.value} cannot be loaded ({first_line(error)})", "mend or uninstall its package"
+            f"The export format {point.value} cannot be loaded ({first_line(error)})", "fix or uninstall its package"
         ) from error
     if not isinstance(found, Format) or found.name != name:
-        raise UsageError(f"{point.value} is not a Format of the name {name!r}", "mend or uninstall its package")
+        raise UsageError(f"{point.value} is not a Format with the name {name!r}", "fix or uninstall its package")
     return found

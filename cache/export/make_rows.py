@@ -19,14 +19,14 @@ from .rows import Rows
 
 
 class ScoreColumns(Protocol):
-    """Scores frames against prompts; handed in from outside, for nothing here knows a model."""
+    """Scores frames against prompts; passed in, because this package cannot run models."""
 
     def __call__(self, entry: Entry, texts: Sequence[str]) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Return by prompt the cosine, in [-1, 1], of each frame of `entry`: (N,) float32."""
+        """Return for each prompt the cosine, in [-1, 1], of each frame of `entry`: (N,) float32."""
 
 
 def make_rows(entry: Entry, name: str, recipe: Recipe, score_columns: ScoreColumns | None = None) -> Rows:
-    """Apply `recipe` to an entry; the features follow when `blocks` is called.
+    """Apply `recipe` to an entry; the features are computed when `blocks` is called.
 
     Args:
         entry: kept open by the caller until the rows are written.
@@ -35,8 +35,8 @@ def make_rows(entry: Entry, name: str, recipe: Recipe, score_columns: ScoreColum
         score_columns: gives the cosines with the recipe's prompts.
 
     Raises:
-        UsageError: if the entry holds other frames than those asked for, or none of them.
-        EntryError: if it cannot be trusted.
+        UsageError: if the entry does not hold the frames asked for, or none of them.
+        EntryError: if it cannot be read.
     """
     kept = frames_of(entry, recipe)
     if not len(kept):
@@ -64,7 +64,7 @@ def frames_of(entry: Entry, recipe: Recipe) -> Entry:
     """The frames of `entry` that the recipe chooses, as a view.
 
     Raises:
-        UsageError: if the entry holds other frames than those.
+        UsageError: if the entry does not hold them.
     """
     if recipe.interval_s is None or entry.source_kind != "video":
         return entry.slice(recipe.fps, recipe.every, recipe.start, recipe.end)
@@ -89,7 +89,7 @@ def _interval_rows(entry: Entry, interval_s: float) -> npt.NDArray[np.int64]:
 
 
 def _rate(kept: Entry, recipe: Recipe) -> float:
-    """Rows a second: that of the frames chosen, never above the video's own, shared among the frames of a group."""
+    """Rows a second: the rate of the chosen frames, at most the video's own, divided by the size of a group."""
     sampling = Sampling.parse(kept.sampling)
     own = kept.fps
     asked = sampling.fps if recipe.interval_s is None else 1 / recipe.interval_s

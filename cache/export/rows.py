@@ -1,4 +1,4 @@
-"""What is exported of one video: its rows, and what is known of each. A row is a frame, or the mean of several."""
+"""What is exported of one video: its rows. A row is a frame, or the mean of several."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Rows:
         fps: rows a second; 0.0 for images.
         dtype: of the features, float16 or float32.
         cosines: by column name, (R,) float32 in [-1, 1]: "cosine:PROMPT", or "mean_cosine:PROMPT" over pooled frames.
-        blocks: gives the features in order, (r, D) each, from the entry while it is open.
+        blocks: iterates over the features in order, arrays (r, D), while the entry is open.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Looking HDF5 over before any data is read: what an entry and a packed library have in common."""
+"""Checks of an HDF5 file before any data is read, for entries and packed libraries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OpenEntry:
 
 
 @contextlib.contextmanager
-def damage_named(path: Path) -> Iterator[None]:
+def raises_entry_error(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into an `EntryError` that names it."""
     try:
         yield
@@ -54,9 +54,11 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def check_links(group: h5py.Group, path: Path) -> None:
-    """Only objects of this file itself: soft and external links are refused unseen."""
+    """Refuse soft and external links, without following them."""
     if len(group) > _MAX_OBJECTS:
-        raise EntryError(f"{quoted(path)} holds {len(group)} objects where at most {_MAX_OBJECTS} belong", "remove it")
+        raise EntryError(
+            f"{quoted(path)} holds {len(group)} objects where at most {_MAX_OBJECTS} are allowed", "remove it"
+        )
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise EntryError(
@@ -71,12 +73,12 @@ def is_stored_elsewhere(dataset: h5py.Dataset) -> bool:
 
 
 def declared_bytes(dataset: h5py.Dataset) -> int:
-    """How much memory a dataset says that it needs; a hostile one may say anything."""
+    """Size of a dataset in memory, as its header declares it; a hostile one may declare any size."""
     return int(np.prod(dataset.shape or (0,), dtype=object)) * int(dataset.dtype.itemsize)
 
 
 def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    """The dataset `name`, stored in this file, unfiltered but for checksums, and no larger than the file.
+    """The dataset `name`: stored in this file, without filters except checksums, and not larger than the file.
 
     Raises:
         EntryError: if it is anything else.
@@ -109,7 +111,7 @@ def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
 def checked_column(
     group: h5py.Group, name: str, dtype: np.dtype[np.generic] | None, rows: int, path: Path
 ) -> h5py.Dataset:
-    """A dataset with one value a row, of `dtype`, or text if None, checked as `checked_dataset` does."""
+    """A dataset with one value a row, of `dtype`, or of text if that is None, checked as by `checked_dataset`."""
     dataset = checked_dataset(group, name, path)
     is_text = dataset.dtype.kind == "S" and dataset.dtype.itemsize <= MAX_TEXT_BYTES
     fits = is_text if dtype is None else dataset.dtype == dtype

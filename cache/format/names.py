@@ -1,9 +1,8 @@
 """Names in the cache: `<cache>/<model slug>-<weights8>/<ab>/<safe stem>-<sha16>[.<sampling>].h5`.
 
 A name is made only of hex and of letters, digits, "_" and "-", so that no video name can lead out of the cache. The
-stem is decoration for people, never part of a look-up. An entry that does not hold every frame says so in its name
-(`.fps2`, `.fps0p5`, `.every16`, `.window5-hop2p5`), so that no file has to be opened to know whether it satisfies a
-request.
+stem is for people only, never part of a look-up. An entry that does not hold every frame says so in its name
+(`.fps2`, `.fps0p5`, `.every16`, `.window5-hop2p5`), so that no file has to be opened to know which frames it holds.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _MODEL_DIR = re.compile(r"(?P<slug>[A-Za-z0-9_-]+)-(?P<weights8>[0-9a-f]{8})", r
 
 @dataclass(frozen=True)
 class EntryName:
-    """What the file name of an entry says.
+    """The parts of the file name of an entry.
 
     Attributes:
         stem: the video's name, reduced to safe characters; for people only.
@@ -59,18 +58,18 @@ class ModelDir:
     weights8: str
 
     def matches(self, model: str) -> bool:
-        """Whether `model` ("ViT-B/32", "ViT-B-32" or the folder's name; "clap" for any CLAP) means this folder."""
+        """Whether `model` ("ViT-B/32", "ViT-B-32" or the folder's name; "clap" for any CLAP) names this folder."""
         if model == CLAP:
             return is_clap(self.slug)
         return model == self.name or model_slug(canonical_model(model)) == self.slug
 
 
 CLAP = "clap"
-"""Encoders of sound are named "clap:laion/clap-htsat-unfused": this, a colon, and the checkpoint."""
+"""Models of sound are named by this, a colon and the checkpoint: "clap:laion/clap-htsat-unfused"."""
 
 
 def is_clap(model: str) -> bool:
-    """Whether a model's name, or the slug of one, means an encoder of sound."""
+    """Whether a model's name, or its slug, is that of a model of sound."""
     return model == CLAP or model.startswith((f"{CLAP}:", f"{CLAP}-"))
 
 
@@ -95,7 +94,7 @@ def canonical_model(name: str) -> str:
     """OpenAI's own spelling of a model's name; a name that is not OpenAI's comes back unchanged.
 
     `ViT-B-32`, `vit-b/32` and `openai/clip-vit-base-patch32` are all `ViT-B/32`. Of a model in a folder only the
-    folder's name counts, so that it may move: `local-dir:/models/mine` is `local-dir:mine`.
+    folder's name is kept, so that it may be moved: `local-dir:/models/mine` is `local-dir:mine`.
     """
     if name.startswith(_LOCAL_DIR):
         return _LOCAL_DIR + Path(os.path.abspath(name.removeprefix(_LOCAL_DIR))).name  # noqa: PTH100 - of "..", too
@@ -125,7 +124,7 @@ def model_dir_name(model: str, weights_sha256: str) -> str:
 
 
 def parse_model_dir_name(name: str) -> ModelDir | None:
-    """What the name of a model's folder says, or None if it is not one."""
+    """The parts of the name of a model's folder, or None if it is not one."""
     match = _MODEL_DIR.fullmatch(name)
     return ModelDir(name, match["slug"], match["weights8"]) if match else None
 
@@ -142,7 +141,7 @@ def entry_name(stem: str, sha256: str, sampling: Sampling) -> str:
 
 
 def parse_entry_name(name: str) -> EntryName | None:
-    """What the file name of an entry says, or None if it is not one that `entry_name` gives."""
+    """The parts of the file name of an entry, or None if `entry_name` gives no such name."""
     match = _ENTRY_NAME.fullmatch(name)
     if match is None:
         return None

@@ -1,7 +1,7 @@
 """Strict opening of an entry: nothing outside the file is read, and nothing larger than the file is allocated.
 
 HDF5 lets a file point to other files (external storage, external links, virtual datasets) and declare sizes that it
-does not hold. A cache may come from somebody else, so an entry is looked over before any data is read.
+does not hold. A cache may come from somebody else, so an entry is checked before any data is read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import h5py
 
 from ..common.errors import EntryError
 from ..common.quoting import quoted
-from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
+from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, raises_entry_error
 from .packed import open_packed_entry, packed_file_of, packs_entries, read_packed_attributes
 from .schema import (
     EXTRACT_AGAIN,
@@ -46,12 +46,12 @@ def open_entry(path: Path) -> Iterator[OpenEntry]:
             yield entry
         return
     _check_is_hdf5(path)
-    with damage_named(path), h5py.File(path, "r", locking=False) as opened:
+    with raises_entry_error(path), h5py.File(path, "r", locking=False) as opened:
         yield _checked(opened, path)
 
 
 def read_attributes_of(path: Path) -> EntryAttributes:
-    """The attributes of the entry at `path`, without a look at its data.
+    """The attributes of the entry at `path`; its data are not checked.
 
     Raises:
         EntryError: as `open_entry`.
@@ -59,14 +59,14 @@ def read_attributes_of(path: Path) -> EntryAttributes:
     if file := packed_file_of(path):
         return read_packed_attributes(file, path)
     _check_is_hdf5(path)
-    with damage_named(path), h5py.File(path, "r", locking=False) as opened:
+    with raises_entry_error(path), h5py.File(path, "r", locking=False) as opened:
         return read_attributes(opened, path)
 
 
-def may_be_judged(path: Path) -> bool:
-    """Whether this program, on this machine, may call the file a bad entry: readable, packing none, no newer schema.
+def is_verifiable(path: Path) -> bool:
+    """Whether this program can tell that the file is a bad entry: it is readable, not a packed library, not newer.
 
-    Nobody should remove an entry because of missing permissions, a network disk gone for a moment, or an old program.
+    An entry must not be removed because of missing permissions, a network disk that is away, or an old program.
     """
     try:
         if not path.is_file():
@@ -82,7 +82,7 @@ def may_be_judged(path: Path) -> bool:
 
 
 def _check_is_hdf5(path: Path) -> None:
-    """Before HDF5 sees it: a pipe or device would hang, and an empty or foreign file deserves its own sentence."""
+    """Refuse what HDF5 would hang on (a pipe, a device), and files that are empty or not HDF5."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -111,7 +111,7 @@ def _checked(file: h5py.File, path: Path) -> OpenEntry:
     timestamps = checked_column(file, "timestamps_ms", TIME_DTYPE, frames, path)[:]
     index = checked_column(file, "frame_index", INDEX_DTYPE, frames, path)[:]
     if problem := timeline_problem(timestamps, index):
-        raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", EXTRACT_AGAIN)
+        raise EntryError(f"{quoted(path)} is not valid: {problem}", EXTRACT_AGAIN)
     names = checked_column(file, "frame_names", None, frames, path) if "frame_names" in file else None
     return OpenEntry(attributes, features, timestamps, index, names, _quality(file, frames, path))
 

@@ -29,7 +29,7 @@ from ..common.quoting import quoted
 SCHEMA_VERSION = 1
 SOURCE_KINDS = ("video", "image", "image-folder", "audio")
 TIMED_KINDS = ("video", "audio")
-"""Those whose rows have a time of their own; images have none."""
+"""Kinds whose frames have timestamps; images have none."""
 
 IMPORTED_PREFIX = "imported:"
 """How the attribute `decoder` of imported entries begins."""
@@ -52,7 +52,7 @@ MAX_SPAN_MS = 100 * 86_400_000.0
 
 @dataclass(frozen=True)
 class EntryAttributes:
-    """What is known of an entry as a whole: the video, the model, and how the one met the other.
+    """What is known of an entry as a whole: the video, the model, and how the features were made.
 
     Attributes:
         schema_version: version of this schema, 1.
@@ -69,7 +69,7 @@ class EntryAttributes:
         width: pixels, as shown (after rotation).
         height: pixels, as shown (after rotation).
         rotation: degrees that were applied, 0, 90, 180 or 270.
-        codec: the container's name for it, "h264"; the format for images.
+        codec: name of the codec, "h264"; the format for images.
         frames_expected: frames that the container announces (the whole video, before sampling).
         frames_decoded: frames that could be decoded, out of those that the sampling asks for.
         model: OpenAI's name, "ViT-B/32".
@@ -138,7 +138,7 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
     """Write all attributes to `group`.
 
     Raises:
-        ContentError: if a value has not the type of its field, or is text of more than 4096 bytes.
+        ContentError: if a value does not have the type of its field, or is text of more than 4096 bytes.
     """
     for name, kind in ATTRIBUTE_TYPES.items():
         value = getattr(attributes, name)
@@ -193,7 +193,7 @@ def timeline_problem(timestamps_ms: npt.NDArray[np.float64], frame_index: npt.ND
 
 
 def _is_a(value: object, kind: type) -> bool:
-    """Exact about bool, generous about NumPy scalars, as HDF5 gets the same bits either way."""
+    """Whether a value can be stored as `kind`: bool only as bool; NumPy scalars count as Python's numbers."""
     if kind is bool or isinstance(value, (bool, np.bool_)):
         return kind is bool and isinstance(value, (bool, np.bool_))
     if kind is int:
@@ -207,7 +207,7 @@ def _read_attribute(group: h5py.Group, name: str, kind: type, path: Path) -> typ
     """One attribute, through HDF5's own calls: `group.attrs` takes three times as long, and checks less."""
     if not h5py.h5a.exists(group.id, name.encode()):
         raise EntryError(f"{quoted(path)} lacks the attribute {name}", EXTRACT_AGAIN)
-    # Type and shape are looked at before a byte is read: a hostile attribute may declare any size.
+    # Type and shape are checked before a byte is read: a hostile attribute may declare any size.
     attribute = h5py.h5a.open(group.id, name.encode())
     stored = attribute.get_type()
     dtype, memory_type = _memory_type(stored, kind)

@@ -1,6 +1,6 @@
 """Features in NumPy's files: the triples of v-iashin/video_features, and the .npz of HERO, moment_detr and UniVTG.
 
-Nothing is unpickled: a pickle runs what is in it.
+Nothing is unpickled: a pickle can execute any code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an import finds, and the rules by which files become that: adding one is a row in `RULES` and one `Reader`."""
+"""What an import reads from files, and the rules by which it does: adding one is a row in `RULES` and one `Reader`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import UsageError
-from ..common.paths import is_file, is_folder
+from ..common.paths import StrPath, is_file, is_folder
 from ..common.quoting import quoted
 
 
 @dataclass(frozen=True)
 class Found:
-    """The features of one video as they lie in somebody's file, unchecked.
+    """The features of one video as a file holds them, unchecked.
 
     Attributes:
         name: of the video, without its suffix; may hold folders.
         path: file that the features come from.
-        features: any array; (N, D) of floats is what it must turn out to be.
+        features: any array; an import needs floats (N, D).
         timestamps_ms: of each row, milliseconds; None if the file does not say.
         frame_index: position of each row in the video; None if the file does not say.
         fps: frames a second, of the video or of the rows, as the file says; None if it does not.
@@ -42,7 +42,7 @@ class Reader(Protocol):
     """Reads the features of all videos in one file, one video at a time."""
 
     def __call__(self, path: Path) -> Iterator[Found]:
-        """Give what is in the file.
+        """Yield what is in the file.
 
         Raises:
             ContentError: if it cannot be read, or holds anything else.
@@ -51,10 +51,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """How files with one suffix are read.
 
     Attributes:
-        name: as the entry's attribute `decoder` tells it, after "imported:".
+        name: follows "imported:" in the entry's attribute `decoder`.
         suffix: how the names of its files end.
         reader: "module:function" of its `Reader`, in this package.
     """
@@ -83,14 +83,14 @@ def rule_of(path: Path) -> Rule | None:
     return next((rule for rule in RULES if path.name.endswith(rule.suffix) and not path.name.startswith(".")), None)
 
 
-def find_files(targets: Sequence[Path]) -> list[tuple[Path, Rule]]:
+def find_files(targets: Sequence[StrPath]) -> list[tuple[Path, Rule]]:
     """The files that hold features: those named, and those in the folders named, at any depth, each with its rule.
 
     Raises:
         UsageError: if a target does not exist, is of no known kind, or holds nothing of a known kind.
     """
     found: dict[Path, Rule] = {}
-    for target in targets:
+    for target in map(Path, targets):
         files = sorted(target.rglob("*")) if is_folder(target) else [target]
         ruled = {path: rule for path in files if is_file(path) and (rule := rule_of(path))}
         if not ruled:

@@ -13,12 +13,12 @@ from ..format.guard import declared_bytes, is_stored_elsewhere
 from ..format.packed import packs_entries
 from .formats import Found
 
-# A compressed dataset may declare far more than the file holds; no features shrink that much.
+# A compressed dataset may declare far more than the file holds; features never compress that well.
 _MAX_COMPRESSION_RATIO = 100
 
 
 def read_flat(path: Path) -> Iterator[Found]:
-    """Every dataset of the root group. Links and data outside the file are refused unseen: see `format.read`.
+    """Every dataset of the root group. Links and data outside the file are refused: see `format.read`.
 
     Raises:
         ContentError: if the file is damaged, or holds anything but datasets of its own.

@@ -138,12 +138,12 @@ def test_verify_lists_and_removes_the_bad(tmp_path: Path) -> None:
     result = run("verify", "--cache", tmp_path, "--delete-bad")
     assert result.exit_code == 1
     assert "2 entries checked: 1 good, 1 bad" in result.stdout
-    assert result.stderr == f"clipcache: removed {bad}\n"
+    assert result.stderr == f"clipcache: removed '{bad}'\n"
     assert run("verify", "--cache", tmp_path).exit_code == 0
     assert good.exists()
 
 
-def test_delete_bad_spares_what_it_may_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_bad_keeps_what_cannot_be_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     newer, folder, locked, bad = (put_entry(tmp_path, video_sha256=sha256_of(name)) for name in "abcd")
     spoil(newer, schema_version=2)
     folder.unlink()
@@ -163,7 +163,7 @@ def test_delete_bad_spares_what_it_may_not_judge(tmp_path: Path, monkeypatch: py
     assert "4 entries checked: 0 good, 4 bad" in result.stdout
     assert "upgrade clipcache" in result.stdout
     assert "Permission denied" in result.stdout
-    assert result.stderr == f"clipcache: removed {bad}\n"
+    assert result.stderr == f"clipcache: removed '{bad}'\n"
     assert [path.exists() for path in (newer, folder, locked, bad)] == [True, True, True, False]
 
 

@@ -305,7 +305,7 @@ def test_bad_entries_are_not_removed_with_the_whole_library(packed: Path) -> Non
 def test_an_entry_is_never_overwritten_by_its_library(cache: Path) -> None:
     victim = next(iter(FeatureCache(cache))).path
     before = victim.read_bytes()
-    with pytest.raises(UsageError, match="name a place outside"):
+    with pytest.raises(UsageError, match="name a file outside"):
         run("cache", "pack", victim, "--cache", cache)
     assert victim.read_bytes() == before
 

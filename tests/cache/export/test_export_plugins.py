@@ -67,8 +67,8 @@ def test_an_unknown_format_is_answered_with_all_known(register: Callable[[str, C
     ("load", "sentence"),
     [
         (lambda: 1 / 0, "package:counts cannot be loaded .division by zero"),
-        (lambda: write_counts, "package:counts is not a Format of the name 'counts'"),
-        (lambda: Format("other", write_counts), "package:counts is not a Format of the name 'counts'"),
+        (lambda: write_counts, "package:counts is not a Format with the name 'counts'"),
+        (lambda: Format("other", write_counts), "package:counts is not a Format with the name 'counts'"),
     ],
     ids=["raises", "no format", "other name"],
 )

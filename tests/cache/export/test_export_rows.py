@@ -162,7 +162,7 @@ def test_images_have_no_clock(tmp_path: Path) -> None:
         (lambda: Recipe(pool=0), "1 frame or more"),
         (lambda: parse_pool("max:3"), "of the form mean:N"),
         (lambda: parse_pool("mean:x"), "of the form mean:N"),
-        (lambda: Recipe(texts=("a",)).fit_for(FORMATS["h5"]), "no place for the scores"),
+        (lambda: Recipe(texts=("a",)).fit_for(FORMATS["h5"]), "cannot hold the scores"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Callable[[], object], sentence: str) -> None:
