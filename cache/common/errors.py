@@ -11,11 +11,16 @@
         └── EntryError        an entry cannot be read: truncated, foreign, of a newer schema, hostile
 
 Each says what is wrong and with which file, and, where something can be done, the remedy; as text both make one
-sentence: `what, which file; remedy.` The library raises; `cli.main` alone turns these into a line on stderr and an
-exit code.
+sentence: `what, which file; remedy.` After a command there is no full stop, so that it can be copied. The library
+raises; `cli.main` alone turns these into a line on stderr and an exit code.
 """
 
 from __future__ import annotations
+
+import re
+
+_COMMAND = re.compile(": (clipcache|pip) ")
+"""Begins a command at the end of a remedy; no full stop follows it, so that it can be copied."""
 
 
 class ClipcacheError(Exception):
@@ -34,7 +39,10 @@ class ClipcacheError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.problem}; {self.remedy}." if self.remedy else f"{self.problem}."
+        if not self.remedy:
+            return f"{self.problem}."
+        stop = "" if _COMMAND.search(self.remedy) else "."
+        return f"{self.problem}; {self.remedy}{stop}"
 
 
 class UsageError(ClipcacheError):
