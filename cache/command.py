@@ -104,7 +104,7 @@ def pack(output: Path, cache_dir: Path, model: str | None) -> None:
 @click.option("--into", required=True, type=PATH, help="Cache folder to write to; created if it does not exist.")
 @DEBUG
 def unpack(packed: Path, into: Path) -> None:
-    """Write each entry of a packed file as a file of its own."""
+    """Write each entry of a packed file to a separate file."""
     from .merge import merge as merge_caches
     from .store import FeatureCache
 

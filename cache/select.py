@@ -51,7 +51,7 @@ class Chosen:
 
     path: Path
     attributes: EntryAttributes
-    model_dir: str  # name of its model's folder, "ViT-B-32-40d36571", wherever the entry itself lies
+    model_dir: str  # name of its model's folder, "ViT-B-32-40d36571", even if the entry is in another folder
     relative_path: Path | None = None  # of its video below the folder that the user named; None if no video was named
 
 
@@ -59,9 +59,9 @@ class Selector:
     """Finds entries of one model in one cache directory.
 
     Args:
-        directory: of the cache; it may be absent as long as nothing is looked up in it.
+        directory: of the cache; it need not exist if only entries are selected.
         model: name of the model, or None for the only one there.
-        memo: gives the content hash of videos.
+        memo: computes or remembers the content hash of videos.
         on_skip: called with each entry that cannot be read, and why; the others are chosen nevertheless.
         extract_missing: extracts targets of which something is not in the cache; None: that is an error.
     """

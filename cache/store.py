@@ -41,7 +41,7 @@ class FeatureCache:
 
         Args:
             directory: the cache folder, or a packed file as `clipcache cache pack` makes it.
-            memo: gives the content hash of videos; the user's `DigestMemo` by default.
+            memo: computes or remembers the content hash of videos; the user's `DigestMemo` by default.
 
         Raises:
             CacheError: if there is no such folder, or the file is not a packed one.
@@ -70,7 +70,7 @@ class FeatureCache:
 
     @property
     def memo(self) -> Digests:
-        """Gives the content hash of videos."""
+        """Computes or remembers the content hash of videos."""
         if self._memo is None:
             self._memo = DigestMemo()
         return self._memo
@@ -85,7 +85,7 @@ class FeatureCache:
         return [model for model in found if model is not None and self._listing(model.name)]
 
     def model(self, model: str | None = None) -> ModelDir:
-        """The one model that `model` names: "ViT-B/32", "ViT-B-32", a folder's name, or None if there is but one.
+        """The one model that `model` names: "ViT-B/32", "ViT-B-32", a folder's name, or None if there is only one.
 
         Raises:
             NotCachedError: if no entry was made with it.

@@ -32,7 +32,7 @@ def make_rows(entry: Entry, name: str, recipe: Recipe, score_columns: ScoreColum
         entry: kept open by the caller until the rows are written.
         name: of the video in the export.
         recipe: what is done to the frames.
-        score_columns: gives the cosines with the recipe's prompts.
+        score_columns: computes the cosines with the recipe's prompts.
 
     Raises:
         UsageError: if the entry does not hold the frames asked for, or none of them.

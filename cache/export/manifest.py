@@ -20,11 +20,11 @@ Record = dict[str, Any]
 def origin(source: Source, recipe: Recipe, format_name: str) -> Record:
     """Everything that determines what is written for a source: if it is equal, so are the files."""
     attributes = source.attributes
-    said = ("video_sha256", "model", "weights_sha256", "precision", "sampling", "created", "complete")
+    copied = ("video_sha256", "model", "weights_sha256", "precision", "sampling", "created", "complete")
     return {
         "video": source.name,
         "entry": printable(str(source.entry_path)),
-        **{name: getattr(attributes, name) for name in said},
+        **{name: getattr(attributes, name) for name in copied},
         "format": format_name,
         "recipe": recipe.as_dict(),
     }

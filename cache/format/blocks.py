@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 BLOCK_ROWS = 8192
 NOT_FINITE = "features that are not finite"
-"""What is said wherever `all_finite` does not hold."""
+"""For messages, where `all_finite` is false."""
 
 
 def iter_blocks(rows: Any) -> Iterator[npt.NDArray[Any]]:

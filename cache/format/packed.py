@@ -105,7 +105,7 @@ class Rows:
 
 
 def packed_file_of(path: Path) -> Path | None:
-    """The packed file that an entry's path leads into; None for an entry that is a file of its own."""
+    """The packed file that an entry's path leads into; None for an entry that is a separate file."""
     if len(path.parts) <= _LEVELS or path.parents[_LEVELS - 1].suffix != ENTRY_SUFFIX:
         return None
     file = path.parents[_LEVELS - 1]
