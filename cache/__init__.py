@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .vector_store import ReferenceStore
     from .verify import Finding
 
+    __version__: str
+
 __all__ = [
     "SCHEMA_VERSION",
     "CacheError",
@@ -47,6 +49,7 @@ __all__ = [
     "ReferenceStore",
     "Sampling",
     "UsageError",
+    "__version__",
     "model_dir_name",
     "write_entry",
 ]
@@ -66,6 +69,10 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer to import than all of this
+
+        return version("clipcache")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

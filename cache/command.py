@@ -1,4 +1,4 @@
-"""`clipcache cache`: list, describe, check, pack, merge and prune what is in the cache."""
+"""`clipcache cache`: list, describe, check, pack, merge and prune the entries of a cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from .common.errors import EntryError, UsageError
 from .common.options import CACHE, DEBUG, PATH, options, warn
-from .common.quoting import quoted
+from .common.quoting import one_line, quoted
 
 _OPTIONS = options(
     CACHE,
@@ -20,13 +20,13 @@ _OPTIONS = options(
 
 @click.group(name="cache")
 def cache_group() -> None:
-    """List, describe, check, pack, merge and prune what is in the cache."""
+    """List, describe, check, pack, merge and prune the entries of a cache."""
 
 
 @cache_group.command()
 @_OPTIONS
 def ls(cache_dir: Path, model: str | None, as_json: bool) -> None:
-    """List the entries; a bad one is named on stderr."""
+    """List the entries; bad ones are named on stderr."""
     from .report import describe, ls_text, to_json
     from .store import FeatureCache
 
@@ -40,9 +40,9 @@ def ls(cache_dir: Path, model: str | None, as_json: bool) -> None:
 @click.argument("target", metavar="ENTRY|VIDEO", type=PATH)
 @_OPTIONS
 def info(target: Path, cache_dir: Path, model: str | None, as_json: bool) -> None:
-    """Tell everything about one entry.
+    """Print everything known about one entry.
 
-    It is named by its file in the cache, or by the video, wherever that lies and whatever its name is now.
+    Name it by its file in the cache, or by its video, which is recognised by content wherever it is now.
     """
     from .report import describe, info_text, to_json
     from .store import open_target
@@ -57,8 +57,8 @@ def info(target: Path, cache_dir: Path, model: str | None, as_json: bool) -> Non
 def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) -> None:
     """Read all entries and list the bad ones.
 
-    The exit code is 1 if there are any. --delete-bad removes them, but for those that this program may not judge: of
-    a newer schema, or not readable here.
+    The exit code is 1 if there are any. --delete-bad removes them, except those that this program cannot check: of a
+    newer schema, or not readable here.
     """
     from .report import findings_json, verify_text
     from .store import FeatureCache
@@ -73,7 +73,7 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
     click.echo(findings_json(findings) if as_json else verify_text(findings))
     if delete_bad:
         for path in remove_bad(findings):
-            warn(f"removed {path}")
+            warn(f"removed {quoted(path)}")
     if any(finding.problem for finding in findings):
         click.get_current_context().exit(1)
 
@@ -81,17 +81,19 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
 @cache_group.command()
 @click.argument("output", metavar="OUT.h5", type=PATH)
 @CACHE
-@click.option("--model", envvar="CLIPCACHE_MODEL", help="The model whose entries are packed; the cache's only one.")
+@click.option(
+    "--model", envvar="CLIPCACHE_MODEL", help="Model whose entries are packed; by default the cache's only one."
+)
 @DEBUG
 def pack(output: Path, cache_dir: Path, model: str | None) -> None:
-    """Write all entries of a model into one file, which every command takes as --cache.
+    """Write all entries of a model into one file, which every command accepts as --cache.
 
-    Its features lie side by side, so that numpy.memmap can map them; docs/packed.md says how.
+    Its features are stored as one array, so that numpy.memmap can map them; see docs/packed.md.
     """
     from .pack import pack as pack_entries
     from .store import FeatureCache
 
-    bad = _Bad()
+    bad = _BadEntries()
     packed = pack_entries(FeatureCache(cache_dir), output, bad, model)
     click.echo(f"{packed.entries} entries, {packed.frames} frames, {packed.bytes / 1e6:.2f} MB in {output}")
     bad.exit()
@@ -99,65 +101,64 @@ def pack(output: Path, cache_dir: Path, model: str | None) -> None:
 
 @cache_group.command()
 @click.argument("packed", metavar="IN.h5", type=PATH)
-@click.option("--into", required=True, type=PATH, help="Cache folder to write the entries to; made if need be.")
+@click.option("--into", required=True, type=PATH, help="Cache folder to write to; created if it does not exist.")
 @DEBUG
 def unpack(packed: Path, into: Path) -> None:
-    """Write each entry of a packed file as a file of its own."""
+    """Write each entry of a packed file to a separate file."""
     from .merge import merge as merge_caches
     from .store import FeatureCache
 
-    bad = _Bad()
+    bad = _BadEntries()
     merged = merge_caches([FeatureCache(packed)], into, bad)
-    click.echo(f"{merged.written} entries written to {into}, {merged.kept} were there already")
+    click.echo(f"{merged.written} entries written to {into}, {merged.kept} already there")
     bad.exit()
 
 
 @cache_group.command()
 @click.argument("sources", metavar="CACHE...", nargs=-1, required=True, type=PATH)
-@click.option("--into", required=True, type=PATH, help="Cache folder to write the entries to; made if need be.")
+@click.option("--into", required=True, type=PATH, help="Cache folder to write to; created if it does not exist.")
 @DEBUG
 def merge(sources: tuple[Path, ...], into: Path) -> None:
     """Copy the entries of several caches, folders or packed files, into one.
 
-    Of two entries of the same content and weights the fuller one is kept.
+    Of two entries of the same content, weights and sampling the more complete one is kept.
     """
     from .merge import merge as merge_caches
     from .store import FeatureCache
 
-    bad = _Bad()
+    bad = _BadEntries()
     merged = merge_caches([FeatureCache(source) for source in sources], into, bad)
-    click.echo(f"{merged.written} entries written to {into}, {merged.kept} were there already")
+    click.echo(f"{merged.written} entries written to {into}, {merged.kept} already there")
     bad.exit()
 
 
 @cache_group.command()
-@click.option("--videos", "folders", multiple=True, required=True, type=PATH, help="Where the videos are; may repeat.")
-@click.option("--delete", is_flag=True, help="Remove the entries; without it they are only listed.")
+@click.option("--videos", "folders", multiple=True, required=True, type=PATH, help="Folder of videos; may be repeated.")
+@click.option("--delete", is_flag=True, help="Remove the entries; by default they are only listed.")
 @CACHE
 @click.option("--model", envvar="CLIPCACHE_MODEL", help="Only this model, such as ViT-B/32.")
 @DEBUG
 def prune(folders: tuple[Path, ...], delete: bool, cache_dir: Path, model: str | None) -> None:
-    """List entries whose videos are gone: neither below --videos, nor where this machine has seen them before.
+    """List entries whose videos no longer exist: neither below --videos, nor where this machine hashed them before.
 
-    Videos are recognised by their content, so that those moved and renamed count as there.
+    Videos are recognised by content, so moved and renamed ones are found.
     """
-    from .merge import find_gone, remove
-    from .report import one_line
+    from .merge import find_orphans, remove_orphans
     from .store import FeatureCache
 
-    bad = _Bad()
-    gone = find_gone(FeatureCache(cache_dir), folders, bad, model)
-    for one in gone:
+    bad = _BadEntries()
+    orphans = find_orphans(FeatureCache(cache_dir), folders, bad, model)
+    for one in orphans:
         click.echo(f"{one_line(one.video_name)}  {one_line(one.path)}")
     if delete:
-        remove(gone)
-    megabytes = sum(one.bytes for one in gone) / 1e6
+        remove_orphans(orphans)
+    megabytes = sum(one.bytes for one in orphans) / 1e6
     outcome = "removed" if delete else "would be removed by --delete"
-    click.echo(f"{len(gone)} entries, {megabytes:.2f} MB: {outcome if gone else 'nothing to remove'}")
+    click.echo(f"{len(orphans)} entries, {megabytes:.2f} MB: {outcome if orphans else 'nothing to remove'}")
     bad.exit()
 
 
-class _Bad:
+class _BadEntries:
     """Names each bad entry on stderr, and makes the exit code 1 if there was one."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Cached features as a PyTorch dataset of clips: windows of consecutive frames, read when they are asked for."""
+"""Cached features as a PyTorch dataset of clips, windows of consecutive frames. Importing this imports torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .entry import Entry
 
 
 class Clip(NamedTuple):
-    """One item of a `ClipDataset`, of which PyTorch's `DataLoader` makes batches by itself.
+    """One item of a `ClipDataset`; PyTorch's `DataLoader` can batch it as it is.
 
     Attributes:
         features: (window, D) float32 tensor, as the model returned them: not normalised.
         timestamps_ms: (window,) float64 tensor, milliseconds.
         frame_index: (window,) int64 tensor, positions in the video.
-        video_name: Of the entry.
-        video_sha256: Of the entry.
+        video_name: of the entry.
+        video_sha256: of the entry.
     """
 
     features: torch.Tensor
@@ -37,7 +37,7 @@ class Clip(NamedTuple):
 class ClipDataset(Dataset[Any]):
     """Windows of frames of many entries; see `FeatureCache.to_dataset`.
 
-    Nothing is kept open: it can be pickled, and any number of loading processes may use it at once.
+    No file is kept open: the dataset can be pickled and used by several loading processes at once.
     """
 
     def __init__(

@@ -1,47 +1,40 @@
-"""One entry of the cache, read when asked and never held open."""
+"""One entry of the cache: data are read when asked for, and no file is kept open."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import dataclasses
-import os
 from collections.abc import Iterator
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
-from typing import Generic, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .common.errors import UsageError
+from .common.paths import StrPath
 from .common.quoting import quoted
-from .format.guard import OpenEntry, damage_named
+from .format.blocks import BLOCK_ROWS
+from .format.guard import OpenEntry, raises_entry_error
 from .format.read import open_entry
 from .format.sampling import Sampling, time_range
-from .format.schema import TIMED_KINDS, EntryAttributes
+from .format.schema import ATTRIBUTE_TYPES, TIMED_KINDS, EntryAttributes, Features
 
-T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)
-_BLOCK_ROWS = 8192
-Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
 
-class _Attribute(Generic[T]):
-    """Gives the attribute of the same name of `Entry.attributes`."""
+if TYPE_CHECKING:
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+    class _AttributesOfEntry(EntryAttributes):
+        """What type checkers and editors see: the fields themselves."""
 
-    @overload
-    def __get__(self, entry: None, owner: type) -> _Attribute[T]: ...
-    @overload
-    def __get__(self, entry: Entry, owner: type) -> T: ...
-    def __get__(self, entry: Entry | None, owner: type) -> _Attribute[T] | T:
-        if entry is None:
-            return self
-        value: T = getattr(entry.attributes, self._name)
-        return value
+else:
+    _AttributesOfEntry = type(
+        "_AttributesOfEntry", (), {name: property(attrgetter(f"attributes.{name}")) for name in ATTRIBUTE_TYPES}
+    )
 
 
 @dataclasses.dataclass
@@ -51,46 +44,18 @@ class _Held:
     entry: OpenEntry | None = None
 
 
-class Entry:
+class Entry(_AttributesOfEntry):
     """Features of the frames of one video (or image, or image folder) under one set of weights.
 
     Nothing is read before it is asked for, and the file is closed after each read. `features` is read anew each time;
-    the small things are kept.
+    attributes, timestamps and positions are kept.
 
     Every attribute of `EntryAttributes` is an attribute of the entry too: `entry.fps`, `entry.video_name`.
 
-    All reading raises `EntryError` if the file is missing, damaged, foreign, hostile or of a newer schema.
+    Reading raises `EntryError` if the file is missing, damaged, foreign, hostile or of a newer schema.
     """
 
-    schema_version = _Attribute[int]()
-    clipcache_version = _Attribute[str]()
-    created = _Attribute[str]()
-    complete = _Attribute[bool]()
-    source_kind = _Attribute[str]()
-    video_name = _Attribute[str]()
-    video_sha256 = _Attribute[str]()
-    video_bytes = _Attribute[int]()
-    fps = _Attribute[float]()
-    duration_s = _Attribute[float]()
-    width = _Attribute[int]()
-    height = _Attribute[int]()
-    rotation = _Attribute[int]()
-    codec = _Attribute[str]()
-    frames_expected = _Attribute[int]()
-    frames_decoded = _Attribute[int]()
-    model = _Attribute[str]()
-    weights_sha256 = _Attribute[str]()
-    embed_dim = _Attribute[int]()
-    input_size = _Attribute[int]()
-    logit_scale = _Attribute[float]()
-    precision = _Attribute[str]()
-    preprocess = _Attribute[str]()
-    sampling = _Attribute[str]()
-    decoder = _Attribute[str]()
-    decoder_version = _Attribute[str]()
-    torch_version = _Attribute[str]()
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         self._rows: npt.NDArray[np.int64] | None = None
         self._held = _Held()  # shared with all views
@@ -108,7 +73,7 @@ class Entry:
 
     @cached_property
     def attributes(self) -> EntryAttributes:
-        """Everything said of the entry as a whole. Of a slice, `sampling` is the slice's; the rest is the entry's."""
+        """All attributes of the entry. Those of a slice are the same, except for `sampling`."""
         return self._head[0]
 
     @property
@@ -123,7 +88,7 @@ class Entry:
 
     @property
     def zero_ms(self) -> float:
-        """Timestamp of the entry's first frame, in milliseconds; the same for every slice: ticks count from here."""
+        """Timestamp of the entry's first frame, in milliseconds; the same for every slice: ticks count from it."""
         return float(self._head[1][0])
 
     @property
@@ -137,7 +102,7 @@ class Entry:
 
     @property
     def quality(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Optional measures of each frame, (N,) float32 by name."""
+        """Optional measures of each frame: (N,) float32 arrays by name."""
         with self.opened() as entry:
             return {name: self._keep(values[:]) for name, values in entry.quality.items()}
 
@@ -150,13 +115,13 @@ class Entry:
                 return whole
             kept = np.empty((len(self._rows), entry.features.shape[1]), entry.features.dtype)
             filled = 0
-            for block in self._blocks(entry, _BLOCK_ROWS):
+            for block in self._blocks(entry, BLOCK_ROWS):
                 kept[filled : filled + len(block)] = block
                 filled += len(block)
             return kept
 
-    def iter_features(self, block: int = _BLOCK_ROWS) -> Iterator[Features]:
-        """The features in order, in pieces of 1 to `block` rows: memory stays bounded, however long the video.
+    def iter_features(self, block: int = BLOCK_ROWS) -> Iterator[Features]:
+        """Iterate over the features in order, `block` rows or fewer at a time, so that memory stays bounded.
 
         The file stays open while the iteration lasts, so that all pieces are of one version of the entry.
         """
@@ -165,7 +130,7 @@ class Entry:
 
     @contextlib.contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Open the file once for everything that is read of the entry, and of its slices, while the context lasts."""
+        """Keep the file open while the context lasts, for all that is read of the entry and of its slices."""
         with contextlib.ExitStack() as stack:  # which keeps the caller's own exceptions out of `open_entry`
             self._held.entry = stack.enter_context(open_entry(self.path))
             try:
@@ -176,12 +141,12 @@ class Entry:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[OpenEntry]:
-        """The open file, for what the properties do not give: the one kept open, else opened for this alone."""
+        """The checked, open file: the one kept open, else opened for this context only."""
         if self._held.entry is None:
             with open_entry(self.path) as entry:
                 yield entry
         else:
-            with damage_named(self.path):
+            with raises_entry_error(self.path):
                 yield self._held.entry
 
     def slice(
@@ -193,19 +158,19 @@ class Entry:
     ) -> Entry:
         """The entry reduced to some of its frames, as a view that reads only those.
 
-        Sampling comes first, then the range of time; so the frames of a range are the same whatever its start, also
-        when a slice is sliced again. Ticks of `fps` count from the first frame that the entry holds: if decoding lost
-        the video's first frame (`complete` is False), they lie elsewhere than the whole video's. An image folder has
-        no clock: `fps`, `start` and `end` leave it whole.
+        Sampling comes first, then the time range, so the frames do not depend on where the range starts, nor on whether
+        a slice is sliced again. Ticks of `fps` count from the first frame that the entry holds: if decoding lost
+        the video's first frame (`complete` is False), they differ from those of the whole video. An image folder
+        has no times: `fps`, `start` and `end` have no effect.
 
         Args:
             fps: frames a second, by the rule of `Sampling`.
-            every: each n-th frame of the video.
-            start: seconds, compared with `timestamps_ms` as they are, inclusive.
+            every: every n-th frame of the video.
+            start: seconds on the clock of `timestamps_ms`, inclusive.
             end: seconds, exclusive.
 
         Raises:
-            UsageError: if an argument is out of range, or the entry holds other frames than those asked for.
+            UsageError: if an argument is out of range, or the entry does not hold the frames asked for.
         """
         has_clock = self.source_kind in TIMED_KINDS
         wanted = Sampling(fps if has_clock else None, every)
@@ -215,7 +180,7 @@ class Entry:
         if not held.covers(wanted):
             raise UsageError(
                 f"{quoted(self.path)} holds the frames of {held}, from which {wanted} cannot be taken",
-                ("extract the video again with every frame"),
+                "extract the video again with every frame",
             )
         _, timestamps, index = self._head
         rows = self._file_rows
@@ -235,7 +200,7 @@ class Entry:
 
     @property
     def _file_rows(self) -> npt.NDArray[np.int64]:
-        """(N,) where each frame lies in the file, whatever the slice."""
+        """(N,) row of each frame in the file."""
         return self._keep(np.arange(len(self._head[1])))
 
     def _view(self, file_rows: npt.NDArray[np.int64], sampling: str) -> Entry:
@@ -246,7 +211,7 @@ class Entry:
 
     @cached_property
     def _head(self) -> tuple[EntryAttributes, npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """What one opening gives, of the whole file, whatever the slice."""
+        """What opening the file gives, of all its frames, also for a slice."""
         with self.opened() as entry:
             return entry.attributes, entry.timestamps_ms, entry.frame_index
 

@@ -12,11 +12,12 @@ from typing import BinaryIO
 
 from .common.atomic import write_atomically
 from .common.errors import CacheError
+from .common.paths import StrPath
 from .common.quoting import quoted
 
 FILE_NAME = "failed.jsonl"
 NO_AUDIO = "NoAudio"
-"""The error of a video without an audio track: it is not tried every time, and no failure either."""
+"""The error of a video without an audio track: it is not tried every time, and does not count as a failure."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Failure:
         path: of the input, as it was named.
         sha256: of its content, 64 hex digits; "" if it could not be read.
         error: class name of the error, "MediaError".
-        sentence: the error's text.
+        sentence: text of the error.
         time: when, ISO 8601 in UTC.
         model_dir: folder of the model, "ViT-B-32-40d36571".
     """
@@ -41,21 +42,21 @@ class Failure:
 
     @property
     def key(self) -> str:
-        """What tells inputs apart: the content, or the path of what could not be read."""
+        """Identifies the input: its sha256, or the path of what could not be read."""
         return self.sha256 or self.path
 
 
 class FailureLog:
     """The failures of a cache. Several runs may append at the same time."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: StrPath) -> None:
         """Use the log of the cache at `cache_dir`; it need not exist."""
-        self.path = cache_dir / FILE_NAME
+        self.path = Path(cache_dir, FILE_NAME)
 
     def read(self, model_dir: str | None = None) -> dict[str, Failure]:
         """The latest failure of each input by `Failure.key`, of one model if named.
 
-        A line that cannot be understood (torn by a kill, edited by hand) is left out: its video is tried again.
+        A line that cannot be parsed (cut short by a kill, edited by hand) is left out: its video is tried again.
 
         Raises:
             CacheError: if the log exists but cannot be read.
@@ -78,9 +79,9 @@ class FailureLog:
             raise CacheError(f"Cannot write {quoted(self.path)} ({error.strerror or error})") from error
 
     def forget(self, keys: Collection[str], model_dir: str | None = None) -> None:
-        """Drop the failures with these keys (sha256 or path), of one model if named: a retry succeeded.
+        """Drop the failures with these keys (sha256 or path), of one model if named, because a retry succeeded.
 
-        A line that another run appends at this very moment may be lost; its video is then tried once more.
+        A line that another run appends at the same moment may be lost; its video is then tried once more.
 
         Raises:
             CacheError: if the log cannot be read or written.

@@ -1,4 +1,4 @@
-"""Where entries lie: in a folder of model folders, or side by side in one packed file that looks like such a folder."""
+"""The names of the entries of a cache: of a folder of model folders, or of a packed file, which is listed like one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Protocol
 
 from .common.errors import CacheError
 from .common.quoting import quoted
-from .format.names import EntryName, parse_entry_name, parse_model_dir_name
+from .format.names import ENTRY_SUFFIX, EntryName, parse_entry_name, parse_model_dir_name
 
 _SHARD = re.compile(r"[0-9a-f]{2}")
 Listing = dict[str, list[tuple[Path, EntryName]]]
 """Entries of one model, by the first 16 digits of their video's hash."""
 
 
-class Shelf(Protocol):
+class EntryIndex(Protocol):
     """Lists entries by name; opens none."""
 
     def model_dirs(self) -> list[str]:
-        """Names of folders that may be a model's, sorted."""
+        """Names of folders that may belong to a model, sorted."""
 
     def listing(self, model_dir: str) -> Listing:
         """Every entry of one model."""
@@ -29,21 +29,21 @@ class Shelf(Protocol):
         """Add the entries of one model whose hash begins with two hex digits."""
 
     def files(self) -> list[Path]:
-        """Everything in the place of an entry, whatever its name, sorted."""
+        """Every .h5 file in a folder of entries, whatever its name, sorted."""
 
 
-class FolderShelf:
-    """The entries below a folder, as it is when asked."""
+class FolderIndex:
+    """The entries below a folder; it is listed anew at each call."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def model_dirs(self) -> list[str]:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         return _folders(self._directory)
 
     def listing(self, model_dir: str) -> Listing:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         listing: Listing = {}
         for shard in _folders(self._directory / model_dir):
             if _SHARD.fullmatch(shard):
@@ -51,13 +51,13 @@ class FolderShelf:
         return listing
 
     def list_shard(self, model_dir: str, shard: str, listing: Listing) -> None:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         folder = self._directory / model_dir / shard
         for entry in _listed(folder):
             _add(folder / entry.name, listing)
 
     def files(self) -> list[Path]:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         shards = [
             self._directory / model / shard
             for model in _folders(self._directory)
@@ -66,25 +66,25 @@ class FolderShelf:
             if _SHARD.fullmatch(shard)
         ]
         names = [(shard, entry.name) for shard in shards for entry in _listed(shard)]
-        return sorted(shard / name for shard, name in names if name.endswith(".h5") and not name.startswith("."))
+        return sorted(shard / name for shard, name in names if name.endswith(ENTRY_SUFFIX) and not name.startswith("."))
 
 
-class PackedShelf:
-    """The entries of a packed file, under the paths that they would have if it were a folder."""
+class PackedIndex:
+    """The entries of a packed file, by the paths that they would have if it were a folder."""
 
     def __init__(self, file: Path) -> None:
         from .format.packed import entry_paths
 
-        if file.suffix != ".h5":  # paths into it are told by this
-            raise CacheError(f"{quoted(file)} is no packed library, whose name ends in .h5", "rename it")
+        if file.suffix != ENTRY_SUFFIX:  # paths into it are told by this
+            raise CacheError(f"{quoted(file)} is not a packed library, whose name ends in {ENTRY_SUFFIX}", "rename it")
         self._paths = entry_paths(file)
 
     def model_dirs(self) -> list[str]:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         return sorted({path.parent.parent.name for path in self._paths})
 
     def listing(self, model_dir: str) -> Listing:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         listing: Listing = {}
         for path in self._paths:
             if path.parent.parent.name == model_dir:
@@ -92,13 +92,13 @@ class PackedShelf:
         return listing
 
     def list_shard(self, model_dir: str, shard: str, listing: Listing) -> None:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         for path in self._paths:
             if (path.parent.parent.name, path.parent.name) == (model_dir, shard):
                 _add(path, listing)
 
     def files(self) -> list[Path]:
-        """See `Shelf`."""
+        """See `EntryIndex`."""
         return sorted(self._paths)
 
 

@@ -1,50 +1,55 @@
-"""Several caches into one, and entries whose videos are gone out of it."""
+"""Merge several caches into one; remove entries whose videos no longer exist."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .common.atomic import remove_file
 from .common.errors import CacheError, EntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
-from .common.media_types import IMAGE_SUFFIXES, is_video
+from .common.media_types import is_image, is_video
+from .common.paths import StrPath, is_file
 from .common.quoting import quoted
 from .entry import Entry
 from .format.sampling import Sampling
+from .format.schema import IMPORTED_PREFIX
 from .format.write import write_entry
-from .store import FeatureCache
-
-OnBad = Callable[[Path, EntryError], None]
+from .store import FeatureCache, OnBad
 
 
 @dataclass
 class Merged:
-    """How a merge went, in entries."""
+    """How a merge went.
+
+    Attributes:
+        written: entries copied.
+        kept: entries that the target has already, as good or better.
+    """
 
     written: int = 0
-    kept: int = 0  # the target has it, as full or fuller
+    kept: int = 0
 
 
-def merge(sources: Sequence[FeatureCache], into: Path, on_bad: OnBad) -> Merged:
-    """Copy every entry of the sources that the target lacks, or has less of; the same content and weights once.
+def merge(sources: Sequence[FeatureCache], into: StrPath, on_bad: OnBad) -> Merged:
+    """Copy every entry of the sources that the target lacks, or has less of; each content and weights once.
 
-    An entry is fuller than another of the same frames asked for if it is complete, holds more frames, or as many with
-    more measures of quality.
+    Of two entries with the same sampling the better one is kept: the complete one, else the one with more frames, else
+    the one with more measures of quality.
 
     Args:
-        sources: Cache folders or packed files.
-        into: A cache folder, made if need be.
-        on_bad: Told of each entry that cannot be read, and why; it is left out.
+        sources: cache folders or packed files.
+        into: a cache folder, created if it does not exist.
+        on_bad: called with each entry that cannot be read, and why; it is left out.
 
     Raises:
-        UsageError: The target is a file.
-        CacheError: An entry cannot be written.
+        UsageError: if the target is a file.
+        CacheError: if an entry cannot be written.
     """
-    if into.is_file():
-        raise UsageError(f"{into} is a file", "merge into a folder, and pack that")
-    _make_folder(into)
+    if is_file(into):
+        raise UsageError(f"{quoted(into)} is a file", "merge into a folder, and pack that")
+    _make_folder(Path(into))
     target, merged = FeatureCache(into), Merged()
     for source in sources:
         for entry in source.iter_entries(on_bad):
@@ -79,60 +84,63 @@ def _has_as_much(target: FeatureCache, entry: Entry) -> bool:
         held = Entry(path)
         if held.sampling != entry.sampling:
             return held.complete or not entry.complete
-        return _fullness(held) >= _fullness(entry)
+        return _rank(held) >= _rank(entry)
     except EntryError:
         return False  # a bad entry is worth less than any good one
 
 
-def _fullness(entry: Entry) -> tuple[bool, int, int]:
+def _rank(entry: Entry) -> tuple[bool, int, int]:
     with entry.opened() as opened:
         return entry.complete, entry.frames_decoded, len(opened.quality)
 
 
 @dataclass(frozen=True)
-class Gone:
-    """An entry whose video is nowhere to be found."""
+class Orphan:
+    """An entry whose video was not found."""
 
     path: Path
     video_name: str
     bytes: int  # of the entry's file
 
 
-def find_gone(cache: FeatureCache, folders: Iterable[Path], on_bad: OnBad, model: str | None = None) -> list[Gone]:
-    """Entries whose content is neither below the folders nor at any place where this machine has seen it.
+def find_orphans(
+    cache: FeatureCache, folders: Iterable[StrPath], on_bad: OnBad, model: str | None = None
+) -> list[Orphan]:
+    """Entries whose content is neither below the folders nor at a path where this machine hashed it before.
 
     Imported entries, which may never have had a video, are not among them.
 
     Args:
-        cache: A folder.
-        folders: Where the videos, images and image folders are; all of them are hashed.
-        on_bad: Told of each entry that cannot be read.
-        model: Only entries of this model.
+        cache: a folder.
+        folders: where the videos, images and image folders are; all of them are hashed.
+        on_bad: called with each entry that cannot be read.
+        model: only entries of this model.
 
     Raises:
-        UsageError: The cache is a packed file, a folder does not exist, or a file in it cannot be read.
+        UsageError: if the cache is a packed file, a folder does not exist, or a file in it cannot be read.
     """
-    if cache.directory.is_file():
+    if is_file(cache.directory):
         raise UsageError(
-            f"{cache.directory} is a packed library, of which nothing is removed", "prune its folder, and pack"
+            f"{quoted(cache.directory)} is a packed library, from which nothing is removed",
+            "prune the folder that it was packed from, and pack that again",
         )
     memo = DigestMemo()
-    present = {digest for folder in folders for digest in _digests(folder, memo)}
-    gone = []
+    present = {digest for folder in folders for digest in _digests(Path(folder), memo)}
+    orphans = []
     for entry in cache.iter_entries(on_bad, model):
         known = entry.video_sha256 in present or memo.paths_of(entry.video_sha256)
-        if not known and not entry.decoder.startswith("imported"):
-            gone.append(Gone(entry.path, entry.video_name, entry.path.stat().st_size))
-    return gone
+        if not known and not entry.decoder.startswith(IMPORTED_PREFIX):
+            orphans.append(Orphan(entry.path, entry.video_name, entry.path.stat().st_size))
+    return orphans
 
 
-def remove(gone: Iterable[Gone]) -> None:
+def remove_orphans(orphans: Iterable[Orphan]) -> None:
     """Delete the entries.
 
     Raises:
-        CacheError: One cannot be removed.
+        CacheError: if one cannot be removed.
     """
-    for one in gone:
+    for one in orphans:
         remove_file(one.path)
 
 
@@ -140,7 +148,7 @@ def _digests(folder: Path, memo: DigestMemo) -> Iterable[str]:
     if not folder.is_dir():
         raise UsageError(f"There is no folder {quoted(folder)}", "name one that holds the videos")
     files = [path for path in folder.rglob("[!.]*") if path.is_file()]
-    pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [path for path in files if is_image(path)]
     for path in [*pictures, *(path for path in files if is_video(path))]:
         yield content_sha256(path, memo)
     for images in {path.parent for path in pictures}:

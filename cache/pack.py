@@ -1,12 +1,10 @@
-"""Packing a library: the entries of one model in one file. `merge` takes them out again; nothing is lost on the way."""
+"""Packing a library: the entries of one model in one file. `merge` unpacks them without loss."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,28 @@ import h5py
 import numpy as np
 
 from .common.atomic import replacing
-from .common.errors import CacheError, ContentError, EntryError, UsageError
+from .common.errors import CacheError, ContentError, UsageError
+from .common.paths import StrPath
 from .common.quoting import quoted
 from .entry import Entry
-from .format.packed import PACKED_VERSION, columns_sha256
-from .format.schema import ATTRIBUTE_TYPES, EntryAttributes, storable_text
-from .store import FeatureCache
-
-_BLOCK_ROWS = 8192
-_NUMBERS: dict[type, str] = {bool: "?", int: "<i8", float: "<f8"}
-OnBad = Callable[[Path, EntryError], None]
+from .format.names import ENTRY_SUFFIX
+from .format.packed import PACK_AGAIN, PACKED_VERSION, columns_sha256
+from .format.schema import (
+    ATTRIBUTE_TYPES,
+    INDEX_DTYPE,
+    NUMBER_DTYPES,
+    QUALITY_DTYPE,
+    TIME_DTYPE,
+    EntryAttributes,
+    storable_text,
+    utc_now,
+)
+from .store import FeatureCache, OnBad
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """One entry as the plan knows it."""
+    """What is known of one entry before it is written."""
 
     path: Path
     name: str  # below the packed file
@@ -42,38 +47,45 @@ class _Piece:
 
 @dataclass(frozen=True)
 class Packed:
-    """What a packing wrote."""
+    """What was written.
+
+    Attributes:
+        entries: number of entries.
+        frames: number of frames, of all entries.
+        bytes: size of the file.
+    """
 
     entries: int
     frames: int
     bytes: int
 
 
-def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = None) -> Packed:
+def pack(cache: FeatureCache, output: StrPath, on_bad: OnBad, model: str | None = None) -> Packed:
     """Write all entries of one model into one file, a block of rows at a time.
 
     Args:
-        cache: To take entries from.
-        output: The file, replaced only when the new one is whole.
-        on_bad: Told of each entry that cannot be read, and why; it is left out.
-        model: Which; None for the cache's only one.
+        cache: to take entries from.
+        output: the file, replaced only when the new one is complete.
+        on_bad: called with each entry that cannot be read, and why; it is left out.
+        model: of the entries; None for the cache's only one.
 
     Raises:
-        NotCachedError: The cache has no entry of the model.
-        UsageError: It has several models and none is named, or the name does not end in .h5.
-        ContentError: Its features are not all of one length.
-        CacheError: The file cannot be written.
+        NotCachedError: if the cache has no entry of the model.
+        UsageError: if it has several models and none is named, or `output` does not end in .h5 or lies in the cache.
+        ContentError: if its features are not all of one length, or an entry changes meanwhile.
+        CacheError: if no entry can be read, or the file cannot be written.
     """
-    if output.suffix != ".h5":
-        raise UsageError(f"The packed file {quoted(output)} must have a name that ends in .h5")
+    output = Path(output)
+    if output.suffix != ENTRY_SUFFIX:
+        raise UsageError(f"The packed file {quoted(output)} must have a name that ends in {ENTRY_SUFFIX}")
     if cache.directory.is_dir() and output.resolve().is_relative_to(cache.directory.resolve()):
-        raise UsageError(
-            f"{quoted(output)} lies in the cache that is packed, among its entries", "name a place outside"
-        )
+        raise UsageError(f"{quoted(output)} lies in the cache that is packed, among its entries", "name a file outside")
     chosen = cache.model(model)
     pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]
     if not pieces:
-        raise CacheError(f"No entry of {chosen.name} in {cache.directory} can be read; there is nothing to pack")
+        raise CacheError(
+            f"No entry of {chosen.name} in {quoted(cache.directory)} can be read, so there is nothing to pack"
+        )
     _check_one_length(pieces)
     with replacing(output) as temporary:
         with h5py.File(temporary, "w", libver="v110") as file:
@@ -83,7 +95,7 @@ def pack(cache: FeatureCache, output: Path, on_bad: OnBad, model: str | None = N
 
 
 def _check_one_length(pieces: list[_Piece]) -> None:
-    """Imported features may be said to be of one model and not be."""
+    """Imported features may be of another model than the one that was named."""
     first = pieces[0]
     for piece in pieces:
         if (dim := piece.attributes.embed_dim) != first.attributes.embed_dim:
@@ -112,10 +124,10 @@ def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
     total = sum(piece.frames for piece in pieces)
     dtype = np.float32 if any(piece.feature_bytes == 4 for piece in pieces) else np.float16
     features = file.create_dataset("features", (total, pieces[0].attributes.embed_dim), dtype)
-    columns = {"timestamps_ms": file.create_dataset("timestamps_ms", (total,), "<f8")}
-    columns["frame_index"] = file.create_dataset("frame_index", (total,), "<i8")
+    columns = {"timestamps_ms": file.create_dataset("timestamps_ms", (total,), TIME_DTYPE)}
+    columns["frame_index"] = file.create_dataset("frame_index", (total,), INDEX_DTYPE)
     for name in sorted({name for piece in pieces for name in piece.quality}):
-        columns[name] = file.create_dataset(f"quality/{name}", (total,), "<f4")
+        columns[name] = file.create_dataset(f"quality/{name}", (total,), QUALITY_DTYPE)
     if any(piece.has_frame_names for piece in pieces):
         columns["frame_names"] = file.create_dataset("frame_names", (total,), f"S{_name_width(pieces)}")
     _write_table(file, pieces)
@@ -125,25 +137,25 @@ def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
         start += piece.frames
     file.attrs["packed_version"] = PACKED_VERSION
     file.attrs["clipcache_version"] = metadata.version("clipcache")
-    file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    file.attrs["created"] = utc_now()
     file.attrs["model_dir"] = model_dir
     file.attrs["features_sha256"] = digest.hexdigest()
     file.attrs["columns_sha256"] = columns_sha256(file)
 
 
 def _write_rows(piece: _Piece, features: Any, columns: dict[str, Any], start: int, digest: Any) -> None:
-    """Copy one entry; that it has changed since the plan was made spoils the file, so nothing is kept of it."""
+    """Copy one entry. If it has changed since it was planned, the whole file is given up."""
     entry, stop = Entry(piece.path), start + piece.frames
     with entry.kept_open():
         if len(entry) != piece.frames or entry.attributes != piece.attributes:
-            raise ContentError(f"{quoted(piece.path)} changed while it was packed", "pack the library again")
+            raise ContentError(f"{quoted(piece.path)} changed while it was packed", PACK_AGAIN)
         columns["timestamps_ms"][start:stop] = entry.timestamps_ms
         columns["frame_index"][start:stop] = entry.frame_index
         for name, values in entry.quality.items():
             columns[name][start:stop] = values
         if piece.has_frame_names:
             columns["frame_names"][start:stop] = [storable_text(name).encode() for name in entry.frame_names or ()]
-        for block in entry.iter_features(_BLOCK_ROWS):
+        for block in entry.iter_features():
             rows = block.astype(features.dtype, copy=False)
             features[start : start + len(rows)] = rows
             digest.update(np.ascontiguousarray(rows).data)
@@ -160,7 +172,7 @@ def _write_table(file: Any, pieces: list[_Piece]) -> None:
     attributes = entries.create_group("attributes")
     for name, kind in ATTRIBUTE_TYPES.items():
         values = [getattr(piece.attributes, name) for piece in pieces]
-        attributes[name] = _texts(values) if kind is str else np.array(values, _NUMBERS[kind])
+        attributes[name] = _texts(values) if kind is str else np.array(values, NUMBER_DTYPES[kind])
 
 
 def _texts(texts: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The cache in words: the text and JSON that `clipcache cache` prints."""
+"""The text and JSON that `clipcache cache` prints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .common.quoting import one_line
 from .entry import Entry
 from .format.guard import OpenEntry
 from .format.packed import packed_file_of
@@ -20,14 +21,8 @@ _LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PREC
 _RIGHT_ALIGNED = frozenset({"FRAMES", "SECONDS", "MB"})
 
 
-def one_line(text: object) -> str:
-    """Text without line breaks, control characters or bytes that a terminal cannot show: they become escapes."""
-    escaped = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in escaped)
-
-
 def describe(entry: Entry) -> dict[str, Any]:
-    """Everything about one entry, ready for JSON: where it is, what it holds, every attribute.
+    """Everything about one entry, ready for JSON: its path, what it holds, and every attribute.
 
     Raises:
         EntryError: if the entry is bad.
@@ -54,13 +49,13 @@ def _file_bytes(entry: Entry, opened: OpenEntry) -> int:
 
 
 def info_text(described: dict[str, Any]) -> str:
-    """One line for each thing that `describe` tells, names aligned."""
+    """What `describe` gives, one line an item, names aligned."""
     width = max(map(len, described))
     return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in described.items())
 
 
 def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
-    """A table of entries, as `describe` tells them, with a line of totals."""
+    """A table of entries, as `describe` gives them, and a line of totals."""
     rows = [
         (
             one_line(one["video_name"]),
@@ -95,7 +90,7 @@ def findings_json(findings: Iterable[Finding]) -> str:
 
 
 def to_json(value: object) -> str:
-    """Indented JSON in ASCII, so that any terminal and any reader takes it."""
+    """Indented JSON in ASCII, which any terminal can show."""
     return json.dumps(value, indent=2)
 
 

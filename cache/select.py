@@ -6,7 +6,6 @@ Finding out opens no HDF5 file but the chosen ones: a video is hashed (memoised)
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,19 +14,21 @@ from pathlib import Path
 
 from .common.errors import CacheError, ClipcacheError, NotCachedError, UsageError
 from .common.hashing import Digests, content_sha256, image_files
-from .common.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
+from .common.media_types import VIDEO_SUFFIXES, is_audio, is_image, is_video
+from .common.paths import StrPath, exists, is_file, is_folder
 from .common.quoting import one_line, quoted
 from .failure_log import NO_AUDIO, FailureLog
-from .format.names import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
+from .format.names import ENTRY_SUFFIX, is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
 from .format.packed import is_packed, packed_file_of
 from .format.read import read_attributes_of
 from .format.sampling import Sampling
 from .format.schema import EntryAttributes
 from .store import FeatureCache
 
-ENTRY_SUFFIX = ".h5"
-OnSkip = Callable[[Path, ClipcacheError], None]  # told of each entry that cannot be used, and why
-ExtractMissing = Callable[[Sequence[Path], str | None], None]  # targets; model, None for the default one
+OnSkip = Callable[[Path, ClipcacheError], None]
+"""Called with each entry that cannot be used, and why."""
+ExtractMissing = Callable[[Sequence[Path], str | None], None]
+"""Called with targets to extract, and the model; None for the default one."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class _Item:
     required: bool = True  # False: a file of unknown suffix among others, of interest only if it is cached
 
     @property
-    def place(self) -> Path:
-        """Where the item lies in what the user named, which may be the item itself."""
+    def relative_path(self) -> Path:
+        """Path of the item below what the user named; its name if the user named the item itself."""
         return Path(self.path.name) if self.path == self.target else self.path.relative_to(self.target)
 
 
@@ -50,60 +51,62 @@ class Chosen:
 
     path: Path
     attributes: EntryAttributes
-    model_dir: str  # name of its model's folder, "ViT-B-32-40d36571", wherever the entry itself lies
-    place: Path | None = None  # of its video in the folder that the user named; None if not the video was named
+    model_dir: str  # name of its model's folder, "ViT-B-32-40d36571", even if the entry is in another folder
+    relative_path: Path | None = None  # of its video below the folder that the user named; None if no video was named
 
 
 class Selector:
     """Finds entries of one model in one cache directory.
 
     Args:
-        directory: of the cache; it may be absent as long as nothing is looked up in it.
+        directory: of the cache; it need not exist if only entries are selected.
         model: name of the model, or None for the only one there.
-        memo: gives the content hash of videos.
-        on_skip: told of each entry that cannot be trusted, and why; the others are chosen all the same.
+        memo: computes or remembers the content hash of videos.
+        on_skip: called with each entry that cannot be read, and why; the others are chosen nevertheless.
         extract_missing: extracts targets of which something is not in the cache; None: that is an error.
     """
 
     def __init__(
         self,
-        directory: Path,
+        directory: StrPath,
         model: str | None,
         memo: Digests,
         on_skip: OnSkip,
         extract_missing: ExtractMissing | None = None,
     ) -> None:
-        self._directory = directory
+        self._directory = Path(directory)
         self._model = model
         self._memo = memo
         self._on_skip = on_skip
         self._extract_missing = extract_missing
 
-    def select(self, targets: Sequence[Path]) -> list[Chosen]:
+    def select(self, targets: Sequence[StrPath]) -> list[Chosen]:
         """Return the entries that targets stand for, each once and in order; no targets mean the whole cache.
 
         Raises:
-            UsageError: a target does not exist or holds nothing to score, or no model was named and the cache
-                holds several.
-            NotCachedError: a video is not in the cache; the sentence holds the command that extracts it.
+            UsageError: a target does not exist or holds nothing that could be cached, or no model was named and the
+                cache holds several.
+            NotCachedError: a video is not in the cache; the remedy is the command that extracts it.
             CacheError: there is no such cache.
         """
         if not targets:
             cache = FeatureCache(self._directory, self._memo)
             return self._open({entry.path: None for entry in cache.entries(cache.model(self._model).name)})
-        items = [item for target in targets for item in _expand(target)]
-        return self._open(_places(items, self._found(items)))
+        items = [item for target in targets for item in _expand(Path(target))]
+        return self._open(_relative_paths(items, self._found(items)))
 
-    def select_each(self, targets: Sequence[Path]) -> dict[Path, list[Chosen]]:
+    def select_each(self, targets: Sequence[StrPath]) -> dict[Path, list[Chosen]]:
         """Return the entries that each target stands for by itself.
 
         Raises:
-            As `select`.
+            ClipcacheError: as `select`.
         """
-        items = {target: list(_expand(target)) for target in targets}
+        items = {target: list(_expand(target)) for target in map(Path, targets)}
         everything = [item for some in items.values() for item in some]
         found = dict(zip(everything, self._found(everything), strict=True))
-        return {target: self._open(_places(some, [found[item] for item in some])) for target, some in items.items()}
+        return {
+            target: self._open(_relative_paths(some, [found[item] for item in some])) for target, some in items.items()
+        }
 
     def any_one(self) -> EntryAttributes:
         """Return the attributes of some entry, which tell the model.
@@ -127,16 +130,16 @@ class Selector:
             found = self._find_all(items)
             missing = self._targets_of_missing(items, found)
         if missing:
-            raise self._not_cached(missing)
+            raise NotCachedError(*self._how_to_extract(missing))
         return found
 
     def _targets_of_missing(self, items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:
         """Return the targets that something is missing of, each once."""
         absent = [item for item, paths in zip(items, found, strict=True) if item.required and not paths]
-        return list(dict.fromkeys(item.target for item in absent if not self._is_mute(item)))
+        return list(dict.fromkeys(item.target for item in absent if not self._has_no_audio(item)))
 
-    def _is_mute(self, item: _Item) -> bool:
-        """Tell whether extraction found no audio track in a video: then nothing is missing of it."""
+    def _has_no_audio(self, item: _Item) -> bool:
+        """Tell whether extraction found no audio track in a video: then it has no entry of a sound model to miss."""
         with contextlib.suppress(CacheError, UsageError):
             model_dir = FeatureCache(self._directory, self._memo).model(self._model).name
             if is_clap(model_dir):
@@ -147,11 +150,11 @@ class Selector:
 
     def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, none for an item that is not cached."""
-        cache = FeatureCache(self._directory, self._memo) if _exists(self._directory) else None
+        cache = FeatureCache(self._directory, self._memo) if exists(self._directory) else None
         return [self._find_item(item, cache) for item in items]
 
     def _find_item(self, item: _Item, cache: FeatureCache | None) -> list[Path]:
-        """Look an item up; one of no more than possible interest that cannot be read is not cached."""
+        """Look an item up; one that is not required and cannot be read counts as not cached."""
         try:
             return self._find(item.path, cache)
         except UsageError:
@@ -168,20 +171,20 @@ class Selector:
         try:
             return [cache.get(path, self._model).path]
         except NotCachedError:
-            images = image_files(path) if _is_folder(path) else []
+            images = image_files(path) if is_folder(path) else []
         found = [entry for image in images for entry in self._find(image, cache)]
         return found if len(found) == len(images) else []
 
-    def _open(self, places: Mapping[Path, Path | None]) -> list[Chosen]:
-        """Read the attributes of entries; those that cannot be trusted, or are of another model, are left out."""
-        chosen = (self._open_one(path, place) for path, place in places.items())
+    def _open(self, paths: Mapping[Path, Path | None]) -> list[Chosen]:
+        """Read the attributes of entries; those that cannot be read, or are of another model, are left out."""
+        chosen = (self._open_one(path, relative) for path, relative in paths.items())
         return [one for one in chosen if one is not None and self._is_wanted(one)]
 
-    def _open_one(self, path: Path, place: Path | None = None) -> Chosen | None:
+    def _open_one(self, path: Path, relative_path: Path | None = None) -> Chosen | None:
         """Read the attributes of one entry, or say why that cannot be done."""
         try:
-            attributes = read_attributes_of(path)  # the data are looked over when they are read
-            return Chosen(path, attributes, model_dir_name(attributes.model, attributes.weights_sha256), place)
+            attributes = read_attributes_of(path)  # the data are checked when they are read
+            return Chosen(path, attributes, model_dir_name(attributes.model, attributes.weights_sha256), relative_path)
         except CacheError as error:
             self._on_skip(path, error)
             return None
@@ -193,24 +196,26 @@ class Selector:
 
     def _model_to_extract(self) -> str | None:
         """Return the model that was named, else the one that the rest of the cache was made with, if any."""
-        if self._model is not None or not _exists(self._directory):
+        if self._model is not None or not exists(self._directory):
             return self._model
         with contextlib.suppress(NotCachedError):
             return self.any_one().model
         return None
 
-    def _not_cached(self, missing: Sequence[Path]) -> NotCachedError:
-        """Say what is not cached, with the command to copy."""
-        is_packed_library = _is_file(self._directory)  # nothing can be added to it
+    def _how_to_extract(self, missing: Sequence[Path]) -> tuple[str, str]:
+        """Say what is not cached, and the command that extracts it."""
+        is_packed_library = is_file(self._directory)  # nothing can be added to it
         folder = "DIR" if is_packed_library else str(self._directory)
         command = ["clipcache", "extract", *map(str, missing), "--cache", folder]
         model = self._model_to_extract()
         if model is not None:
             command += ["--model", one_line(model)]
-        names = ", ".join(quoted(path) for path in missing)
+        names = ", ".join(map(quoted, missing))
         then = " and name that folder as --cache" if is_packed_library else ""
-        problem = f"Not, or not wholly, in the cache {quoted(self._directory)}: {names}"
-        return NotCachedError(problem, f"run: {shlex.join(command)}{then}")
+        return (
+            f"Not, or not wholly, in the cache {quoted(self._directory)}: {names}",
+            f"run: {shlex.join(command)}{then}",
+        )
 
 
 def check_one_model(chosen: Sequence[Chosen]) -> None:
@@ -233,12 +238,13 @@ def check_one_model(chosen: Sequence[Chosen]) -> None:
     if len(dims) > 1:  # of imported features only, whose model nobody can check
         (first, path), (second, other), *_ = dims.items()
         raise UsageError(
-            f"{quoted(path)} has features of {first} values, {other} of {second}: not of one model", "leave one out"
+            f"{quoted(path)} has features of {first} values, {quoted(other)} of {second}: not of one model",
+            "leave one out",
         )
 
 
 def fullest(chosen: Sequence[Chosen]) -> Iterator[Chosen]:
-    """Leave out the entries whose frames another entry of the same video holds as well: they would be found twice."""
+    """Leave out the entries whose frames another entry of the same video holds too: they would be counted twice."""
     held: dict[str, list[Sampling]] = {}
     for one in chosen:
         held.setdefault(one.attributes.video_sha256, []).append(Sampling.parse(one.attributes.sampling))
@@ -263,11 +269,11 @@ def differences(chosen: Sequence[Chosen]) -> Iterator[str]:
 
 def _expand(target: Path) -> Iterator[_Item]:
     """Yield what one target stands for."""
-    if _is_file(target) and _is_library(target):
+    if is_file(target) and _is_library(target):
         yield from (_Item(entry.path, target) for entry in FeatureCache(target).entries())
-    elif _is_file(target) or packed_file_of(target):
+    elif is_file(target) or packed_file_of(target):
         yield _Item(target, target)
-    elif _is_folder(target):
+    elif is_folder(target):
         items = list(_expand_directory(target))
         if not items:
             raise UsageError(f"There is no video, image or entry in {quoted(target)}", "check the path")
@@ -278,14 +284,14 @@ def _expand(target: Path) -> Iterator[_Item]:
 
 def _expand_directory(target: Path) -> Iterator[_Item]:
     """Yield the entries of a directory that holds some, else its videos and image folders, at any depth."""
-    files = sorted(path for path in target.rglob("[!.]*") if _is_file(path))
+    files = sorted(path for path in target.rglob("[!.]*") if is_file(path))
     entries = [path for path in files if path.suffix == ENTRY_SUFFIX and not _is_library(path)]
     if entries:
         yield from (_Item(path, target) for path in entries)
         return
     found = [path for path in files if is_video(path)]
     videos = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in files if is_image(path)]
     with_videos = {path.parent for path in found}  # their pictures are posters and thumbnails to `extract`, too
     folders = dict.fromkeys(path.parent for path in images if path.parent not in with_videos)
     certain = [*videos, *folders]
@@ -302,25 +308,10 @@ def _is_library(path: Path) -> bool:
     return parse_entry_name(path.name) is None and is_packed(path)
 
 
-def _is_file(path: Path) -> bool:
-    """What `Path.is_file` says, but for names too long and folders that may not be entered, where it raises."""
-    return os.path.isfile(path)  # noqa: PTH113
-
-
-def _is_folder(path: Path) -> bool:
-    """What `Path.is_dir` says, but for names too long and folders that may not be entered, where it raises."""
-    return os.path.isdir(path)  # noqa: PTH112
-
-
-def _places(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> dict[Path, Path | None]:
-    """Return each entry once, in order, with the place of its video where one was named that is all the entry's."""
-    places: dict[Path, Path | None] = {}
+def _relative_paths(items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> dict[Path, Path | None]:
+    """Return each entry once, in order, with the relative path of its video, unless that is none or several."""
+    relative_paths: dict[Path, Path | None] = {}
     for item, paths in zip(items, found, strict=True):
         for path in paths:
-            places.setdefault(path, item.place if len(paths) == 1 and path != item.path else None)
-    return places
-
-
-def _exists(path: Path) -> bool:
-    """What `Path.exists` says, but for names too long, where it raises."""
-    return os.path.exists(path)  # noqa: PTH110
+            relative_paths.setdefault(path, item.relative_path if len(paths) == 1 and path != item.path else None)
+    return relative_paths

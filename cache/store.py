@@ -1,4 +1,4 @@
-"""The cache as a whole: finding entries by content without opening them, and going through them."""
+"""The cache as a whole: find entries by the content of their videos, and iterate over them."""
 
 from __future__ import annotations
 
@@ -14,40 +14,46 @@ import numpy.typing as npt
 
 from .common.errors import CacheError, EntryError, NotCachedError, UsageError
 from .common.hashing import DigestMemo, Digests, content_sha256, natural_key
+from .common.paths import StrPath, is_file, is_folder
+from .common.quoting import quoted
 from .entry import Entry
-from .format.names import EntryName, ModelDir, parse_model_dir_name
+from .format.names import ENTRY_SUFFIX, EntryName, ModelDir, parse_model_dir_name
 from .format.sampling import Sampling
-from .listing import FolderShelf, Listing, PackedShelf, Shelf
+from .listing import EntryIndex, FolderIndex, Listing, PackedIndex
 
 if TYPE_CHECKING:
     from .dataset import ClipDataset
 
 
+OnBad = Callable[[Path, EntryError], None]
+"""Called with each entry that cannot be read, and why."""
+
+
 class FeatureCache:
     """A folder of entries, or a packed file of them.
 
-    The names of the entries are listed once, when first needed; `refresh` lists them anew. Iterating gives every
-    entry, sorted by path, and raises at the first bad one only when that one is read.
+    The names of the entries are listed once, when first needed; `refresh` lists them again. Iterating gives every
+    entry, sorted by path; a bad entry raises when it is read.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], memo: Digests | None = None) -> None:
+    def __init__(self, directory: StrPath, memo: Digests | None = None) -> None:
         """Open the cache at `directory`.
 
         Args:
-            directory: the cache folder, or a packed file (`clipcache cache pack`).
-            memo: gives the content hash of videos; the user's `DigestMemo` by default.
+            directory: the cache folder, or a packed file as `clipcache cache pack` makes it.
+            memo: computes or remembers the content hash of videos; the user's `DigestMemo` by default.
 
         Raises:
             CacheError: if there is no such folder, or the file is not a packed one.
         """
         self.directory = Path(directory)
-        if os.path.isfile(self.directory):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-            self._shelf: Shelf = PackedShelf(self.directory)
-        elif os.path.isdir(self.directory):  # noqa: PTH112
-            self._shelf = FolderShelf(self.directory)
+        if is_file(self.directory):
+            self._index: EntryIndex = PackedIndex(self.directory)
+        elif is_folder(self.directory):
+            self._index = FolderIndex(self.directory)
         else:
             raise CacheError(
-                f"There is no feature cache at {self.directory}",
+                f"There is no feature cache at {quoted(self.directory)}",
                 f"make it with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}",
             )
         self._memo = memo
@@ -64,7 +70,7 @@ class FeatureCache:
 
     @property
     def memo(self) -> Digests:
-        """Gives the content hash of videos."""
+        """Computes or remembers the content hash of videos."""
         if self._memo is None:
             self._memo = DigestMemo()
         return self._memo
@@ -75,11 +81,11 @@ class FeatureCache:
 
     def models(self) -> list[ModelDir]:
         """Models that have an entry here, sorted by name."""
-        found = [parse_model_dir_name(name) for name in self._shelf.model_dirs()]
+        found = [parse_model_dir_name(name) for name in self._index.model_dirs()]
         return [model for model in found if model is not None and self._listing(model.name)]
 
     def model(self, model: str | None = None) -> ModelDir:
-        """The one model that `model` names: "ViT-B/32", "ViT-B-32", a folder's name, or None if there is but one.
+        """The one model that `model` names: "ViT-B/32", "ViT-B-32", a folder's name, or None if there is only one.
 
         Raises:
             NotCachedError: if no entry was made with it.
@@ -90,19 +96,19 @@ class FeatureCache:
         if not fitting:
             known = _names(models) or "no entries at all"
             raise NotCachedError(
-                f"The cache {self.directory} holds {known}, so nothing of {model or 'any model'}",
+                f"The cache {quoted(self.directory)} holds {known}, so nothing of {model or 'any model'}",
                 f"make an entry with: clipcache extract VIDEO --cache {shlex.quote(str(self.directory))}",
             )
         if len(fitting) > 1:
-            raise UsageError(f"The cache {self.directory} holds {_names(fitting)}", "choose one with --model")
+            raise UsageError(f"The cache {quoted(self.directory)} holds {_names(fitting)}", "choose one with --model")
         return fitting[0]
 
     def entries(self, model: str | None = None) -> list[Entry]:
         """Every entry, or those of the models that `model` names, sorted by name; none is opened."""
         return [Entry(path) for path in self._paths(model)]
 
-    def iter_entries(self, on_bad: Callable[[Path, EntryError], None], model: str | None = None) -> Iterator[Entry]:
-        """Every entry that can be opened; `on_bad` is told of each that cannot, and the iteration goes on.
+    def iter_entries(self, on_bad: OnBad, model: str | None = None) -> Iterator[Entry]:
+        """Every entry that can be opened; `on_bad` is called with each that cannot, and the iteration goes on.
 
         Each is kept open until the next one is asked for.
         """
@@ -116,8 +122,8 @@ class FeatureCache:
                 else:
                     yield entry
 
-    def get(self, video: str | os.PathLike[str], model: str | None = None) -> Entry:
-        """The entry of a video, image or image folder, found by its content: name and place do not matter.
+    def get(self, video: StrPath, model: str | None = None) -> Entry:
+        """The entry of a video, image or image folder, found by its content: its name and folder do not matter.
 
         Of several with different sampling, the one with most frames.
 
@@ -126,11 +132,11 @@ class FeatureCache:
             UsageError: if `video` cannot be read, or `model` is None and the cache holds several.
         """
         chosen = self.model(model)
-        sha256 = content_sha256(Path(video), self.memo)
+        sha256 = content_sha256(video, self.memo)
         found = self._held(chosen.name, sha256)
         if not found:
             raise NotCachedError(
-                f"{os.fspath(video)} has no entry of {chosen.slug} in the cache",
+                f"{quoted(video)} has no entry of {chosen.slug} in the cache",
                 f"make it with: clipcache extract "
                 f"{shlex.quote(os.fspath(video))} --cache {shlex.quote(str(self.directory))} --model {chosen.slug}",
             )
@@ -141,13 +147,13 @@ class FeatureCache:
     ) -> Path | None:
         """Path of an entry that holds at least the frames of `sampling` (default: every frame); None if none does.
 
-        Looks at names only. Of several, the one with fewest frames that will do.
+        Only names are compared, no file is opened. Of several, the one with the fewest frames that suffices.
 
         Args:
             model_dir: name of the model's folder.
             sha256: of the video's content.
             sampling: the frames asked for.
-            fresh: look into the folder again, where another run may have written since.
+            fresh: list the folder again, as another run may have written to it since.
         """
         wanted = sampling or Sampling()
         if fresh:
@@ -170,7 +176,7 @@ class FeatureCache:
             window: frames of a clip.
             stride: frames from the start of one clip to the next; the window by default.
             fps: frames a second to take of each video; None for all.
-            transform: what makes an item of a clip, such as a pair of features and label.
+            transform: makes an item of a clip, such as a pair of features and label.
             model: of the entries; None for the cache's only one.
 
         Raises:
@@ -197,16 +203,16 @@ class FeatureCache:
         from .format.packed import feature_memmap, video_offsets
 
         chosen = self.model(model).name
-        if isinstance(self._shelf, PackedShelf):
+        if isinstance(self._index, PackedIndex):
             return feature_memmap(self.directory), video_offsets(self.directory)
         parts = [entry.features for entry in self.entries(chosen)]
         return np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64)
 
     def to_dataframe(self, model: str | None = None) -> Any:
-        """One row a frame in a `pandas.DataFrame`: video, position, time, and quality where it was measured.
+        """A `pandas.DataFrame` with one row a frame: video, position, time, and quality where it was measured.
 
         Columns: `video_name`, `video_sha256`, `frame_index`, `timestamp_ms`, and one per measure. The rows are those of
-        `frames`; the features themselves are there and not here.
+        `frames`, which gives the features.
 
         Raises:
             NotCachedError: if the cache has no entry of the model.
@@ -218,8 +224,8 @@ class FeatureCache:
         return frame_table(self.entries(self.model(model).name))
 
     def files(self) -> list[Path]:
-        """Every .h5 file in the place of an entry, whatever its name, sorted."""
-        return self._shelf.files()
+        """Every .h5 file in a folder of entries, whatever its name, sorted."""
+        return self._index.files()
 
     def _paths(self, model: str | None = None) -> list[Path]:
         """Every entry, or those of the models that `model` names, sorted by name."""
@@ -235,24 +241,24 @@ class FeatureCache:
     def _relist(self, model_dir: str, shard: str) -> None:
         """Read one folder again; the rest of the listing stays as it is."""
         listing = {sha16: found for sha16, found in self._listing(model_dir).items() if sha16[:2] != shard}
-        self._shelf.list_shard(model_dir, shard, listing)
+        self._index.list_shard(model_dir, shard, listing)
         self._listings[model_dir] = listing
 
     def _listing(self, model_dir: str) -> Listing:
         """Names in the folder of one model, by the first 16 digits of the video's hash."""
         if model_dir not in self._listings:
-            self._listings[model_dir] = self._shelf.listing(model_dir)
+            self._listings[model_dir] = self._index.listing(model_dir)
         return self._listings[model_dir]
 
 
-def open_target(target: Path, cache_dir: Path, model: str | None = None) -> Entry:
-    """The entry that `target` means: itself if it is named .h5, else the one of that video in the cache.
+def open_target(target: StrPath, cache_dir: StrPath, model: str | None = None) -> Entry:
+    """The entry that `target` names: by its own path, which ends in .h5, or by a video that is in the cache.
 
     Raises:
         CacheError: if there is no such cache, or it has no entry of the video.
         UsageError: if `target` cannot be read, or `model` is None and the cache holds several.
     """
-    return Entry(target) if target.suffix == ".h5" else FeatureCache(cache_dir).get(target, model)
+    return Entry(target) if Path(target).suffix == ENTRY_SUFFIX else FeatureCache(cache_dir).get(target, model)
 
 
 def _fullest_first(path: Path, name: EntryName) -> tuple[int, float, Path]:

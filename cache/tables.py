@@ -1,4 +1,4 @@
-"""Entries as a table of pandas, which is an extra."""
+"""Entries as a pandas table. Apart from `dataset`, which cannot be imported without torch."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from .common.atomic import write_atomically
 from .common.errors import CacheError
+from .common.paths import StrPath
+from .format.names import checked_sha256
 
 Kind = Literal["text", "image"]
 Vector = npt.NDArray[np.float32]
@@ -27,20 +29,21 @@ def text_key(prompt: str) -> str:
     return hashlib.sha256(prompt.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def reference_folder(cache: Path) -> Path:
-    """Where the references of a cache lie: in its folder; of a packed file `F.h5`, in `F.h5.references` beside it."""
-    return cache.with_name(f"{cache.name}.references") if cache.is_file() else cache
+def reference_folder(cache: StrPath) -> Path:
+    """Folder of a cache's references: the cache itself; of a packed file `F.h5`, `F.h5.references` beside it."""
+    path = Path(cache)
+    return path.with_name(f"{path.name}.references") if path.is_file() else path
 
 
 class ReferenceStore:
     """Small files `<cache>/<model dir>/references/<ab>/<kind>-<key>.npy`, one vector each.
 
-    It only saves time: what is missing or damaged is a miss, and what cannot be written is not kept.
+    It only saves time: a file that is missing or damaged counts as absent, and one that cannot be written is not kept.
     """
 
-    def __init__(self, cache_dir: Path, model_dir: str) -> None:
+    def __init__(self, cache_dir: StrPath, model_dir: str) -> None:
         """Keep the references of the model whose folder in `cache_dir` is `model_dir`."""
-        self._root = cache_dir / model_dir / "references"
+        self._root = Path(cache_dir, model_dir, "references")
 
     def get(self, kind: Kind, key_sha256: str, embed_dim: int | None = None) -> Vector | None:
         """The vector (D,) float32, not normalised, or None if it is not there, damaged, or D is not `embed_dim`."""
@@ -58,35 +61,33 @@ class ReferenceStore:
         return [self.get(kind, key, embed_dim) for key in keys_sha256]
 
     def put(self, kind: Kind, key_sha256: str, vector: Vector) -> bool:
-        """Keep `vector` (D,) float32; gives whether it was written (not, for example, on a read-only disk)."""
+        """Keep `vector` (D,) float32; returns whether it was written, which fails on a read-only disk, for example."""
         data = io.BytesIO()
         np.save(data, np.ascontiguousarray(vector, dtype="<f4"), allow_pickle=False)
         with contextlib.suppress(CacheError):
-            # Not waited for: a file that a power cut leaves damaged is a miss.
+            # No fsync: a file that a power cut leaves damaged counts as absent.
             write_atomically(self._path(kind, key_sha256), data.getvalue(), durable=False)
             return True
         return False
 
     def _path(self, kind: Kind, key_sha256: str) -> Path:
-        if len(key_sha256) != 64 or not set(key_sha256) <= set("0123456789abcdef"):
-            raise CacheError(f"{key_sha256!r} is not a sha256 (64 lower-case hex digits)")
-        return self._root / key_sha256[:2] / f"{kind}-{key_sha256}.npy"
+        return self._root / checked_sha256(key_sha256)[:2] / f"{kind}-{key_sha256}.npy"
 
 
 def read_array(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:
-    """Read an .npy file that may come from somebody else: nothing is unpickled, nothing too large is allocated.
+    """Read an .npy file that cannot be trusted: nothing is unpickled, and nothing larger than the file is allocated.
 
     Args:
-        file: at its start, seekable.
-        held_bytes: how long it is.
+        file: opened at its start, seekable.
+        held_bytes: its size.
 
     Raises:
-        ValueError: if it is no .npy file, holds objects, or declares more than it holds.
+        ValueError: if it is not an .npy file, holds objects, or declares more than it holds.
         OSError: if it cannot be read.
     """
     try:
         return _read_checked(file, held_bytes)
-    # What numpy lets through of a header that is not the Python it takes it for.
+    # What NumPy raises for a header that is not the Python literal it expects.
     except (MemoryError, OverflowError, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise ValueError(f"The .npy header is damaged: {error}.") from error
 

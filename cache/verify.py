@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,20 @@ import numpy as np
 
 from .common.atomic import remove_file
 from .common.errors import EntryError
+from .common.paths import StrPath, is_file
+from .common.quoting import quoted
+from .format.blocks import NOT_FINITE, all_finite
 from .format.guard import OpenEntry
 from .format.names import model_slug, parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
-from .format.read import may_be_judged, open_entry
-from .format.schema import SOURCE_KINDS, EntryAttributes
+from .format.read import is_verifiable, open_entry
+from .format.schema import EXTRACT_AGAIN, SOURCE_KINDS, EntryAttributes
 from .store import FeatureCache
-
-_BLOCK_ROWS = 8192
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What `verify` found of one file.
+    """The result of `verify` for one file.
 
     Attributes:
         path: of the file.
@@ -40,20 +40,20 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     Checked: the structure and schema, checksums of all data, finite features and timestamps, the order of frames, the
     counts and names against the attributes. A packed library as a whole is a finding only if its checksum is wrong.
     """
-    is_packed = os.path.isfile(cache.directory)  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    is_packed = is_file(cache.directory)
     if is_packed and (problem := checksum_problem(cache.directory)):
         yield Finding(cache.directory, problem)
     folders = {one.name for one in cache.models() if model is None or one.matches(model)}
     for path in cache.files():
         if model is None or path.parent.parent.name in folders:
             problem = problem_of(path)
-            # Another run may have replaced it meanwhile by a fuller entry: gone is not bad.
+            # Another run may have replaced it by an entry with more frames: a file that is gone is not bad.
             if problem is None or packed_file_of(path) or path.exists():
                 yield Finding(path, problem)
 
 
 def remove_bad(findings: Iterable[Finding]) -> list[Path]:
-    """Remove the files found bad, but for those that only cannot be read here or have a newer schema.
+    """Remove the files found bad, except those that cannot be read here or have a newer schema.
 
     A packed library, which holds good entries too, is never removed, nor is anything taken out of it.
 
@@ -63,28 +63,29 @@ def remove_bad(findings: Iterable[Finding]) -> list[Path]:
     Raises:
         CacheError: if one cannot be removed.
     """
-    bad = [finding.path for finding in findings if finding.problem is not None and may_be_judged(finding.path)]
+    bad = [finding.path for finding in findings if finding.problem is not None and is_verifiable(finding.path)]
     for path in bad:
         remove_file(path)
     return bad
 
 
-def problem_of(path: Path) -> str | None:
+def problem_of(path: StrPath) -> str | None:
     """What is wrong with the entry at `path`, as one sentence; None if nothing."""
+    path = Path(path)
     try:
         with open_entry(path) as entry:
             problem = _name_problem(path, entry.attributes) or _count_problem(entry) or _data_problem(entry)
     except EntryError as error:
         return str(error)
-    return None if problem is None else f"{path} {problem}; remove it and extract the video again."
+    return None if problem is None else f"{quoted(path)} {problem}; {EXTRACT_AGAIN}."
 
 
 def _name_problem(path: Path, attributes: EntryAttributes) -> str | None:
     name = parse_entry_name(path.name)
     if name is None:
-        return "has not the name of an entry"
+        return "does not have the name of an entry"
     if not attributes.video_sha256.startswith(name.sha16) or path.parent.name != name.sha16[:2]:
-        return "is named after another video than it holds"
+        return "has the name of another video than it holds"
     if str(name.sampling) != attributes.sampling:
         return f"is named {name.sampling} but holds {attributes.sampling}"
     if path.absolute().parent.parent.name != f"{model_slug(attributes.model)}-{attributes.weights_sha256[:8]}":
@@ -109,9 +110,8 @@ def _count_problem(entry: OpenEntry) -> str | None:
 
 def _data_problem(entry: OpenEntry) -> str | None:
     """Reads everything: a wrong checksum raises in `open_entry`."""
-    for start in range(0, len(entry.timestamps_ms), _BLOCK_ROWS):
-        if not np.isfinite(entry.features[start : start + _BLOCK_ROWS]).all():
-            return "holds features that are NaN or infinite"
+    if not all_finite(entry.features):
+        return f"holds {NOT_FINITE}"
     if entry.frame_names is not None:
         entry.frame_names[:]
     for values in entry.quality.values():

@@ -7,7 +7,6 @@ videos says what is shown when.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -16,11 +15,13 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ..cache.common.atomic import replacing
 from .scenes import Background, Qualities, Scene, Thing, render
 
 SIZE = (320, 240)
 FPS = 24
 TRUTH_FILE = "truth.json"
+_MUXERS = {".mp4": "mp4", ".mkv": "matroska"}  # FFmpeg's names
 _TICKS = 1000  # per second: fine enough for a variable frame rate
 
 
@@ -185,22 +186,15 @@ def intervals(video: DemoVideo) -> Iterator[Interval]:
 
 def _write_video(video: DemoVideo, path: Path) -> None:
     """H.264, to a temporary name first, so that an interrupted call leaves no half a video to be believed later."""
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        with av.open(str(temporary), "w") as container:
-            stream = container.add_stream(
-                "libx264", rate=FPS, options={"crf": "20", "preset": "veryfast", "threads": "1"}
-            )
-            stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-            stream.codec_context.time_base = Fraction(1, _TICKS)
-            for picture, ticks in _frames(video):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = ticks, Fraction(1, _TICKS)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, av.open(str(temporary), "w", format=_MUXERS[path.suffix]) as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _TICKS)
+        for picture, ticks in _frames(video):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = ticks, Fraction(1, _TICKS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 def _frames(video: DemoVideo) -> Iterator[tuple[np.ndarray, int]]:

@@ -15,7 +15,7 @@ from ..cache.common.hashing import DigestMemo
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import FailureLog
 from ..cache.format.names import model_dir_name
-from ..cache.format.read import may_be_judged, open_entry
+from ..cache.format.read import is_verifiable, open_entry
 from ..cache.format.sampling import Sampling
 from ..cache.store import FeatureCache
 from .inputs import HashedItem, Item, find_items, hash_items
@@ -211,7 +211,7 @@ def _lacks_measures(path: Path) -> bool:
         with open_entry(path) as entry:
             return not set(NAMES) <= set(entry.quality)
     except EntryError:
-        return may_be_judged(path)
+        return is_verifiable(path)
 
 
 def mismatches(prepared: Prepared) -> list[str]:

@@ -26,7 +26,7 @@ from .workers.pool import InProcessPool, WorkerPool
 from .workers.sizing import Workers, choose_workers
 
 # Failures that say nothing of the file: they are reported, and the file is tried again next time.
-NOT_REMEMBERED = frozenset({"DecoderKilled", "FileChanged", "ModelError"})
+TRANSIENT_ERRORS = frozenset({"DecoderKilled", "FileChanged", "ModelError"})
 
 
 def extract(
@@ -220,7 +220,7 @@ class _Session:
         self._progress.item(item, f"failed: {sentence}")
         if not self._options.verbose:
             self._progress.say(f"clipcache: {sentence}")
-        if error in NOT_REMEMBERED:
+        if error in TRANSIENT_ERRORS:
             return
         _make_folder(self._prepared.cache_dir)
         failure = Failure(path, item.sha256, error, sentence, now(), self._prepared.model_dir)

@@ -10,16 +10,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import chain, groupby, islice
 from pathlib import Path
 
-from ..cache.common.errors import UsageError
-from ..cache.common.quoting import one_line, quoted
+from ..cache.common.atomic import replacing
+from ..cache.common.errors import CacheError, UsageError
+from ..cache.common.quoting import one_line
 from .compare import Calibration, Comparison
 from .metrics import SCALES
 from .question import Answer
@@ -251,16 +249,14 @@ def write_text(pieces: Iterable[str], output: Path | None) -> None:
     if output is None:
         sys.stdout.writelines(pieces)
         return
-    temporary = output.parent / f".clipcache-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        with temporary.open("x", encoding="utf-8", newline="") as file:
+        with (
+            replacing(output, make_folder=False) as temporary,
+            temporary.open("x", encoding="utf-8", newline="") as file,
+        ):
             file.writelines(pieces)
-        temporary.replace(output)
-    except OSError as error:
-        raise UsageError(f"Cannot write {quoted(output)}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # gone already, or never made
-            temporary.unlink()
+    except CacheError as error:
+        raise UsageError(error.problem, error.remedy) from error
 
 
 def _csv(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: write to a temporary, check it, move it into place."""
+"""Atomic writing: write a temporary file, check it, move it to its name. Readers never see a part of a file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TEMPORARY = re.compile(r"\.clipcache-(?P<host>[A-Za-z0-9_-]+)\.tmp-(?P<pid>\d+)
 def write_atomically(
     path: Path, data: bytes, *, check: Callable[[Path], None] | None = None, durable: bool = True
 ) -> None:
-    """Put `data` at `path`, replacing what is there, so that readers see the old file or the new one, never a part.
+    """Put `data` at `path`, replacing what is there, so that readers see either the old file or the new one.
 
     Args:
-        path: the file to write; its folder is made if need be.
+        path: the file to write; its folder is created if it does not exist.
         data: its content.
         check: called with the temporary file before it is moved; what it raises stops the move.
         durable: whether to wait until the disk holds the data.
@@ -38,20 +38,24 @@ def write_atomically(
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, check: Callable[[Path], None] | None = None, durable: bool = True) -> Iterator[Path]:
-    """Give the name of a temporary file to write, and move it to `path` at the end: for what is too large to hold.
+def replacing(
+    path: Path, *, check: Callable[[Path], None] | None = None, durable: bool = True, make_folder: bool = True
+) -> Iterator[Path]:
+    """Give the name of a temporary file to write, and move it to `path` at the end: for files too large for memory.
 
     Args:
-        path: the file to make or replace; its folder is made if need be.
+        path: the file to make or replace.
         check: called with the temporary file before it is moved; what it raises stops the move.
         durable: whether to wait until the disk holds the data.
+        make_folder: whether a folder that does not exist is created; otherwise it is an error.
 
     Raises:
         CacheError: if the file cannot be written: full or read-only disk, no permission.
     """
     temporary = path.parent / temporary_name()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             _sync(temporary)
@@ -66,13 +70,13 @@ def replacing(path: Path, *, check: Callable[[Path], None] | None = None, durabl
             "free space, fix permissions or choose another folder",
         ) from error
     finally:
-        # Gone after a successful move; anything else, an interrupt included, must not leave it behind.
+        # It no longer exists after a successful move; after anything else, an interrupt included, it must be removed.
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def remove_file(path: Path) -> None:
-    """Remove `path`; that it is gone already is fine.
+    """Remove `path`, if it exists.
 
     Raises:
         CacheError: if it cannot be removed.
@@ -89,10 +93,10 @@ def temporary_name() -> str:
 
 
 def remove_stale_temporaries(directory: Path) -> int:
-    """Remove what killed runs left behind: temporaries of dead processes of this host, or older than a day.
+    """Remove the temporary files of killed runs: of dead processes of this host, or older than a day.
 
     Returns:
-        How many were removed. One that cannot be removed (read-only disk) is left.
+        How many were removed. One that cannot be removed (read-only disk) is skipped.
     """
     removed = 0
     for folder, _, names in os.walk(directory):
@@ -113,7 +117,7 @@ def _write_all(path: Path, data: bytes) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk holds a file, or what a folder says of its files."""
+    """Wait until the disk holds a file, or a folder's list of files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -126,7 +130,7 @@ def _sync(path: Path) -> None:
 
 
 def _host() -> str:
-    """Where a process number has a meaning: the host's name and, on Linux, the process namespace (containers)."""
+    """The scope of a process number: the host's name and, on Linux, the process namespace (containers)."""
     name = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:60]
     with contextlib.suppress(OSError):
         return f"{name}-{Path('/proc/self/ns/pid').stat().st_ino}"

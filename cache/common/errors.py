@@ -3,31 +3,32 @@
     ClipcacheError
     ├── UsageError            the request itself is wrong: missing path, bad option, nothing to do (exit code 2)
     ├── MediaError            a video, image or sound cannot be decoded
-    │   └── NoAudioError      a file has no sound: said, but no failure
+    │   └── NoAudioError      a file has no audio track: reported, but not a failure
     ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
-        ├── ContentError      what was to be stored cannot be, whatever the disk
-        └── EntryError        an entry cannot be trusted: truncated, foreign, newer, hostile
+        ├── ContentError      what was to be stored is not valid
+        └── EntryError        an entry cannot be read: truncated, foreign, of a newer schema, hostile
 
 Each says what is wrong and with which file, and, where something can be done, the remedy; as text both make one
-sentence: `what, which file; remedy.` The library raises; `cli.main` alone turns these into a line on stderr and an
-exit code.
+sentence: `what, which file; remedy.` After a command there is no full stop, so that it can be copied. The library
+raises; `cli.main` alone turns these into a line on stderr and an exit code.
 """
 
 from __future__ import annotations
 
 import re
 
-_COMMAND_AT_END = re.compile(r": (clipcache|pip) .*$")
+_COMMAND = re.compile(": (clipcache|pip) ")
+"""Begins a command at the end of a remedy; no full stop follows it, so that it can be copied."""
 
 
 class ClipcacheError(Exception):
-    """Base of all errors that clipcache raises on purpose; its text is one sentence for people.
+    """Base of all errors that clipcache raises on purpose; its text is one sentence.
 
     Args:
-        problem: What is wrong, and with which file; without a full stop.
-        remedy: What to do about it, as words that follow a semicolon; empty where nothing can be said.
+        problem: what is wrong, and with which file; without a full stop.
+        remedy: what to do about it, as words that follow a semicolon; empty if there is nothing to suggest.
     """
 
     exit_code = 1
@@ -38,8 +39,10 @@ class ClipcacheError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        sentence = f"{self.problem}; {self.remedy}" if self.remedy else self.problem
-        return sentence if _COMMAND_AT_END.search(sentence) else f"{sentence}."  # a command must be fit to be pasted
+        if not self.remedy:
+            return f"{self.problem}."
+        stop = "" if _COMMAND.search(self.remedy) else "."
+        return f"{self.problem}; {self.remedy}{stop}"
 
 
 class UsageError(ClipcacheError):
@@ -53,7 +56,7 @@ class MediaError(ClipcacheError):
 
 
 class NoAudioError(MediaError):
-    """A file has no audio track: nothing is wrong with it, and there is nothing to hear."""
+    """A file has no audio track; it is not damaged."""
 
 
 class ModelError(ClipcacheError):
@@ -69,8 +72,8 @@ class NotCachedError(CacheError):
 
 
 class ContentError(CacheError):
-    """What was to be stored cannot be: the fault is the content's, not the disk's."""
+    """What was to be stored is not valid; the disk is not at fault."""
 
 
 class EntryError(CacheError):
-    """An entry cannot be trusted: truncated, foreign, of a newer schema, or hostile."""
+    """An entry cannot be read: truncated, foreign, of a newer schema, or hostile."""

@@ -1,4 +1,4 @@
-"""Content hashes, and a memory of them so that a file is read for its hash only once."""
+"""Content hashes, and a database of them so that each file is hashed only once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UsageError
-from .media_types import IMAGE_SUFFIXES
+from .media_types import is_image
+from .paths import StrPath, is_folder
 from .quoting import quoted
 
 # Some file systems count time in steps of two seconds: a file changed within one step of being hashed may change
-# again without a trace, so its hash is not believed later.
+# again without a trace, so its hash is not trusted later.
 SETTLED_AFTER_NS = 2 * 10**9
 _FLUSH_EVERY_S = 0.5
 _BUSY_TIMEOUT_S = 0.25
@@ -31,18 +32,24 @@ CREATE TABLE IF NOT EXISTS digests (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS digests_sha256 ON digests (sha256);
 """
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _Row = tuple[bytes, str, bool, str]
 
 
 class Digests(Protocol):
-    """Anything that gives the sha256 of a file's content."""
+    """Anything that computes or remembers the sha256 of a file's content."""
 
     def sha256(self, path: Path) -> str:
         """64 hex digits of the content of `path`."""
         ...
 
 
-def sha256_file(path: str | os.PathLike[str]) -> str:
+def is_sha256(text: str) -> bool:
+    """Whether `text` is a sha256 as it is written here: 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def sha256_file(path: StrPath) -> str:
     """Sha256 of a file's content, read in blocks, as 64 hex digits.
 
     Raises:
@@ -73,32 +80,28 @@ def folder_sha256(names: Sequence[str], digests: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def content_sha256(path: Path, digests: Digests) -> str:
-    """Sha256 that an input is cached under: of a file's content, or of a folder's images.
+def content_sha256(path: StrPath, digests: Digests) -> str:
+    """The sha256 by which an input is cached: of a file's content, or of a folder's images.
 
     Raises:
         UsageError: if `path` is missing, cannot be read, or is a folder without images.
     """
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        return digests.sha256(path)
+    if not is_folder(path):
+        return digests.sha256(Path(path))
     images = image_files(path)
     if not images:
         raise UsageError(f"The folder {quoted(path)} holds no images", "name a video, an image, or a folder of images")
     return folder_sha256([image.name for image in images], [digests.sha256(image) for image in images])
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: StrPath) -> list[Path]:
     """The images directly in `folder`, by suffix, in natural order; hidden files are left out.
 
     Raises:
         UsageError: if the folder cannot be listed.
     """
     try:
-        images = [
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-        ]
+        images = [path for path in Path(folder).iterdir() if is_image(path) and path.is_file()]
     except OSError as error:
         raise _unreadable(folder, error) from error
     return sorted(images, key=lambda path: natural_key(path.name))
@@ -114,21 +117,20 @@ def natural_key(name: str) -> tuple[list[tuple[bool, int, str]], str]:
 class DigestMemo:
     """Remembers the sha256 of files by path, size, modification time and inode, in the user's cache folder.
 
-    Several processes may share it. It only saves time: if the database cannot be used, for whatever reason, every
-    hash is computed instead.
+    Several processes may share it. If the database cannot be used, for whatever reason, every hash is computed.
     """
 
-    def __init__(self, database: Path | None = None) -> None:
+    def __init__(self, database: StrPath | None = None) -> None:
         """Use `database`, or the user's own at `memo_path()`."""
         self._lock = threading.RLock()
         self._pending: dict[bytes, _Row] = {}
         self._flushed_at = 0.0
-        self._connection = _connect(database or memo_path())
+        self._connection = _connect(Path(database or memo_path()))
         if self._connection is not None:
             # Also at interpreter exit; a connection left to the garbage collector is a ResourceWarning.
             weakref.finalize(self, _close, self._connection, self._pending)
 
-    def sha256(self, path: str | os.PathLike[str]) -> str:
+    def sha256(self, path: StrPath) -> str:
         """Sha256 of the content of `path`, 64 hex digits, remembered or computed.
 
         Raises:
@@ -150,7 +152,7 @@ class DigestMemo:
         return digest
 
     def paths_of(self, sha256: str) -> list[Path]:
-        """Files known to have this content, still there and unchanged, sorted."""
+        """Files known to have this content that still exist unchanged, sorted."""
         with self._lock:
             self._flush()
             rows = self._query("SELECT path, stamp FROM digests WHERE sha256 = ?", (sha256,))
@@ -158,7 +160,7 @@ class DigestMemo:
         return [path for path in paths if self.sha256(path) == sha256]
 
     def flush(self) -> None:
-        """Write what is not yet in the database; done now and then, and at the end of the program, anyway."""
+        """Write what is not yet in the database; also done regularly, and at the end of the program."""
         with self._lock:
             self._flush()
 
@@ -183,12 +185,12 @@ class DigestMemo:
             return []
         try:
             return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error:  # busy or damaged: the memo has no answer, the file has
+        except sqlite3.Error:  # busy or damaged: the file is hashed again
             return []
 
 
 def memo_path() -> Path:
-    """Where the memo lives: `$CLIPCACHE_MEMO`, else in `$XDG_CACHE_HOME`, `~/Library/Caches` (macOS) or `~/.cache`."""
+    """Path of the database: `$CLIPCACHE_MEMO`, else in `$XDG_CACHE_HOME`, `~/Library/Caches` (macOS) or `~/.cache`."""
     if chosen := os.environ.get("CLIPCACHE_MEMO"):
         return Path(chosen)
     if xdg := os.environ.get("XDG_CACHE_HOME"):
@@ -204,7 +206,7 @@ def _connect(database: Path) -> sqlite3.Connection | None:
         database.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(database, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
         connection.executescript(_TABLE)
-    except (sqlite3.Error, OSError):  # no memo then: every hash is computed
+    except (sqlite3.Error, OSError):  # then every hash is computed
         if connection is not None:
             connection.close()
         return None
@@ -235,5 +237,5 @@ def _has_stamp(path: bytes, stamp: str) -> bool:
         return False
 
 
-def _unreadable(path: str | os.PathLike[str], error: OSError) -> UsageError:
+def _unreadable(path: StrPath, error: OSError) -> UsageError:
     return UsageError(f"Cannot read {quoted(path)}: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""What a file found in a folder is taken for: by its suffix (lower case, with its dot), else by its first bytes."""
+"""What kind of media a file is: by its suffix (lower case, with its dot), else by its first bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SIGNATURES = (
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file found in a folder is meant as a video: by its suffix, and without one by its first bytes."""
+    """Whether a file found in a folder is a video: by its suffix, and if that is unknown by its first bytes."""
     if path.name.startswith("."):
         return False
     suffix = path.suffix.lower()
@@ -37,8 +37,13 @@ def is_video(path: Path) -> bool:
     return suffix not in IMAGE_SUFFIXES and _looks_like_video(_first_bytes(path))
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file found in a folder is an image: by its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def is_audio(path: Path) -> bool:
-    """Whether a file found in a folder is meant as sound: by its suffix."""
+    """Whether a file found in a folder is sound: by its suffix."""
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 

@@ -1,4 +1,4 @@
-"""What the commands of all packages share: options, and the one way to say something on stderr."""
+"""What the commands of all packages share: options, and messages on stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def warn(sentence: str) -> None:
-    """Say one line on stderr; names that come from files may hold line breaks and terminal escapes."""
+    """Print one line on stderr; line breaks and terminal escapes in names of files are escaped."""
     click.echo(f"clipcache: {one_line(sentence)}", err=True)
 
 

@@ -1,1 +1,1 @@
-"""Cached features in the formats that others read: `formats.FORMATS` lists them, `run.Export` writes them."""
+"""Cached features in the formats of other programs: `formats.FORMATS` lists them, `run.Export` writes them."""

@@ -41,7 +41,7 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
 
 
 def _places(rows: Rows) -> list[str]:
-    """Where each row is to be seen."""
+    """A media fragment for each row: file and time, or the file of an image."""
     if rows.frame_names is not None:
         return [f"{rows.name}/{name}" for name in rows.frame_names]
     suffix = Path(rows.attributes.video_name).suffix

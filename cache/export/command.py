@@ -1,4 +1,4 @@
-"""`clipcache export`: cached features in, files that others read out."""
+"""`clipcache export`: write cached features in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from ..common.errors import ClipcacheError
 from ..common.options import CACHE, DEBUG, LOADING, PATH, warn
-from .formats import FORMATS
+from .formats import FORMATS, find_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Wiring(Protocol):
-    """What the context object must offer for `--text`."""
+    """What the context object must provide for `--text`."""
 
     def score_columns(
         self,
@@ -33,28 +33,40 @@ class Wiring(Protocol):
         device: str,
         trust: bool,
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """Return by prompt the cosine, in [-1, 1], of each frame of `entry`: (N,) float32.
+        """Return for each prompt its cosine, in [-1, 1], with each frame of `entry`: (N,) float32.
 
-        The model is loaded at most once a program, and only for prompts whose embedding is not in the cache.
+        The model is loaded at most once in a program, and only for prompts whose embedding is not in the cache.
         """
 
 
-@click.command(short_help="Write cached features in the formats that others read.")
+@click.command(short_help="Write cached features in the formats of other programs.")
 @click.argument("targets", nargs=-1, type=PATH)
-@click.option("--format", "format_name", type=click.Choice(list(FORMATS)), required=True, help="What to write.")
+@click.option(
+    "--format",
+    "format_name",
+    metavar=f"[{'|'.join(FORMATS)}|NAME]",
+    required=True,
+    help="What to write; NAME is a format of another package.",
+)
 @click.option("--output", type=PATH, required=True, help="Folder, or the file of h5, parquet and csv.")
 @click.option("--fps", type=float, help="Frames per second of video.")
 @click.option("--every", type=int, help="Every N-th frame.")
 @click.option("--interval", "interval_s", type=float, help="One frame every so many seconds, such as 1.5.")
-@click.option("--start", type=float, help="From this second on.")
-@click.option("--end", type=float, help="Up to this second, exclusive.")
-@click.option("--pool", metavar="mean:N", help="Mean of N consecutive frames; the last may be of fewer.")
+@click.option("--start", type=float, help="Start of the range, in seconds.")
+@click.option("--end", type=float, help="End of the range, in seconds, exclusive.")
+@click.option("--pool", metavar="mean:N", help="Mean of N consecutive frames; the last group may be smaller.")
 @click.option("--normalize", is_flag=True, help="Divide each feature by its length.")
-@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="As cached; float32 if computed.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    help="Type of the features; by default as cached, float32 if computed.",
+)
 @click.option("--text", "texts", multiple=True, help="Add the cosine with this prompt; may be repeated.")
-@click.option("--per-shard", type=int, default=1000, show_default=True, help="Videos a shard, where there are shards.")
+@click.option(
+    "--per-shard", type=int, default=1000, show_default=True, help="Videos per shard, in formats with shards."
+)
 @CACHE
-@click.option("--model", envvar="CLIPCACHE_MODEL", help="Model, such as ViT-B/32; the cache's only one.")
+@click.option("--model", envvar="CLIPCACHE_MODEL", help="Model, such as ViT-B/32; by default the cache's only one.")
 @LOADING
 @DEBUG
 @click.pass_obj
@@ -79,18 +91,18 @@ def export(
     trust_weights: bool,
     device: str,
 ) -> None:
-    """Write cached features in the formats that others read.
+    """Write cached features in the formats of other programs.
 
-    TARGETS are videos, image folders, folders of them, or entries of the cache; none means the whole cache. Frames are
-    chosen first, then cut, pooled and normalised. What an earlier run has written in the same way is left. A manifest
-    of JSON lines says of each file which entries it came from and how it was made.
+    TARGETS are videos, image folders, folders of them, or entries of the cache; without any, the whole cache is
+    exported. Frames are sampled first, then cut, pooled and normalised. Files that an earlier run wrote in the same
+    way are kept. A manifest of JSON lines says which entries each file was made from, and how.
     """
     from tqdm import tqdm
 
     from ..common.hashing import DigestMemo
     from ..select import Selector, check_one_model, differences
     from .recipe import Recipe, parse_pool
-    from .run import Export, Target, caution
+    from .run import Export, Target, size_warnings
 
     skipped: list[Path] = []
 
@@ -100,10 +112,10 @@ def export(
 
     group = parse_pool(pool) if pool else 1
     recipe = Recipe(fps, every, interval_s, start, end, group, normalize, dtype, texts)
-    target = Target(output, FORMATS[format_name], per_shard)
+    target = Target(output, find_format(format_name), per_shard)
     chosen = Selector(cache_dir, model, DigestMemo(), skip).select(targets)
     check_one_model(chosen)
-    for sentence in [*differences(chosen), *caution(chosen, target)]:
+    for sentence in [*differences(chosen), *size_warnings(chosen, target)]:
         warn(sentence)
     columns = None
     if texts:

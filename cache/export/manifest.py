@@ -1,4 +1,4 @@
-"""The manifest of an export: JSON lines that say of each piece which entries it came from and how it was made."""
+"""The manifest of an export: JSON lines that say which entries each piece was made from, and how."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from ..common.atomic import write_atomically
 from ..common.hashing import sha256_file
+from ..common.quoting import printable
 from .names import Piece, Source
 from .recipe import Recipe
 
@@ -17,20 +18,20 @@ Record = dict[str, Any]
 
 
 def origin(source: Source, recipe: Recipe, format_name: str) -> Record:
-    """Everything that decides what is written of a source: if it is equal, so is the export."""
+    """Everything that determines what is written for a source: if it is equal, so are the files."""
     attributes = source.attributes
-    said = ("video_sha256", "model", "weights_sha256", "precision", "sampling", "created", "complete")
+    copied = ("video_sha256", "model", "weights_sha256", "precision", "sampling", "created", "complete")
     return {
         "video": source.name,
-        "entry": str(source.entry_path).encode("utf-8", "backslashreplace").decode(),
-        **{name: getattr(attributes, name) for name in said},
+        "entry": printable(str(source.entry_path)),
+        **{name: getattr(attributes, name) for name in copied},
         "format": format_name,
         "recipe": recipe.as_dict(),
     }
 
 
 class Manifest:
-    """What is known to be written, a list of records by the name of a piece's first file.
+    """The pieces that are written: a list of records for each, by the name of the piece's first file.
 
     A record is an `origin` and: `rows`, `first_row` (in the piece), `files` (name, bytes, sha256), `clipcache_version`.
     """
@@ -38,7 +39,7 @@ class Manifest:
     def __init__(self, path: Path, folder: Path) -> None:
         """Read the manifest at `path`, if there is one, of files in `folder`.
 
-        What is not a record of this program is left out: it only costs writing a piece again.
+        Lines that are not records of this program are left out; their pieces are written again.
         """
         self._path = path
         self._folder = folder
@@ -49,13 +50,13 @@ class Manifest:
                     self._add(record)
 
     def holds(self, piece: Piece, origins: Sequence[Record]) -> bool:
-        """Whether the piece was written from just these origins, and its files still have their sizes."""
+        """Whether the piece was written from exactly these origins, and its files still have their sizes."""
         records = self._pieces.get(piece.files[0], [])
         made_from = [{key: record.get(key) for key in one} for record, one in zip(records, origins, strict=False)]
         return made_from == list(origins) and len(records) == len(origins) and self._is_there(records[0])
 
     def put(self, piece: Piece, records: Sequence[Record]) -> None:
-        """Note that a piece is written: in memory, and at the end of the file in case the run is killed."""
+        """Record that a piece is written: in memory, and at the end of the file in case the run is killed."""
         files = self._described(piece.files)
         whole = [record | {"files": files} for record in records]
         self._pieces[piece.files[0]] = whole
@@ -63,13 +64,13 @@ class Manifest:
             file.write("".join(map(_line, whole)))
 
     def forget_others(self, files: Sequence[str]) -> list[Path]:
-        """Forget the pieces that begin with none of `files`; gives the files that they had."""
+        """Forget the pieces whose first file is not among `files`; returns the files that they had."""
         others = [name for name in self._pieces if name not in set(files)]
         records = [self._pieces.pop(name)[0] for name in others]
         return [self._folder / one["name"] for record in records for one in record["files"]]
 
     def save(self) -> None:
-        """Write the manifest anew, without what is superseded.
+        """Write the manifest again, without superseded records.
 
         Raises:
             CacheError: if it cannot be written.
@@ -78,7 +79,7 @@ class Manifest:
         write_atomically(self._path, text.encode())
 
     def _add(self, record: Record) -> None:
-        """A record of files written later drops those of the same files written before."""
+        """Add a record; it replaces those of earlier versions of the same files."""
         known = self._pieces.setdefault(record["files"][0]["name"], [])
         if known and known[0]["files"] != record["files"]:
             known.clear()

@@ -1,4 +1,4 @@
-"""Which entry goes under which name, into which files: decided purely, before anything is opened."""
+"""Names of the exported videos and the files they go into, decided before anything is opened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source:
     """One entry and its name in the export.
 
     Attributes:
-        name: "holiday/beach", unique in the export also where upper and lower case are the same.
+        name: "holiday/beach", unique in the export, also if case is ignored.
         entry_path: of the entry.
         attributes: of the entry.
     """
@@ -45,13 +45,13 @@ class Piece:
 
 
 def name_sources(chosen: Sequence[Chosen], reserved: str = "") -> list[Source]:
-    """Name each entry after its video, with the folders that the user's own naming of it shows.
+    """Name each entry after its video, with its folders below the one that the user named.
 
-    Names that would be equal are told apart by the video's hash, all of them, so that no name depends on the order.
+    If names would be equal, digits of the video's hash are added to all of them, so that no name depends on the order.
 
     Args:
         chosen: the entries.
-        reserved: characters that no name may hold; "_" takes their place.
+        reserved: characters that no name may hold; "_" replaces them.
     """
     candidates = [_candidates(one, number, reserved) for number, one in enumerate(chosen)]
     level = [0] * len(chosen)
@@ -68,7 +68,7 @@ def name_sources(chosen: Sequence[Chosen], reserved: str = "") -> list[Source]:
 
 
 def plan_pieces(sources: Sequence[Source], chosen: Format, output_name: str, per_shard: int) -> list[Piece]:
-    """Share the sources out among files: a piece for each, for each `per_shard` of them, or `output_name` for all."""
+    """Assign the sources to files: one piece for each source, for each `per_shard` of them, or for all of them."""
     if chosen.is_one_file:
         return [Piece((output_name,), tuple(sources))]
     if not chosen.is_sharded:
@@ -84,7 +84,7 @@ def _candidates(one: Chosen, number: int, reserved: str) -> tuple[str, ...]:
     """Names to try in order; the last differs from those of all other entries."""
     attributes = one.attributes
     # An entry may come from somebody else: of its own name only the last part counts.
-    place = one.place or Path(attributes.video_name.replace("\\", "/")).name
+    place = one.relative_path or Path(attributes.video_name.replace("\\", "/")).name
     parts = [*PurePosixPath(place).parts]
     if parts and attributes.source_kind != "image-folder":
         parts[-1] = _stem(parts[-1])
@@ -103,7 +103,7 @@ def _stem(name: str) -> str:
 
 
 def _safe(part: str) -> str:
-    """One part of a path that any file system takes and that leads nowhere: no "..", no control characters."""
+    """One part of a path that any file system accepts and that stays in its folder: no "..", no control characters."""
     kept = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in printable(part)).strip(" .")
     while len(kept.encode()) > MAX_PART_BYTES:
         kept = kept[:-1]

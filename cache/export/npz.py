@@ -1,4 +1,4 @@
-"""One .npz a video with the key `features`, as HERO, moment_detr and UniVTG read it; the other keys do not disturb."""
+"""One .npz a video with the key `features`, as HERO, moment_detr and UniVTG read it; they ignore the other keys."""
 
 from __future__ import annotations
 

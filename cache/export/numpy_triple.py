@@ -1,4 +1,4 @@
-"""The three files a video of v-iashin/video_features: features, timestamps in milliseconds, frames a second."""
+"""Three files per video, as v-iashin/video_features writes them: features, timestamps_ms, fps."""
 
 from __future__ import annotations
 

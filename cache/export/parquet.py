@@ -16,8 +16,7 @@ from ..format.schema import storable_text
 from .rows import Rows
 
 _ROWS_PER_GROUP = 8192
-_MOST_BYTES_IN_A_ROW = 2**31 - 2**20  # a Parquet page holds whole rows, and its size is a 32-bit number
-_OF_THE_VIDEO = ("video_sha256", "model", "weights_sha256", "precision")
+_MAX_ROW_BYTES = 2**31 - 2**20  # a Parquet page holds whole rows, and its size is a 32-bit number
 
 
 def write_frames(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
@@ -46,7 +45,7 @@ def import_pyarrow() -> Any:
 
 
 def metadata_columns(rows: Rows, where: slice) -> dict[str, Any]:
-    """What is known of some rows beside their features, a column each, as pyarrow takes it."""
+    """What is known of some rows except their features, as columns of pyarrow."""
     pa = import_pyarrow()
     count = len(rows.timestamps_ms[where])
     names = [None] * count if rows.frame_names is None else [storable_text(name) for name in rows.frame_names[where]]
@@ -68,7 +67,7 @@ def _frame_tables(rows: Rows) -> Iterator[Any]:
 
 def _video_table(rows: Rows) -> Any:
     pa = import_pyarrow()
-    if rows.shape[0] * rows.shape[1] * rows.dtype.itemsize > _MOST_BYTES_IN_A_ROW:
+    if rows.shape[0] * rows.shape[1] * rows.dtype.itemsize > _MAX_ROW_BYTES:
         raise UsageError(f"{rows.name!r} is too long for one row of a Parquet file", "use --format parquet")
     values = _vectors(np.empty((0, rows.shape[1]), rows.dtype))
     features = pa.chunked_array([_vectors(block) for block in rows.blocks()], values.type).combine_chunks()
@@ -86,7 +85,7 @@ def _video_table(rows: Rows) -> Any:
 
 
 def _vectors(block: npt.NDArray[Any]) -> Any:
-    """A column of vectors of one length: readers that know no such thing see lists."""
+    """A column of vectors of one length; readers without that type see lists."""
     pa = import_pyarrow()
     return pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), block.shape[1])
 
@@ -97,14 +96,14 @@ def _one_list(values: Any) -> Any:
 
 
 def _provenance(rows: Rows) -> dict[str, str]:
-    """What holds for the whole file: all its entries are of one model."""
+    """Metadata of the whole file: all its entries are of one model."""
     attributes = rows.attributes
     model = {"model": attributes.model, "weights_sha256": attributes.weights_sha256, "embed_dim": attributes.embed_dim}
     return {"clipcache": json.dumps(model)}
 
 
 def _write(path: Path, tables: Iterator[Any]) -> None:
-    """Write tables of one schema as row groups of a good size, holding no more than one group."""
+    """Write tables of one schema as row groups of about `_ROWS_PER_GROUP` rows, with one group in memory."""
     pa = import_pyarrow()
     writer = None
     waiting: list[Any] = []
@@ -129,5 +128,5 @@ def _writer(path: Path, schema: Any) -> Any:
 
 
 def _frames_of(table: Any) -> int:
-    """How many vectors a table holds, be they rows or elements of lists."""
+    """How many vectors a table holds, as rows or as elements of lists."""
     return sum(table["rows"].to_pylist()) if "rows" in table.column_names else table.num_rows

@@ -1,4 +1,4 @@
-"""One pickle a video: a dict of NumPy arrays. Reading a pickle runs what is in it; prefer npz or torch."""
+"""One pickle per video: a dict of NumPy arrays. Reading a pickle executes code in it; prefer npz or torch."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from .formats import Format
 
 @dataclass(frozen=True)
 class Recipe:
-    """What becomes of the frames of each video, in this order: chosen, cut, pooled, normalised, cast.
+    """What is done to the frames of each video, in this order: sampled, cut, pooled, normalised, cast.
 
     Attributes:
         fps: frames a second, by the rule of `Sampling`.
-        every: each n-th frame of the video, >= 1.
+        every: every n-th frame of the video, >= 1.
         interval_s: one frame every so many seconds, > 0: the first frame of each interval since the video's first
-            frame. For rates such as one frame in 1.5 s, which `fps` in thousandths cannot say.
+            frame. For rates such as one frame in 1.5 s, which `fps` in thousandths cannot express.
         start: seconds on the video's clock, inclusive.
         end: seconds on the video's clock, exclusive.
         pool: mean over so many consecutive frames, >= 1; the last group may be smaller.
@@ -53,25 +53,23 @@ class Recipe:
 
     @property
     def keeps_values(self) -> bool:
-        """Whether features leave as they are cached, chosen but not computed with."""
+        """Whether features are exported as they are cached, without pooling or normalising."""
         return self.pool == 1 and not self.normalize
 
     def fit_for(self, chosen: Format) -> Recipe:
-        """Return the recipe with what the format's readers expect.
+        """Return the recipe adapted to what the format's readers expect.
 
         Raises:
-            UsageError: if scores are asked for that the format has no place for.
+            UsageError: if scores are asked for and the format cannot hold them.
         """
         if self.texts and not chosen.takes_scores:
-            raise UsageError(
-                f"The format {chosen.name} has no place for the scores of --text", "choose npz, parquet or csv"
-            )
+            raise UsageError(f"The format {chosen.name} cannot hold the scores of --text", "choose npz, parquet or csv")
         return dataclasses.replace(
             self, normalize=self.normalize or chosen.normalized, dtype=self.dtype or chosen.dtype
         )
 
     def as_dict(self) -> dict[str, object]:
-        """What was asked for, for JSON: everything that is not the default."""
+        """The fields that differ from the defaults, for JSON."""
         defaults = Recipe()
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         changed = {name: value for name, value in values.items() if value != getattr(defaults, name)}

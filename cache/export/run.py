@@ -1,4 +1,4 @@
-"""An export: the chosen entries, named, shared out among files, written piece by piece, and noted in the manifest."""
+"""An export: the chosen entries are named, assigned to files, written piece by piece, and recorded in the manifest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pathlib import Path
 
 from ..common.atomic import remove_file, remove_stale_temporaries, replacing
 from ..common.errors import CacheError, EntryError, UsageError
+from ..common.paths import StrPath
 from ..common.quoting import quoted
 from ..entry import Entry
 from ..select import Chosen, OnSkip
 from .formats import Exporter, Format
+from .make_rows import ScoreColumns, make_rows
 from .manifest import Manifest, Record, origin
 from .names import Piece, Source, name_sources, plan_pieces
 from .recipe import Recipe
-from .rows import Rows, ScoreColumns, make_rows
+from .rows import Rows
 
 PER_SHARD = 1000
 _CSV_BYTES_PER_VALUE = 9
@@ -27,27 +29,32 @@ _LARGE_CSV_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class Target:
-    """Where an export goes, and in what form.
+    """Where an export goes, and in which format.
 
     Attributes:
-        output: a folder, or the one file of a format that has but one.
+        output: a folder, or a file if the format is one file.
         format: of the files.
-        per_shard: videos a shard, >= 1, in formats that have shards.
+        per_shard: videos per shard, >= 1, in formats with shards.
     """
 
-    output: Path
+    output: StrPath
     format: Format
     per_shard: int = PER_SHARD
 
     @property
+    def path(self) -> Path:
+        """The output."""
+        return Path(self.output)
+
+    @property
     def folder(self) -> Path:
-        """What the names in the manifest are relative to."""
-        return self.output.parent if self.format.is_one_file else self.output
+        """The folder that the names in the manifest are relative to."""
+        return self.path.parent if self.format.is_one_file else self.path
 
     @property
     def manifest_path(self) -> Path:
-        """Beside the one file, or in the folder."""
-        name = f"{self.output.name}.manifest.jsonl" if self.format.is_one_file else "manifest.jsonl"
+        """The manifest: beside the output if that is a file, else in it."""
+        name = f"{self.path.name}.manifest.jsonl" if self.format.is_one_file else "manifest.jsonl"
         return self.folder / name
 
 
@@ -68,7 +75,7 @@ class Summary:
     rows: int = 0
 
     def as_text(self, target: Target) -> str:
-        """One line for people."""
+        """The summary as one line of text."""
         return (
             f"{self.written} videos exported ({self.rows} rows), {self.present} already there, {self.failed} failed: "
             f"{target.output} ({target.format.name}, manifest {target.manifest_path})"
@@ -80,11 +87,11 @@ class Export:
     """One export; `run` does it.
 
     Attributes:
-        target: where to, and in what form.
+        target: where the export goes, and in which format.
         recipe: what is done to the frames.
-        on_skip: told of each entry that cannot be exported, and why; the others are, all the same.
-        score_columns: gives the cosines with the recipe's prompts.
-        on_done: told how many videos are done with, for a bar.
+        on_skip: called with each entry that cannot be exported, and why; the others are exported nevertheless.
+        score_columns: computes the cosines with the recipe's prompts; needed if there are any.
+        on_done: called with how many more videos are done, for a progress bar.
     """
 
     target: Target
@@ -95,11 +102,12 @@ class Export:
     summary: Summary = field(default_factory=Summary)
 
     def run(self, chosen: Sequence[Chosen]) -> Summary:
-        """Write what is not there yet.
+        """Write what is not written yet.
 
         Raises:
-            UsageError: the output cannot be what the format needs, its library is missing, or scores do not fit.
-            CacheError: the output cannot be written, or nothing is chosen.
+            UsageError: if the output is not a file or folder as the format needs, its library is not installed, or it
+                cannot hold scores.
+            CacheError: if the output cannot be written, or nothing is chosen.
         """
         if not chosen:
             raise CacheError(
@@ -110,7 +118,7 @@ class Export:
         _check(target, self.recipe, self.score_columns)
         writer = target.format.load()
         sources = name_sources(chosen, target.format.reserved)
-        pieces = plan_pieces(sources, target.format, target.output.name, target.per_shard)
+        pieces = plan_pieces(sources, target.format, target.path.name, target.per_shard)
         manifest = _opened_manifest(target)
         for piece in pieces:
             if manifest.holds(piece, [self._origin(source) for source in piece.sources]):
@@ -125,7 +133,7 @@ class Export:
         return self.summary
 
     def _write(self, piece: Piece, writer: Exporter) -> list[Record]:
-        """Write one piece without the sources that fail; one that does so midway means to begin again without it."""
+        """Write one piece without the sources that fail; after each failure the piece is written again without it."""
         sources = list(piece.sources)
         while sources:
             attempt = _Attempt(sources, self.recipe, self.score_columns)
@@ -149,7 +157,7 @@ class Export:
         return origin(source, self.recipe, self.target.format.name)
 
     def _records(self, sources: Sequence[Source], counts: Sequence[int]) -> list[Record]:
-        """What the manifest says of each source, with the rows of the piece that are its own."""
+        """The manifest's records of the sources, each with its rows in the piece."""
         ends = itertools.accumulate(counts)
         return [
             self._origin(source) | {"rows": count, "first_row": end - count, "clipcache_version": version("clipcache")}
@@ -158,7 +166,7 @@ class Export:
 
 
 class _Attempt:
-    """One attempt at a piece: opens its sources one after the other, and knows which one is at work."""
+    """One attempt to write a piece: opens its sources one after the other, and keeps which one is being written."""
 
     def __init__(self, sources: Sequence[Source], recipe: Recipe, score_columns: ScoreColumns | None) -> None:
         self._sources = sources
@@ -168,7 +176,7 @@ class _Attempt:
         self.counts: list[int] = []  # rows of each source
 
     def rows(self) -> Generator[Rows, None, None]:
-        """Give each source's rows, its entry open until the next is asked for."""
+        """Yield each source's rows; its entry is open until the next is asked for."""
         for source in self._sources:
             self.current = source
             entry = Entry(source.entry_path)
@@ -179,8 +187,8 @@ class _Attempt:
         self.current = None
 
 
-def caution(chosen: Sequence[Chosen], target: Target) -> list[str]:
-    """Sentences that a user should read before a large export begins."""
+def size_warnings(chosen: Sequence[Chosen], target: Target) -> list[str]:
+    """Warnings about the size of an export, before it begins."""
     size = sum(one.attributes.frames_decoded * one.attributes.embed_dim for one in chosen) * _CSV_BYTES_PER_VALUE
     if target.format.name != "csv" or size < _LARGE_CSV_BYTES:
         return []
@@ -188,26 +196,26 @@ def caution(chosen: Sequence[Chosen], target: Target) -> list[str]:
 
 
 def _check(target: Target, recipe: Recipe, score_columns: ScoreColumns | None) -> None:
-    """Refuse what cannot work, before anything is written."""
+    """Refuse what cannot work before anything is written."""
     if target.per_shard < 1:
         raise UsageError(f"A shard takes 1 video or more, not {target.per_shard}")
-    if target.format.is_one_file and target.output.is_dir():
+    if target.format.is_one_file and target.path.is_dir():
         raise UsageError(
-            f"{quoted(target.output)} is a folder, where {target.format.name} writes one file", "name that"
+            f"{quoted(target.output)} is a folder, where {target.format.name} writes one file", "name a file"
         )
-    if not target.format.is_one_file and target.output.is_file():
+    if not target.format.is_one_file and target.path.is_file():
         raise UsageError(
-            f"{quoted(target.output)} is a file, where {target.format.name} needs a folder", "name another"
+            f"{quoted(target.output)} is a file, where {target.format.name} needs a folder", "name a folder"
         )
     if recipe.texts and score_columns is None:
-        raise UsageError("Nothing here can score prompts", "leave out --text")
+        raise UsageError("No model is available to score prompts", "leave out --text")
 
 
 def _opened_manifest(target: Target) -> Manifest:
-    """Read the manifest, and write it anew: a line that a killed run left half must not be continued.
+    """Read the manifest, and write it again, so that nothing is appended to a line that a killed run left incomplete.
 
     Raises:
-        CacheError: the folder cannot be written to.
+        CacheError: if the folder cannot be written to.
     """
     remove_stale_temporaries(target.folder)
     manifest = Manifest(target.manifest_path, target.folder)

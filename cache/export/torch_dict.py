@@ -1,4 +1,4 @@
-"""One file a video that `torch.load(path, weights_only=True)` reads: a dict of tensors."""
+"""One file per video that `torch.load(path, weights_only=True)` reads: a dict of tensors."""
 
 from __future__ import annotations
 

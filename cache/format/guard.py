@@ -1,4 +1,4 @@
-"""Looking HDF5 over before any data is read: what an entry and a packed library have in common."""
+"""Checks of an HDF5 file before any data is read, for entries and packed libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..common.errors import CacheError, EntryError
 from ..common.quoting import quoted
-from .schema import MAX_TEXT_BYTES, EntryAttributes
+from .schema import EXTRACT_AGAIN, MAX_TEXT_BYTES, EntryAttributes
 
 _MAX_OBJECTS = 64
 # What h5py raises on damaged files, depending on which layer notices.
@@ -42,7 +42,7 @@ class OpenEntry:
 
 
 @contextlib.contextmanager
-def damage_named(path: Path) -> Iterator[None]:
+def raises_entry_error(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into an `EntryError` that names it."""
     try:
         yield
@@ -50,15 +50,15 @@ def damage_named(path: Path) -> Iterator[None]:
         raise
     except H5PY_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EntryError(
-            f"{quoted(path)} is truncated or damaged ({reason})", "remove it and extract the video again"
-        ) from error
+        raise EntryError(f"{quoted(path)} is truncated or damaged ({reason})", EXTRACT_AGAIN) from error
 
 
 def check_links(group: h5py.Group, path: Path) -> None:
-    """Only objects of this file itself: soft and external links are refused unseen."""
+    """Refuse soft and external links, without following them."""
     if len(group) > _MAX_OBJECTS:
-        raise EntryError(f"{quoted(path)} holds {len(group)} objects where at most {_MAX_OBJECTS} belong", "remove it")
+        raise EntryError(
+            f"{quoted(path)} holds {len(group)} objects where at most {_MAX_OBJECTS} are allowed", "remove it"
+        )
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise EntryError(
@@ -66,18 +66,29 @@ def check_links(group: h5py.Group, path: Path) -> None:
             )
 
 
+def is_stored_elsewhere(dataset: h5py.Dataset) -> bool:
+    """Whether the data of a dataset lie in other files: external storage, or a virtual dataset."""
+    properties = dataset.id.get_create_plist()
+    return bool(properties.get_external_count()) or properties.get_layout() == h5py.h5d.VIRTUAL
+
+
+def declared_bytes(dataset: h5py.Dataset) -> int:
+    """Size of a dataset in memory, as its header declares it; a hostile one may declare any size."""
+    return int(np.prod(dataset.shape or (0,), dtype=object)) * int(dataset.dtype.itemsize)
+
+
 def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    """The dataset `name`, stored in this file, unfiltered but for checksums, and no larger than the file.
+    """The dataset `name`: stored in this file, without filters except checksums, and not larger than the file.
 
     Raises:
         EntryError: if it is anything else.
     """
     dataset = group.get(name)
     if not isinstance(dataset, h5py.Dataset):
-        raise EntryError(f"{quoted(path)} lacks the dataset {name}", "remove it and extract the video again")
-    properties = dataset.id.get_create_plist()
-    if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
+        raise EntryError(f"{quoted(path)} lacks the dataset {name}", EXTRACT_AGAIN)
+    if is_stored_elsewhere(dataset):
         raise EntryError(f"{quoted(path)} keeps {name} in other files, which are not read", "remove it from the cache")
+    properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(position)[0] for position in range(properties.get_nfilters())}
     if not filters <= {h5py.h5z.FILTER_FLETCHER32}:
         raise EntryError(f"{quoted(path)} stores {name} with filters that no entry has", "remove it from the cache")
@@ -88,9 +99,9 @@ def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
 def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
     held = dataset.file.id.get_filesize()
     chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
-    declared = int(np.prod(dataset.shape or (0,), dtype=object)) * dataset.dtype.itemsize
+    declared = declared_bytes(dataset)
     if declared == 0:
-        raise EntryError(f"{quoted(path)} holds no {name}", "remove it and extract the video again")
+        raise EntryError(f"{quoted(path)} holds no {name}", EXTRACT_AGAIN)
     if max(declared, chunk) > held or dataset.id.get_storage_size() < declared:
         raise EntryError(
             f"{quoted(path)} declares {declared} bytes of {name}, more than it holds", "remove it from the cache"
@@ -100,7 +111,7 @@ def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
 def checked_column(
     group: h5py.Group, name: str, dtype: np.dtype[np.generic] | None, rows: int, path: Path
 ) -> h5py.Dataset:
-    """A dataset with one value a row, of `dtype`, or text if None, checked as `checked_dataset` does."""
+    """A dataset with one value a row, of `dtype`, or of text if that is None, checked as by `checked_dataset`."""
     dataset = checked_dataset(group, name, path)
     is_text = dataset.dtype.kind == "S" and dataset.dtype.itemsize <= MAX_TEXT_BYTES
     fits = is_text if dtype is None else dataset.dtype == dtype
@@ -108,6 +119,6 @@ def checked_column(
         raise EntryError(
             f"{quoted(path)} holds {name} of shape {dataset.shape} and type {dataset.dtype} where ({rows},) "
             f"{dtype or 'text'} belongs",
-            "remove it and extract the video again",
+            EXTRACT_AGAIN,
         )
     return dataset

@@ -1,9 +1,8 @@
 """Names in the cache: `<cache>/<model slug>-<weights8>/<ab>/<safe stem>-<sha16>[.<sampling>].h5`.
 
 A name is made only of hex and of letters, digits, "_" and "-", so that no video name can lead out of the cache. The
-stem is decoration for people, never part of a look-up. An entry that does not hold every frame says so in its name
-(`.fps2`, `.fps0p5`, `.every16`, `.window5-hop2p5`), so that no file has to be opened to know whether it satisfies a
-request.
+stem is for people only, never part of a look-up. An entry that does not hold every frame says so in its name
+(`.fps2`, `.fps0p5`, `.every16`, `.window5-hop2p5`), so that no file has to be opened to know which frames it holds.
 """
 
 from __future__ import annotations
@@ -14,23 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import CacheError, UsageError
+from ..common.hashing import is_sha256
 from .sampling import Sampling
 
+ENTRY_SUFFIX = ".h5"
 MAX_STEM_CHARS = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _ENTRY_NAME = re.compile(
     r"(?P<stem>[A-Za-z0-9_-]{1,80})-(?P<sha16>[0-9a-f]{16})"
     r"(?:\.(?:fps(?P<fps>\d+(?:p\d+)?)|every(?P<every>\d+)|"
-    r"window(?P<window>\d+(?:p\d+)?)-hop(?P<hop>\d+(?:p\d+)?)))?\.h5",
+    r"window(?P<window>\d+(?:p\d+)?)-hop(?P<hop>\d+(?:p\d+)?)))?" + re.escape(ENTRY_SUFFIX),
     re.ASCII,
 )
 _MODEL_DIR = re.compile(r"(?P<slug>[A-Za-z0-9_-]+)-(?P<weights8>[0-9a-f]{8})", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class EntryName:
-    """What the file name of an entry says.
+    """The parts of the file name of an entry.
 
     Attributes:
         stem: the video's name, reduced to safe characters; for people only.
@@ -58,18 +58,18 @@ class ModelDir:
     weights8: str
 
     def matches(self, model: str) -> bool:
-        """Whether `model` ("ViT-B/32", "ViT-B-32" or the folder's name; "clap" for any CLAP) means this folder."""
+        """Whether `model` ("ViT-B/32", "ViT-B-32" or the folder's name; "clap" for any CLAP) names this folder."""
         if model == CLAP:
             return is_clap(self.slug)
         return model == self.name or model_slug(canonical_model(model)) == self.slug
 
 
 CLAP = "clap"
-"""Encoders of sound are named "clap:laion/clap-htsat-unfused": this, a colon, and the checkpoint."""
+"""Models of sound are named by this, a colon and the checkpoint: "clap:laion/clap-htsat-unfused"."""
 
 
 def is_clap(model: str) -> bool:
-    """Whether a model's name, or the slug of one, means an encoder of sound."""
+    """Whether a model's name, or its slug, is that of a model of sound."""
     return model == CLAP or model.startswith((f"{CLAP}:", f"{CLAP}-"))
 
 
@@ -94,7 +94,7 @@ def canonical_model(name: str) -> str:
     """OpenAI's own spelling of a model's name; a name that is not OpenAI's comes back unchanged.
 
     `ViT-B-32`, `vit-b/32` and `openai/clip-vit-base-patch32` are all `ViT-B/32`. Of a model in a folder only the
-    folder's name counts, so that it may move: `local-dir:/models/mine` is `local-dir:mine`.
+    folder's name is kept, so that it may be moved: `local-dir:/models/mine` is `local-dir:mine`.
     """
     if name.startswith(_LOCAL_DIR):
         return _LOCAL_DIR + Path(os.path.abspath(name.removeprefix(_LOCAL_DIR))).name  # noqa: PTH100 - of "..", too
@@ -120,11 +120,11 @@ def model_dir_name(model: str, weights_sha256: str) -> str:
     Raises:
         CacheError: if `weights_sha256` is not 64 lower-case hex digits.
     """
-    return f"{model_slug(model)}-{_checked(weights_sha256)[:8]}"
+    return f"{model_slug(model)}-{checked_sha256(weights_sha256)[:8]}"
 
 
 def parse_model_dir_name(name: str) -> ModelDir | None:
-    """What the name of a model's folder says, or None if it is not one."""
+    """The parts of the name of a model's folder, or None if it is not one."""
     match = _MODEL_DIR.fullmatch(name)
     return ModelDir(name, match["slug"], match["weights8"]) if match else None
 
@@ -137,11 +137,11 @@ def entry_name(stem: str, sha256: str, sampling: Sampling) -> str:
     """
     safe_stem = _safe(stem)[:MAX_STEM_CHARS] or "video"
     suffix = "" if sampling.is_all else "." + str(sampling).replace("=", "").replace(".", "p").replace(",", "-")
-    return f"{safe_stem}-{_checked(sha256)[:16]}{suffix}.h5"
+    return f"{safe_stem}-{checked_sha256(sha256)[:16]}{suffix}{ENTRY_SUFFIX}"
 
 
 def parse_entry_name(name: str) -> EntryName | None:
-    """What the file name of an entry says, or None if it is not one that `entry_name` gives."""
+    """The parts of the file name of an entry, or None if `entry_name` gives no such name."""
     match = _ENTRY_NAME.fullmatch(name)
     if match is None:
         return None
@@ -155,7 +155,18 @@ def parse_entry_name(name: str) -> EntryName | None:
 
 def entry_folder(cache_dir: Path, model_dir: str, sha256: str) -> Path:
     """Folder of the entries of one video, `<cache>/<model_dir>/<ab>`."""
-    return cache_dir / model_dir / _checked(sha256)[:2]
+    return cache_dir / model_dir / checked_sha256(sha256)[:2]
+
+
+def checked_sha256(sha256: str) -> str:
+    """Return `sha256`.
+
+    Raises:
+        CacheError: if it is not 64 lower-case hex digits.
+    """
+    if not is_sha256(sha256):
+        raise CacheError(f"{sha256!r} is not a sha256 (64 lower-case hex digits)")
+    return sha256
 
 
 def _number(text: str | None) -> float | None:
@@ -165,9 +176,3 @@ def _number(text: str | None) -> float | None:
 
 def _safe(text: str) -> str:
     return _UNSAFE.sub("-", text).strip("-")
-
-
-def _checked(sha256: str) -> str:
-    if not _SHA256.fullmatch(sha256):
-        raise CacheError(f"{sha256!r} is not a sha256 (64 lower-case hex digits)")
-    return sha256

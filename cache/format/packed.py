@@ -1,7 +1,7 @@
-"""Reading a packed library: one HDF5 file that holds the entries of one model side by side.
+"""Reading a packed library: one HDF5 file that holds all entries of one model.
 
 Its entries have the paths that they would have if the file were a folder, `library.h5/ViT-B-32-40d36571/ab/clip-….h5`,
-so that all that finds, opens or names entries by path works on them unchanged.
+so that all code that finds, opens or names entries by path works on them unchanged.
 
 | dataset | shape | dtype | |
 |---|---|---|---|
@@ -11,7 +11,7 @@ so that all that finds, opens or names entries by path works on them unchanged.
 | `entries/names` | (V,) | text | paths of the entries below the file |
 | `entries/attributes/<name>` | (V,) | as in an entry | one column per attribute |
 | `entries/feature_bytes` | (V,) | int64 | 2 or 4 a value: the type that the entry had |
-| `entries/has_frame_names`, `entries/quality` | (V,) | bool, text | which optional columns the entry had (JSON list) |
+| `entries/has_frame_names`, `entries/quality` | (V,) | bool, text | optional columns of each entry (JSON lists) |
 | `frame_names`, `quality/<name>` | (total,) | text, float32 | where an entry has them; else empty or 0 |
 
 Attributes of the file: `packed_version`, `clipcache_version`, `created`, `model_dir`, `features_sha256`,
@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,19 +34,34 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import EntryError
+from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
-from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
-from .names import parse_entry_name, parse_model_dir_name
-from .schema import ATTRIBUTE_TYPES, FEATURE_DTYPES, SCHEMA_VERSION, EntryAttributes, timeline_problem
+from .blocks import iter_blocks
+from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, raises_entry_error
+from .names import ENTRY_SUFFIX, parse_entry_name, parse_model_dir_name
+from .schema import (
+    ATTRIBUTE_TYPES,
+    FEATURE_DTYPES,
+    INDEX_DTYPE,
+    NUMBER_DTYPES,
+    QUALITY_DTYPE,
+    SCHEMA_VERSION,
+    TIME_DTYPE,
+    EntryAttributes,
+    Features,
+    timeline_problem,
+)
 
 PACKED_VERSION = 1
-_BLOCK_ROWS = 8192
+PACK_AGAIN = "pack the library again"
+"""What to do about a packed library that is damaged."""
+
 _LEVELS = 3  # <file>/<model folder>/<ab>/<entry>.h5
 
 
 @dataclass(frozen=True)
 class _Table:
-    """What is read once of a packed file; everything but frames."""
+    """What is read once of a packed file: everything but the columns of frames."""
 
     rows: dict[str, int]  # entry's path below the file -> its number
     offsets: npt.NDArray[np.int64]  # (V + 1,)
@@ -57,7 +71,7 @@ class _Table:
     quality: list[list[str]]  # V lists of names
 
     def attributes(self, row: int) -> EntryAttributes:
-        """Everything said of one entry."""
+        """The attributes of one entry."""
         values = {name: self.columns[name][row] for name in ATTRIBUTE_TYPES}
         return EntryAttributes(
             **{
@@ -69,7 +83,7 @@ class _Table:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some consecutive rows of a dataset, read when sliced, in the type that they had before they were packed."""
+    """Consecutive rows of a dataset, read when sliced, in the type that they had before packing."""
 
     _dataset: Any
     _start: int
@@ -91,16 +105,16 @@ class Rows:
 
 
 def packed_file_of(path: Path) -> Path | None:
-    """The packed file that an entry's path leads into; None for an entry that is a file of its own."""
-    if len(path.parts) <= _LEVELS or path.parents[_LEVELS - 1].suffix != ".h5":
+    """The packed file that an entry's path leads into; None for an entry that is a separate file."""
+    if len(path.parts) <= _LEVELS or path.parents[_LEVELS - 1].suffix != ENTRY_SUFFIX:
         return None
     file = path.parents[_LEVELS - 1]
-    return file if os.path.isfile(file) else None  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    return file if is_file(file) else None
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file says that it is a packed library, good or bad; one that is not HDF5 does not."""
-    if path.suffix != ".h5":
+    """Whether a file is marked as a packed library, valid or not."""
+    if path.suffix != ENTRY_SUFFIX:
         return False
     try:
         with h5py.File(path, "r", locking=False) as opened:
@@ -110,7 +124,7 @@ def is_packed(path: Path) -> bool:
 
 
 def packs_entries(opened: h5py.File) -> bool:
-    """Whether an open file says that it is a packed library, good or bad."""
+    """Whether an open file is marked as a packed library, valid or not."""
     return "packed_version" in opened.attrs
 
 
@@ -118,7 +132,7 @@ def entry_paths(file: Path) -> list[Path]:
     """Paths of all entries of a packed file.
 
     Raises:
-        EntryError: It is not one, or damaged, hostile or of a newer version.
+        EntryError: if it is not one, or is damaged, hostile or of a newer version.
     """
     return [file / name for name in _table(file).rows]
 
@@ -127,10 +141,10 @@ def read_packed_attributes(file: Path, path: Path) -> EntryAttributes:
     """The attributes of one entry.
 
     Raises:
-        EntryError: As `entry_paths`, or there is no such entry.
+        EntryError: as `entry_paths`, or there is no such entry.
     """
     table = _table(file)
-    with damage_named(file):
+    with raises_entry_error(file):
         return table.attributes(_row(table, file, path))
 
 
@@ -139,15 +153,15 @@ def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
     """Open one entry for as long as the context lasts.
 
     Raises:
-        EntryError: As `entry_paths`, or there is no such entry, or its frames are out of order.
+        EntryError: as `entry_paths`, or there is no such entry, or its frames are out of order.
     """
     table = _table(file)
     row = _row(table, file, path)
     start, stop = int(table.offsets[row]), int(table.offsets[row + 1])
-    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+    with raises_entry_error(file), h5py.File(file, "r", locking=False) as opened:
         timestamps, index = opened["timestamps_ms"][start:stop], opened["frame_index"][start:stop]
         if problem := timeline_problem(timestamps, index):
-            raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", "pack the library again")
+            raise EntryError(f"{quoted(path)} is not valid: {problem}", PACK_AGAIN)
 
         def rows(name: str, dtype: npt.DTypeLike) -> Any:
             return Rows(opened[name], start, stop, np.dtype(dtype))
@@ -158,21 +172,22 @@ def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
         yield OpenEntry(table.attributes(row), rows("features", dtype), timestamps, index, names, quality)
 
 
-def feature_memmap(file: Path) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
+def feature_memmap(file: StrPath) -> Features:
     """All features of a packed file, (total, D), mapped into memory read-only, without HDF5.
 
     Raises:
-        EntryError: As `entry_paths`.
+        EntryError: as `entry_paths`.
     """
+    file = Path(file)
     _table(file)
-    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+    with raises_entry_error(file), h5py.File(file, "r", locking=False) as opened:
         features = opened["features"]
         return np.memmap(file, features.dtype, "r", offset=features.id.get_offset(), shape=features.shape)
 
 
-def video_offsets(file: Path) -> npt.NDArray[np.int64]:
+def video_offsets(file: StrPath) -> npt.NDArray[np.int64]:
     """(V + 1,) first rows of the entries in `feature_memmap`, and the number of all rows."""
-    return _table(file).offsets
+    return _table(Path(file)).offsets
 
 
 def columns_sha256(opened: Any) -> str:
@@ -182,30 +197,32 @@ def columns_sha256(opened: Any) -> str:
     digest = hashlib.sha256()
     for name in sorted(set(names) - {"features"}):
         digest.update(f"{name} {opened[name].dtype} {opened[name].shape}\0".encode())
-        for start in range(0, opened[name].shape[0], _BLOCK_ROWS):
-            digest.update(np.ascontiguousarray(opened[name][start : start + _BLOCK_ROWS]).tobytes())
+        for block in iter_blocks(opened[name]):
+            digest.update(np.ascontiguousarray(block).tobytes())
     return digest.hexdigest()
 
 
 def checksum_problem(file: Path) -> str | None:
-    """Read all of a packed file; a sentence if a checksum is not the one that it declares.
+    """Read all of a packed file; returns a sentence if a checksum is wrong, else None.
 
     Raises:
-        EntryError: As `entry_paths`.
+        EntryError: as `entry_paths`.
     """
     features, digest = feature_memmap(file), hashlib.sha256()
-    for start in range(0, len(features), _BLOCK_ROWS):
-        digest.update(np.ascontiguousarray(features[start : start + _BLOCK_ROWS]).data)
-    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+    for block in iter_blocks(features):
+        digest.update(np.ascontiguousarray(block).data)
+    with raises_entry_error(file), h5py.File(file, "r", locking=False) as opened:
         declared = (opened.attrs.get("features_sha256"), opened.attrs.get("columns_sha256"))
         found = (digest.hexdigest(), columns_sha256(opened))
-    return None if declared == found else f"{file} is damaged (wrong checksum); pack the library again."
+    return None if declared == found else f"{quoted(file)} is damaged (wrong checksum); {PACK_AGAIN}."
 
 
 def _row(table: _Table, file: Path, path: Path) -> int:
     row = table.rows.get(path.relative_to(file).as_posix())
     if row is None:
-        raise EntryError(f"{quoted(file)} holds no entry {path.relative_to(file)}", "list it with: clipcache cache ls")
+        raise EntryError(
+            f"{quoted(file)} holds no entry {quoted(path.relative_to(file))}", "list it with: clipcache cache ls"
+        )
     return row
 
 
@@ -224,7 +241,7 @@ def _read_table(file: Path, stamp: tuple[int, int, int]) -> _Table:  # noqa: ARG
         raise EntryError(
             f"{quoted(file)} is not a packed library", "name a cache folder, or a file that clipcache cache pack made"
         )
-    with damage_named(file), h5py.File(file, "r", locking=False) as opened:
+    with raises_entry_error(file), h5py.File(file, "r", locking=False) as opened:
         version = opened.attrs.get("packed_version")
         if version is None:
             raise EntryError(
@@ -239,19 +256,19 @@ def _read_table(file: Path, stamp: tuple[int, int, int]) -> _Table:  # noqa: ARG
 
 
 def _checked_table(opened: Any, file: Path) -> _Table:
-    """Look everything over, as `read` does with an entry, before anything is read."""
+    """Check the whole structure before any data is read, as `read` does with an entry."""
     for group in ("/", "entries", "entries/attributes", *(["quality"] if "quality" in opened else [])):
         if not isinstance(opened.get(group), h5py.Group):
-            raise EntryError(f"{quoted(file)} lacks the group {group}", "pack the library again")
+            raise EntryError(f"{quoted(file)} lacks the group {group}", PACK_AGAIN)
         check_links(opened[group], file)
     features = checked_dataset(opened, "features", file)
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.chunks is not None:
-        raise EntryError(f"{quoted(file)} holds features of an unexpected kind", "pack the library again")
+        raise EntryError(f"{quoted(file)} holds features of an unexpected kind", PACK_AGAIN)
     total = features.shape[0]
-    for name, dtype in (("timestamps_ms", "<f8"), ("frame_index", "<i8")):
-        checked_column(opened, name, np.dtype(dtype), total, file)
+    for name, dtype in (("timestamps_ms", TIME_DTYPE), ("frame_index", INDEX_DTYPE)):
+        checked_column(opened, name, dtype, total, file)
     for name in opened.get("quality", ()):
-        checked_column(opened["quality"], name, np.dtype("<f4"), total, file)
+        checked_column(opened["quality"], name, QUALITY_DTYPE, total, file)
     if "frame_names" in opened:
         checked_column(opened, "frame_names", None, total, file)
     names = checked_dataset(opened["entries"], "names", file)
@@ -259,12 +276,12 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     checked_column(opened["entries"], "names", None, count, file)
     offsets = checked_column(opened, "video_offsets", np.dtype("<i8"), count + 1, file)[:]
     if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) <= 0).any():
-        raise EntryError(f"{quoted(file)} has offsets that do not fit its features", "pack the library again")
+        raise EntryError(f"{quoted(file)} has offsets that do not fit its features", PACK_AGAIN)
     rows = {name.decode(): row for row, name in enumerate(names[:])}
-    if len(rows) != count or not all(map(_is_place, rows)):
-        raise EntryError(f"{quoted(file)} names entries that cannot be its own", "pack the library again")
+    if len(rows) != count or not all(map(_is_entry_path, rows)):
+        raise EntryError(f"{quoted(file)} names entries that cannot be its own", PACK_AGAIN)
     columns = {
-        name: checked_column(opened["entries/attributes"], name, _COLUMN_TYPES[kind], count, file)[:]
+        name: checked_column(opened["entries/attributes"], name, NUMBER_DTYPES.get(kind), count, file)[:]
         for name, kind in ATTRIBUTE_TYPES.items()
     }
     _check_attributes(columns, features.shape[1], file)
@@ -284,20 +301,12 @@ def _check_attributes(columns: dict[str, npt.NDArray[Any]], dim: int, file: Path
             f"{quoted(file)} holds entries of a schema that is not version {SCHEMA_VERSION}", "upgrade clipcache"
         )
     if (columns["embed_dim"] != dim).any():
-        raise EntryError(f"{quoted(file)} holds features of another length than it says", "pack the library again")
+        raise EntryError(f"{quoted(file)} holds features of another length than it says", PACK_AGAIN)
 
 
-def _is_place(name: str) -> bool:
+def _is_entry_path(name: str) -> bool:
     """Whether a name is `<model folder>/<ab>/<entry>.h5`: anything else could lead out of the file."""
     model_dir, _, rest = name.partition("/")
     shard, _, entry = rest.partition("/")
     parsed = parse_entry_name(entry)
     return parse_model_dir_name(model_dir) is not None and parsed is not None and parsed.sha16[:2] == shard
-
-
-_COLUMN_TYPES: dict[type, np.dtype[Any] | None] = {
-    str: None,
-    bool: np.dtype(bool),
-    int: np.dtype("<i8"),
-    float: np.dtype("<f8"),
-}

@@ -1,7 +1,7 @@
 """Strict opening of an entry: nothing outside the file is read, and nothing larger than the file is allocated.
 
 HDF5 lets a file point to other files (external storage, external links, virtual datasets) and declare sizes that it
-does not hold. A cache may come from somebody else, so an entry is looked over before any data is read.
+does not hold. A cache may come from somebody else, so an entry is checked before any data is read.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from ..common.errors import EntryError
 from ..common.quoting import quoted
-from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, damage_named
+from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, raises_entry_error
 from .packed import open_packed_entry, packed_file_of, packs_entries, read_packed_attributes
 from .schema import (
+    EXTRACT_AGAIN,
     FEATURE_DTYPES,
+    INDEX_DTYPE,
+    QUALITY_DTYPE,
     SCHEMA_VERSION,
+    TIME_DTYPE,
     EntryAttributes,
     read_attributes,
     read_schema_version,
@@ -43,12 +46,12 @@ def open_entry(path: Path) -> Iterator[OpenEntry]:
             yield entry
         return
     _check_is_hdf5(path)
-    with damage_named(path), h5py.File(path, "r", locking=False) as opened:
+    with raises_entry_error(path), h5py.File(path, "r", locking=False) as opened:
         yield _checked(opened, path)
 
 
 def read_attributes_of(path: Path) -> EntryAttributes:
-    """The attributes of the entry at `path`, without a look at its data.
+    """The attributes of the entry at `path`; its data are not checked.
 
     Raises:
         EntryError: as `open_entry`.
@@ -56,14 +59,14 @@ def read_attributes_of(path: Path) -> EntryAttributes:
     if file := packed_file_of(path):
         return read_packed_attributes(file, path)
     _check_is_hdf5(path)
-    with damage_named(path), h5py.File(path, "r", locking=False) as opened:
+    with raises_entry_error(path), h5py.File(path, "r", locking=False) as opened:
         return read_attributes(opened, path)
 
 
-def may_be_judged(path: Path) -> bool:
-    """Whether this program, on this machine, may call the file a bad entry: readable, packing none, no newer schema.
+def is_verifiable(path: Path) -> bool:
+    """Whether this program can tell that the file is a bad entry: it is readable, not a packed library, not newer.
 
-    Nobody should remove an entry because of missing permissions, a network disk gone for a moment, or an old program.
+    An entry must not be removed because of missing permissions, a network disk that is away, or an old program.
     """
     try:
         if not path.is_file():
@@ -79,7 +82,7 @@ def may_be_judged(path: Path) -> bool:
 
 
 def _check_is_hdf5(path: Path) -> None:
-    """Before HDF5 sees it: a pipe or device would hang, and an empty or foreign file deserves its own sentence."""
+    """Refuse what HDF5 would hang on (a pipe, a device), and files that are empty or not HDF5."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -89,7 +92,7 @@ def _check_is_hdf5(path: Path) -> None:
     except OSError as error:
         raise EntryError(f"{quoted(path)} cannot be read ({error.strerror or error})") from error
     if not signature:
-        raise EntryError(f"{quoted(path)} is empty", "remove it and extract the video again")
+        raise EntryError(f"{quoted(path)} is empty", EXTRACT_AGAIN)
     if signature != _SIGNATURE:
         raise EntryError(f"{quoted(path)} is not an HDF5 file", "remove it from the cache")
 
@@ -102,13 +105,13 @@ def _checked(file: h5py.File, path: Path) -> OpenEntry:
         raise EntryError(
             f"{quoted(path)} holds features of shape {features.shape} and type {features.dtype} where (N, "
             f"{attributes.embed_dim}) float16 or float32 belong",
-            "remove it and extract the video again",
+            EXTRACT_AGAIN,
         )
     frames = features.shape[0]
-    timestamps = checked_column(file, "timestamps_ms", np.dtype("<f8"), frames, path)[:]
-    index = checked_column(file, "frame_index", np.dtype("<i8"), frames, path)[:]
+    timestamps = checked_column(file, "timestamps_ms", TIME_DTYPE, frames, path)[:]
+    index = checked_column(file, "frame_index", INDEX_DTYPE, frames, path)[:]
     if problem := timeline_problem(timestamps, index):
-        raise EntryError(f"{quoted(path)} cannot be trusted: {problem}", "remove it and extract the video again")
+        raise EntryError(f"{quoted(path)} is not valid: {problem}", EXTRACT_AGAIN)
     names = checked_column(file, "frame_names", None, frames, path) if "frame_names" in file else None
     return OpenEntry(attributes, features, timestamps, index, names, _quality(file, frames, path))
 
@@ -120,4 +123,4 @@ def _quality(file: h5py.File, frames: int, path: Path) -> dict[str, h5py.Dataset
     if not isinstance(group, h5py.Group):
         raise EntryError(f"{quoted(path)} holds a quality that is not a group", "remove it from the cache")
     check_links(group, path)
-    return {name: checked_column(group, name, np.dtype("<f4"), frames, path) for name in group}
+    return {name: checked_column(group, name, QUALITY_DTYPE, frames, path) for name in group}

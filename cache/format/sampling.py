@@ -1,4 +1,4 @@
-"""Which frames of a video: sampling as index arithmetic on timestamps, without a video in sight."""
+"""Which frames of a video: sampling as index arithmetic on timestamps."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _TEXT = re.compile(rf"(?P<unit>fps|every)=(?P<value>{_NUMBER})|window=(?P<window
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video are meant: every one, so many a second, or each n-th; or which windows of a sound.
+    """Which frames of a video to take: all, so many a second, or every n-th; or which windows of a sound.
 
     The fps rule: time since the first frame is cut into ticks of 1/fps seconds and the first frame of each tick is
-    taken; a tick without a frame gives none. So an fps above the video's own gives every frame once, and, since the
-    first frame of a long tick is also the first of the short tick it lies in, a rate can be taken out of any integer
-    multiple of it: exactly the frames that the whole video gives, constant frame rate or not.
+    taken; a tick without a frame gives none. So an fps above the video's own gives every frame once. The first
+    frame of a long tick is also the first of the short tick it lies in, so a rate can be taken from any integer
+    multiple of it: it gives exactly the frames that the whole video gives, constant frame rate or not.
 
     Of a sound, "all" is every window of 10 s. Windows of another length, or another distance, are another sampling:
-    their features cannot be taken out of others', nor others' out of theirs.
+    their features cannot be computed from others.
 
     Attributes:
         fps: frames a second, in (0, 1000], rounded to a thousandth; None unless sampling by time.
@@ -100,11 +100,11 @@ class Sampling:
 
     @property
     def is_all(self) -> bool:
-        """Whether every frame is meant."""
+        """Whether every frame is taken."""
         return self.fps is None and self.every is None and self.window_s is None
 
     def covers(self, other: Sampling) -> bool:
-        """Whether the frames of `self` hold all frames of `other`, whatever the video."""
+        """Whether the frames of `self` include all frames of `other`, for any video."""
         if self == other:
             return True
         if self.window_s is not None or other.window_s is not None:
@@ -118,7 +118,7 @@ class Sampling:
         return False
 
     def indices(self, timestamps_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Positions of the frames meant, in a list of all frames.
+        """Positions of the frames to take, in a list of all frames.
 
         Args:
             timestamps_ms: (N,) float64, non-decreasing presentation times in milliseconds of every frame.
@@ -129,7 +129,7 @@ class Sampling:
         return self.rows(timestamps_ms, np.arange(len(timestamps_ms), dtype=np.int64))
 
     def rows(self, timestamps_ms: npt.NDArray[np.float64], frame_index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Positions of the frames meant, in a list of frames whose own sampling covers this one.
+        """Positions of the frames to take, in a list of frames whose own sampling covers this one.
 
         Args:
             timestamps_ms: (N,) float64, non-decreasing presentation times in milliseconds.
@@ -156,7 +156,7 @@ class Sampling:
             (N,) int64, in the order of the times.
 
         Raises:
-            UsageError: if this is not a sampling by time.
+            UsageError: if `fps` is None.
         """
         if self.fps is None:
             raise UsageError(f"Sampling {self} has no ticks", "give frames a second")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import h5py
@@ -28,9 +29,20 @@ from ..common.quoting import quoted
 SCHEMA_VERSION = 1
 SOURCE_KINDS = ("video", "image", "image-folder", "audio")
 TIMED_KINDS = ("video", "audio")
-"""Those whose rows have a time of their own; images have none."""
+"""Kinds whose frames have timestamps; images have none."""
 
+IMPORTED_PREFIX = "imported:"
+"""How the attribute `decoder` of imported entries begins."""
+
+Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 FEATURE_DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
+TIME_DTYPE, INDEX_DTYPE, QUALITY_DTYPE = np.dtype("<f8"), np.dtype("<i8"), np.dtype("<f4")
+NUMBER_DTYPES = {bool: np.dtype(np.bool_), int: np.dtype("<i8"), float: np.dtype("<f8")}
+"""How attributes that are not text are stored."""
+
+EXTRACT_AGAIN = "remove it and extract the video again"
+"""What to do about an entry that is damaged."""
+
 # A file name has at most 255 bytes; each may become an escape of four characters.
 MAX_TEXT_BYTES = 4096
 # Within these, whole microseconds times thousandths of a frame a second stay inside int64 (see sampling).
@@ -40,7 +52,7 @@ MAX_SPAN_MS = 100 * 86_400_000.0
 
 @dataclass(frozen=True)
 class EntryAttributes:
-    """What is known of an entry as a whole: the video, the model, and how the one met the other.
+    """What is known of an entry as a whole: the video, the model, and how the features were made.
 
     Attributes:
         schema_version: version of this schema, 1.
@@ -57,7 +69,7 @@ class EntryAttributes:
         width: pixels, as shown (after rotation).
         height: pixels, as shown (after rotation).
         rotation: degrees that were applied, 0, 90, 180 or 270.
-        codec: the container's name for it, "h264"; the format for images.
+        codec: name of the codec, "h264"; the format for images.
         frames_expected: frames that the container announces (the whole video, before sampling).
         frames_decoded: frames that could be decoded, out of those that the sampling asks for.
         model: OpenAI's name, "ViT-B/32".
@@ -109,6 +121,11 @@ ATTRIBUTE_TYPES: dict[str, type] = {
 }
 
 
+def utc_now() -> str:
+    """The time of an entry's `created`, now: ISO 8601 in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def storable_text(text: str) -> str:
     r"""Text that HDF5 can hold: bytes that are not UTF-8 (lone surrogates in Python) become escapes, `caf\xe9.mp4`.
 
@@ -121,7 +138,7 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
     """Write all attributes to `group`.
 
     Raises:
-        ContentError: if a value has not the type of its field, or is text of more than 4096 bytes.
+        ContentError: if a value does not have the type of its field, or is text of more than 4096 bytes.
     """
     for name, kind in ATTRIBUTE_TYPES.items():
         value = getattr(attributes, name)
@@ -133,7 +150,7 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
                 raise ContentError(f"Attribute {name} has {len(value)} bytes; at most {MAX_TEXT_BYTES} are stored")
             group.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value))))
         else:
-            group.attrs.create(name, value, dtype={bool: np.bool_, int: np.int64, float: np.float64}[kind])
+            group.attrs.create(name, value, dtype=NUMBER_DTYPES[kind])
 
 
 def read_attributes(group: h5py.Group, path: Path) -> EntryAttributes:
@@ -176,7 +193,7 @@ def timeline_problem(timestamps_ms: npt.NDArray[np.float64], frame_index: npt.ND
 
 
 def _is_a(value: object, kind: type) -> bool:
-    """Exact about bool, generous about NumPy scalars, as HDF5 gets the same bits either way."""
+    """Whether a value can be stored as `kind`: bool only as bool; NumPy scalars count as Python's numbers."""
     if kind is bool or isinstance(value, (bool, np.bool_)):
         return kind is bool and isinstance(value, (bool, np.bool_))
     if kind is int:
@@ -189,8 +206,8 @@ def _is_a(value: object, kind: type) -> bool:
 def _read_attribute(group: h5py.Group, name: str, kind: type, path: Path) -> typing.Any:
     """One attribute, through HDF5's own calls: `group.attrs` takes three times as long, and checks less."""
     if not h5py.h5a.exists(group.id, name.encode()):
-        raise EntryError(f"{quoted(path)} lacks the attribute {name}", "remove it and extract the video again")
-    # Type and shape are looked at before a byte is read: a hostile attribute may declare any size.
+        raise EntryError(f"{quoted(path)} lacks the attribute {name}", EXTRACT_AGAIN)
+    # Type and shape are checked before a byte is read: a hostile attribute may declare any size.
     attribute = h5py.h5a.open(group.id, name.encode())
     stored = attribute.get_type()
     dtype, memory_type = _memory_type(stored, kind)

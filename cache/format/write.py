@@ -1,9 +1,9 @@
-"""Writing an entry: built in memory, written beside its place, read back, then moved there."""
+"""Writing an entry: built in memory, written to a temporary file, read back, then moved to its name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -12,11 +12,23 @@ import numpy.typing as npt
 
 from ..common.atomic import remove_file, remove_stale_temporaries, write_atomically
 from ..common.errors import CacheError, ContentError
+from ..common.paths import StrPath
 from ..common.quoting import quoted
+from .blocks import NOT_FINITE, all_finite, iter_blocks
 from .names import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
 from .read import open_entry
 from .sampling import Sampling
-from .schema import FEATURE_DTYPES, EntryAttributes, storable_text, timeline_problem, write_attributes
+from .schema import (
+    FEATURE_DTYPES,
+    INDEX_DTYPE,
+    QUALITY_DTYPE,
+    TIME_DTYPE,
+    EntryAttributes,
+    Features,
+    storable_text,
+    timeline_problem,
+    write_attributes,
+)
 
 __all__ = ["remove_stale_temporaries", "write_entry"]
 
@@ -25,22 +37,22 @@ _COLUMN_CHUNK_ROWS = 65536
 
 
 def write_entry(
-    cache_dir: Path,
+    cache_dir: StrPath,
     attributes: EntryAttributes,
-    features: npt.NDArray[np.float16] | npt.NDArray[np.float32],
+    features: Features,
     timestamps_ms: npt.NDArray[np.float64],
     frame_index: npt.NDArray[np.int64],
     frame_names: Sequence[str] | None = None,
     quality: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> Path:
-    """Write one entry, whole or not at all, in place of any older one of the same video, weights and sampling.
+    """Write one entry atomically, replacing any older one of the same video, weights and sampling.
 
-    A complete entry also removes sampled entries of the video whose frames it holds. The file is built in memory, so
-    that a full disk meets a plain write and not HDF5's own: about twice the size of `features` for that moment.
+    A complete entry also removes sampled entries of the video whose frames it holds. The file is built in memory,
+    so that HDF5 itself never writes to a full disk; that takes about twice the size of `features`.
 
     Args:
-        cache_dir: the cache; folders are made as needed.
-        attributes: what the entry says of itself; `sampling`, `video_sha256`, `model` and `weights_sha256` name it.
+        cache_dir: the cache; folders are created as needed.
+        attributes: of the entry; `sampling`, `video_sha256`, `model` and `weights_sha256` name it.
         features: (N, D) float16 or float32, finite, not normalised, N >= 1.
         timestamps_ms: (N,) finite and non-decreasing, milliseconds.
         frame_index: (N,) strictly increasing positions in presentation order.
@@ -51,18 +63,18 @@ def write_entry(
         Path of the entry. If the video had an entry under another name, that name is kept.
 
     Raises:
-        ContentError: if the arrays do not fit together, or hold what no entry may.
-        CacheError: if the disk does not take the file.
+        ContentError: if the arrays do not fit together, or hold values that are not allowed.
+        CacheError: if the file cannot be written.
     """
     columns = _columns(features, timestamps_ms, frame_index, frame_names, quality or {})
     _check(attributes, features, columns)
     sampling = Sampling.parse(attributes.sampling)
     folder = entry_folder(
-        cache_dir, model_dir_name(attributes.model, attributes.weights_sha256), attributes.video_sha256
+        Path(cache_dir), model_dir_name(attributes.model, attributes.weights_sha256), attributes.video_sha256
     )
-    # The stem of an existing entry is kept: replacing one file leaves exactly one, whoever else writes.
-    twins = [path for path, name in _entries_of(folder, attributes.video_sha256) if name.sampling == sampling]
-    path = twins[0] if twins else folder / entry_name(_stem(attributes), attributes.video_sha256, sampling)
+    # The stem of an existing entry is kept, so that the file is replaced and not written twice.
+    same = [path for path, name in entries_of(folder, attributes.video_sha256) if name.sampling == sampling]
+    path = same[0] if same else folder / entry_name(_stem(attributes), attributes.video_sha256, sampling)
     image = _file_image(attributes, features, columns)
     write_atomically(path, image, check=lambda written: _check_written(written, features, columns))
     return _remove_superseded(path, folder, attributes, sampling)
@@ -78,18 +90,18 @@ def _columns(
     """Datasets with one value a frame, by their path in the file, checked for length.
 
     Raises:
-        ContentError: if one has another length than the features, or a name that is no identifier.
+        ContentError: if one has another length than the features, or a name that is not an identifier.
     """
     columns: dict[str, npt.NDArray[np.generic]] = {
-        "timestamps_ms": np.asarray(timestamps_ms, dtype="<f8"),
-        "frame_index": np.asarray(frame_index, dtype="<i8"),
+        "timestamps_ms": np.asarray(timestamps_ms, dtype=TIME_DTYPE),
+        "frame_index": np.asarray(frame_index, dtype=INDEX_DTYPE),
     }
     if frame_names is not None:
         columns["frame_names"] = _text_column(frame_names)
     for name, measure in quality.items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             raise ContentError(f"Quality {name!r} must be named with letters, digits and underscores")
-        columns[f"quality/{name}"] = np.asarray(measure, dtype="<f4")
+        columns[f"quality/{name}"] = np.asarray(measure, dtype=QUALITY_DTYPE)
     for name, values in columns.items():
         if values.shape != (len(features),):
             raise ContentError(f"{name} has shape {values.shape} where ({len(features)},) belongs")
@@ -105,24 +117,24 @@ def _text_column(texts: Sequence[str]) -> npt.NDArray[np.bytes_]:
 def _check(
     attributes: EntryAttributes, features: npt.NDArray[np.generic], columns: dict[str, npt.NDArray[np.generic]]
 ) -> None:
-    """What `write_entry` refuses to store.
+    """Refuse what `cache verify` would call a bad entry.
 
     Raises:
-        ContentError: if something would make an entry that `cache verify` calls bad.
+        ContentError: if the features, times or positions are not valid.
     """
     video = attributes.video_name
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
         raise ContentError(
-            f"Features of {video} have shape {features.shape} and type {features.dtype} where "
+            f"Features of {quoted(video)} have shape {features.shape} and type {features.dtype} where "
             f"(N, {attributes.embed_dim}) float16 or float32 belong"
         )
     if len(features) == 0:
-        raise ContentError(f"{video} gave no frame, and an entry without frames is not stored")
-    if not all(np.isfinite(block).all() for block in _blocks(features)):
-        raise ContentError(f"Features of {video} hold NaN or infinity", "extract it again with --precision fp32")
-    problem = timeline_problem(columns["timestamps_ms"].astype("<f8"), columns["frame_index"].astype("<i8"))
+        raise ContentError(f"{quoted(video)} gave no frame, and an entry without frames is not stored")
+    if not all_finite(features):
+        raise ContentError(f"{quoted(video)} gave {NOT_FINITE}", "extract it again with --precision fp32")
+    problem = timeline_problem(columns["timestamps_ms"].astype(TIME_DTYPE), columns["frame_index"].astype(INDEX_DTYPE))
     if problem:
-        raise ContentError(f"Frames of {video} cannot be stored: {problem}")
+        raise ContentError(f"Frames of {quoted(video)} cannot be stored: {problem}")
 
 
 def _file_image(
@@ -152,7 +164,7 @@ def _check_written(path: Path, features: npt.NDArray[np.generic], columns: dict[
     """
     with open_entry(path) as entry:
         start = 0
-        for block in _blocks(features):
+        for block in iter_blocks(features):
             same = np.array_equal(entry.features[start : start + len(block)], block)
             start += len(block)
             if not same:
@@ -163,21 +175,25 @@ def _check_written(path: Path, features: npt.NDArray[np.generic], columns: dict[
 
 
 def _remove_superseded(path: Path, folder: Path, attributes: EntryAttributes, sampling: Sampling) -> Path:
-    """Remove what the new entry at `path` replaces; gives the path of the entry that stays."""
-    others = [(other, name.sampling) for other, name in _entries_of(folder, attributes.video_sha256) if other != path]
+    """Remove what the new entry at `path` replaces; returns the path of the entry that is kept."""
+    others = [(other, name.sampling) for other, name in entries_of(folder, attributes.video_sha256) if other != path]
     if attributes.complete:
         for other, theirs in others:
             if theirs != sampling and sampling.covers(theirs):
                 remove_file(other)
-    # Two writers that knew the video by two names: both see both at last, and both keep the first.
-    twins = sorted([path, *(other for other, theirs in others if theirs == sampling)])
-    for twin in twins[1:]:
-        remove_file(twin)
-    return twins[0]
+    # Two runs that knew the video by two names end up keeping the same one: the first.
+    same = sorted([path, *(other for other, theirs in others if theirs == sampling)])
+    for other in same[1:]:
+        remove_file(other)
+    return same[0]
 
 
-def _entries_of(folder: Path, sha256: str) -> list[tuple[Path, EntryName]]:
-    """Entries of one video in `folder`, sorted by path."""
+def entries_of(folder: Path, sha256: str) -> list[tuple[Path, EntryName]]:
+    """Entries of one video in `folder`, sorted by path; none if there is no such folder.
+
+    Raises:
+        CacheError: if the folder cannot be listed.
+    """
     try:
         paths = sorted(folder.iterdir())
     except FileNotFoundError:
@@ -191,8 +207,3 @@ def _entries_of(folder: Path, sha256: str) -> list[tuple[Path, EntryName]]:
 def _stem(attributes: EntryAttributes) -> str:
     name = attributes.video_name
     return name if attributes.source_kind == "image-folder" else Path(name).stem
-
-
-def _blocks(features: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
-    for start in range(0, len(features), 8192):
-        yield features[start : start + 8192]

@@ -1,6 +1,6 @@
 """Features in NumPy's files: the triples of v-iashin/video_features, and the .npz of HERO, moment_detr and UniVTG.
 
-Nothing is unpickled: a pickle runs what is in it.
+Nothing is unpickled: a pickle can execute any code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..common.errors import ContentError
 from ..common.quoting import quoted
-from .found import Found, rate
+from .formats import Found, rate
 
 TRIPLE_SUFFIX = "_clip.npy"
 _NPZ_KEY = "features"

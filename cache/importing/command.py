@@ -1,4 +1,4 @@
-"""`clipcache import`: features that others have made in, entries out."""
+"""`clipcache import`: make entries of features that other programs have computed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ if TYPE_CHECKING:
 
 
 class Wiring(Protocol):
-    """What the context object must offer."""
+    """What the context object must provide."""
 
     @property
     def published_model(self) -> Callable[[str], PublishedModel | None]:
-        """Gives what is known of a model by its canonical name, "ViT-B/32"; None if it is not one of OpenAI's."""
+        """Returns what is known of a model by its canonical name, "ViT-B/32"; None if it is not one of OpenAI's."""
 
 
-@click.command(name="import", short_help="Make entries of features that others have made.")
+@click.command(name="import", short_help="Make entries of features from other programs.")
 @click.argument("targets", nargs=-1, type=PATH, required=True)
 @CACHE
 @click.option("--model", envvar="CLIPCACHE_MODEL", help="Model that made the features, such as ViT-B/32.")
-@click.option("--weights-sha256", help="Hash of its weights, where they are not the published ones.")
-@click.option("--logit-scale", type=float, default=100.0, show_default=True, help="Of the model.")
-@click.option("--videos", "videos", multiple=True, type=PATH, help="Video that features are of, or folder of them.")
-@click.option("--fps", type=float, help="Features per second, where the files do not say.")
+@click.option("--weights-sha256", help="Sha256 of its weights, if they are not the published ones.")
+@click.option(
+    "--logit-scale", type=float, default=100.0, show_default=True, help="Factor from cosine to logit of the model."
+)
+@click.option("--videos", "videos", multiple=True, type=PATH, help="Video of the features, or a folder of videos.")
+@click.option("--fps", type=float, help="Features per second, if the files do not say.")
 @click.option("--interval", "interval_s", type=float, help="Seconds from one feature to the next, instead of --fps.")
-@click.option("--sampling", metavar="all|fps=F|every=N", help="Frames of the video that the features are of.")
+@click.option("--sampling", metavar="all|fps=F|every=N", help="Which frames of the video the features are of.")
 @DEBUG
 @click.pass_obj
 def import_features(
@@ -48,12 +50,12 @@ def import_features(
     interval_s: float | None,
     sampling: str | None,
 ) -> None:
-    """Make entries of features that others have made, so that they can be scored, searched and exported.
+    """Make entries of features from other programs, so that they can be scored, searched and exported.
 
     TARGETS are files, or folders of them: NAME_clip.npy with NAME_timestamps_ms.npy (video_features), .npz with the
     key features (HERO, moment_detr, UniVTG), .h5 with one dataset a video (MAD), .tar shards (clip-video-encode). Each
-    entry says that it was imported, and by which rule. The video itself is looked for by NAME, in --videos or beside
-    the features; without it the entry is found by its own path only.
+    entry records that it was imported, and by which rule. The video is searched by NAME, in --videos and beside the
+    features; without it the entry is found only by its own path.
     """
     from tqdm import tqdm
 
@@ -78,11 +80,11 @@ def import_features(
 
 
 def _timing(fps: float | None, interval_s: float | None, sampling: str | None) -> Timing:
-    """When the rows are, from the options."""
+    """The times of the rows, from the options."""
     from ..format.sampling import Sampling
     from .entry_of import Timing
 
     if interval_s is not None and (fps is not None or interval_s <= 0):
-        raise UsageError("--interval takes seconds above 0, and stands in place of --fps", "give one of them")
+        raise UsageError("--interval takes seconds above 0, and replaces --fps", "give one of them")
     rate = fps if interval_s is None else 1 / interval_s
     return Timing(rate, None if sampling is None else Sampling.parse(sampling))

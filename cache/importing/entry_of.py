@@ -1,10 +1,9 @@
-"""From what was found to an entry: checks first, then attributes that say what is known and what is not."""
+"""From the features in a file to an entry: they are checked, and get times, positions and attributes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -12,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError, UsageError
+from ..common.hashing import is_sha256
 from ..common.quoting import quoted
-from ..entry import Features
+from ..format.blocks import NOT_FINITE, all_finite
 from ..format.names import canonical_model
 from ..format.sampling import Sampling
-from ..format.schema import SCHEMA_VERSION, EntryAttributes, timeline_problem
-from .found import Found
+from ..format.schema import IMPORTED_PREFIX, SCHEMA_VERSION, EntryAttributes, Features, timeline_problem, utc_now
+from .formats import Found
 from .identity import UNSEEN, Identity
 
 UNKNOWN = "unknown"
@@ -46,7 +46,7 @@ class Model:
     Attributes:
         name: "ViT-B/32".
         weights_sha256: of its weights, 64 hex digits.
-        embed_dim: D; None if not known, when any will do.
+        embed_dim: D; None if not known: then any is accepted.
         input_size: pixels; 0 if not known.
         logit_scale: factor from cosine to logit.
     """
@@ -60,10 +60,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Timing:
-    """When the rows are, where the files do not say.
+    """The times of the rows, for files that do not hold them.
 
     Attributes:
-        rate: rows a second, > 0; None: only features that bring their own timestamps are taken.
+        rate: rows a second, > 0; None: only features with timestamps are accepted.
         sampling: the frames of the video that the rows are; None: every frame, or those of `rate`.
     """
 
@@ -77,7 +77,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is handed to `write_entry`."""
+    """The arguments of `write_entry`."""
 
     attributes: EntryAttributes
     features: Features
@@ -88,16 +88,16 @@ class Contents:
 def name_model(
     name: str | None, weights_sha256: str | None, published: PublishedModel | None, logit_scale: float
 ) -> Model:
-    """The model as the user names it: one of OpenAI's, or any other with the hash of its weights.
+    """The model that the user names: one of OpenAI's, or any other with the hash of its weights.
 
     Raises:
-        UsageError: if it is not said which model it was.
+        UsageError: if no model is named, or the hash of its weights is not known or not valid.
     """
     if name is None:
         raise UsageError("Say which model made the features: --model ViT-B/32, for example")
     if weights_sha256 is None and published is None:
         raise UsageError(f"The weights of {name!r} are not known by its name", "give their hash by --weights-sha256")
-    if weights_sha256 is not None and (len(weights_sha256) != 64 or set(weights_sha256) - set("0123456789abcdef")):
+    if weights_sha256 is not None and not is_sha256(weights_sha256):
         raise UsageError("--weights-sha256 takes the 64 lower-case hex digits of the hash of the weights file")
     return Model(
         canonical_model(name),
@@ -122,12 +122,10 @@ def checked_features(found: Found, model: Model) -> Features:
             f"{features.dtype} where features (N, {dim or 'D'}) of {model.name} belong",
             "leave it out, or name the right --model",
         )
-    with np.errstate(over="ignore"):  # said in a sentence below
+    with np.errstate(over="ignore"):  # reported below
         kept: Features = features.astype("<f2" if features.dtype.itemsize == 2 else "<f4")
-    if not np.isfinite(kept).all():
-        raise ContentError(
-            f"{quoted(found.path)} holds for {found.name!r} values that are NaN or infinite", "leave it out"
-        )
+    if not all_finite(kept):
+        raise ContentError(f"{quoted(found.path)} holds for {found.name!r} {NOT_FINITE}", "leave it out")
     return kept
 
 
@@ -137,7 +135,7 @@ def build(
     """Everything that the entry of some checked features will hold.
 
     Raises:
-        ContentError: if times or positions are missing, of another number, or not in order.
+        ContentError: if times or positions are missing, of another count than the features, or not in order.
     """
     count = len(features)
     timestamps = _timestamps(found, timing, count)
@@ -149,7 +147,7 @@ def build(
     attributes = EntryAttributes(
         schema_version=SCHEMA_VERSION,
         clipcache_version=version("clipcache"),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=utc_now(),
         complete=True,
         source_kind="video",
         video_name=identity.name,
@@ -171,7 +169,7 @@ def build(
         precision=UNKNOWN,
         preprocess=UNKNOWN,
         sampling=str(sampling),
-        decoder=f"imported:{rule_name}",
+        decoder=f"{IMPORTED_PREFIX}{rule_name}",
         decoder_version=version("clipcache"),
         torch_version=UNKNOWN,
     )
@@ -184,8 +182,8 @@ def _timestamps(found: Found, timing: Timing, count: int) -> npt.NDArray[np.floa
         return _column(found, "timestamps_ms", found.timestamps_ms, count).astype("<f8")
     if timing.rate is None:
         raise ContentError(
-            f"{quoted(found.path)} does not say when the features of {found.name!r} are",
-            "give --fps or --interval of them",
+            f"{quoted(found.path)} does not hold times of the features of {found.name!r}",
+            "give --fps or --interval",
         )
     return np.arange(count, dtype="<f8") * 1000.0 / timing.rate
 
@@ -204,7 +202,7 @@ def _sampling(found: Found, timing: Timing) -> Sampling:
 
 
 def _frame_index(found: Found, sampling: Sampling, count: int) -> npt.NDArray[np.int64]:
-    """(N,) positions: the file's own, else those of the sampling; rows are counted where it tells no positions."""
+    """(N,) positions: the file's own, else those of the sampling, else the numbers of the rows."""
     if found.frame_index is not None:
         return _column(found, "frame_index", found.frame_index, count).astype("<i8")
     return np.arange(count, dtype=np.int64) * (sampling.every or 1)
@@ -219,17 +217,17 @@ def _column(found: Found, name: str, values: npt.NDArray[Any], count: int) -> np
         )
     if name == "frame_index" and not _are_whole(values):
         raise ContentError(
-            f"{quoted(found.path)} holds for {found.name!r} a frame_index that is no whole number", "correct it"
+            f"{quoted(found.path)} holds for {found.name!r} a frame_index that is not a whole number", "correct it"
         )
     return values
 
 
 def _are_whole(values: npt.NDArray[Any]) -> bool:
-    """Whether all values are whole numbers that an int64 holds; NaN and infinity are none."""
+    """Whether all values are whole numbers that fit int64; NaN and infinity are not."""
     return bool((np.abs(values) < 2.0**62).all() and (np.trunc(values) == values).all())
 
 
 def _measured_rate(timestamps_ms: npt.NDArray[np.float64]) -> float:
-    """Rows a second over the whole time; 0.0 if there is none."""
+    """Rows a second on average; 0.0 if all have one time."""
     span_s = (timestamps_ms[-1] - timestamps_ms[0]) / 1000
     return float((len(timestamps_ms) - 1) / span_s) if span_s > 0 else 0.0

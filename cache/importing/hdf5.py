@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from ..common.errors import ContentError
 from ..common.quoting import quoted
+from ..format.guard import declared_bytes, is_stored_elsewhere
 from ..format.packed import packs_entries
-from .found import Found
+from .formats import Found
 
-# A compressed dataset may declare far more than the file holds; no features shrink that much.
-_MOST_TO_ONE = 100
+# A compressed dataset may declare far more than the file holds; features never compress that well.
+_MAX_COMPRESSION_RATIO = 100
 
 
 def read_flat(path: Path) -> Iterator[Found]:
-    """Every dataset of the root group. Links and data outside the file are refused unseen: see `cache.read`.
+    """Every dataset of the root group. Links and data outside the file are refused: see `format.read`.
 
     Raises:
         ContentError: if the file is damaged, or holds anything but datasets of its own.
@@ -38,14 +38,13 @@ def read_flat(path: Path) -> Iterator[Found]:
 def _checked(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
         raise ContentError(
-            f"{quoted(path)} holds {name!r}, which is no dataset of its own; only flat files are imported"
+            f"{quoted(path)} holds {name!r}, which is not a dataset of its own; only flat files are imported"
         )
     dataset = file[name]
-    properties = dataset.id.get_create_plist()
-    if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
+    if is_stored_elsewhere(dataset):
         raise ContentError(f"{quoted(path)} keeps {name!r} in other files, which are not read", "copy the data into it")
-    declared = int(np.prod(dataset.shape or (0,), dtype=object)) * dataset.dtype.itemsize
-    if declared > _MOST_TO_ONE * dataset.id.get_storage_size():
+    declared = declared_bytes(dataset)
+    if declared > _MAX_COMPRESSION_RATIO * dataset.id.get_storage_size():
         raise ContentError(
             f"{quoted(path)} declares {declared} bytes of {name!r}, far more than it holds", "leave it out"
         )

@@ -1,10 +1,9 @@
-"""Which video imported features belong to: its file, if it is there, else a hash that stands in for it."""
+"""Which video imported features belong to: its file if that is found, else a hash of the features replaces its hash."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from ..common.errors import ContentError
 from ..common.hashing import Digests
 from ..common.media_types import VIDEO_SUFFIXES
+from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
 
 UNSEEN = "unseen"
@@ -26,7 +26,7 @@ _WITH_HASH = re.compile(r"(?P<stem>.+)-(?P<digits>[0-9a-f]{8}|[0-9a-f]{16})", re
 
 @dataclass(frozen=True)
 class Identity:
-    """What an entry says of its video.
+    """The video of imported features.
 
     Attributes:
         name: file name with its suffix, or the name that the features had.
@@ -40,24 +40,24 @@ class Identity:
 
     @property
     def is_seen(self) -> bool:
-        """Whether the video itself was there to be hashed."""
+        """Whether the video itself was found."""
         return self.video_bytes > 0
 
 
 class Videos:
     """Finds the video of a name: among those given, else beside the features."""
 
-    def __init__(self, given: Iterable[Path], digests: Digests) -> None:
-        """Look at the names in `given`, files and folders, at any depth; nothing is opened."""
+    def __init__(self, given: Iterable[StrPath], digests: Digests) -> None:
+        """List `given`, files and folders of videos at any depth; nothing is opened."""
         self._digests = digests
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in given:
+        for path in map(Path, given):
             for video in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if video.suffix.lower() in VIDEO_SUFFIXES:
                     self._by_stem[video.stem].append(video)
 
     def identify(self, name: str, path: Path, features: npt.NDArray[Any]) -> Identity:
-        """Tell which video the features of `name` in the file `path` belong to.
+        """Return which video the features of `name` in the file `path` belong to.
 
         Raises:
             ContentError: if several videos have that name.
@@ -66,13 +66,12 @@ class Videos:
         stem = PurePosixPath(name).name
         videos = _in_like_folders(self._by_stem.get(stem, []), name, path) or self._by_hash(stem)
         videos = videos or [
-            path.with_name(stem + suffix)
-            for suffix in sorted(VIDEO_SUFFIXES)
-            if os.path.isfile(path.with_name(stem + suffix))  # noqa: PTH113 - Path.is_file raises for long names
+            path.with_name(stem + suffix) for suffix in sorted(VIDEO_SUFFIXES) if is_file(path.with_name(stem + suffix))
         ]
         if len(videos) > 1:
             raise ContentError(
-                f"{quoted(path)} may belong to {videos[0]} or to {videos[1]}", "name the right one by --videos"
+                f"{quoted(path)} may belong to {quoted(videos[0])} or to {quoted(videos[1])}",
+                "name the right one by --videos",
             )
         if videos:
             (video,) = videos
@@ -80,14 +79,14 @@ class Videos:
         return Identity(stem or "video", stand_in_sha256(features), 0)
 
     def _by_hash(self, stem: str) -> list[Path]:
-        """The video of "beach-0123456789abcdef": exports so tell videos of one name apart, by 8 digits or 16."""
+        """The video of "beach-0123456789abcdef": exports add 8 or 16 digits to equal names."""
         match = _WITH_HASH.fullmatch(stem)
         videos = self._by_stem.get(match["stem"], []) if match else []
         return [video for video in videos if match and self._digests.sha256(video).startswith(match["digits"])][:1]
 
 
 def _in_like_folders(videos: list[Path], name: str, path: Path) -> list[Path]:
-    """Of several videos those in folders named like that of the features: exports keep folders."""
+    """Of several videos those whose folders have the same names as the features': exports keep folders."""
     folders = PurePosixPath(name).parent.parts or path.parent.parts
     alike = [_common_end(video.parent.parts, folders) for video in videos]
     return [video for video, parts in zip(videos, alike, strict=True) if parts == max(alike)]
@@ -99,7 +98,7 @@ def _common_end(a: tuple[str, ...], b: tuple[str, ...]) -> int:
 
 
 def stand_in_sha256(features: npt.NDArray[Any]) -> str:
-    """A hash in place of the video's: of the features (N, D), so that the same ones are imported once.
+    """A hash that replaces the video's: of the features (N, D), so that the same ones are imported once.
 
     It is that of "clipcache imported features", a zero byte, the shape as in "(355, 512)", a zero byte, the type as in
     "<f2", a zero byte, and the values in C order, little-endian.

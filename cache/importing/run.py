@@ -1,4 +1,4 @@
-"""An import: each file read by its rule, each video in it checked, identified and written, if it is not there yet."""
+"""An import: each file is read by its rule; each video in it is checked, identified, and written if it is new."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from ..common.atomic import remove_stale_temporaries
 from ..common.errors import ClipcacheError, ContentError, UsageError
 from ..common.hashing import Digests
+from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
 from ..entry import Entry
-from ..format.names import entry_folder, model_dir_name, parse_entry_name
-from ..format.write import write_entry
+from ..format.names import ENTRY_SUFFIX, entry_folder, model_dir_name
+from ..format.write import entries_of, write_entry
 from ..select import OnSkip
 from .entry_of import Contents, Model, Timing, build, checked_features
-from .formats import Rule
-from .found import Found
+from .formats import Found, Rule
 from .identity import Videos
 
 
@@ -29,8 +29,8 @@ class Summary:
 
     Attributes:
         imported: videos that became entries.
-        unseen: those of them whose video was not there, so that only their features name them.
-        present: videos whose entry holds these very features already.
+        unseen: those of them whose video was not found.
+        present: videos whose entry holds the same features already.
         failed: videos, or whole files, that could not be imported.
         frames: frames imported.
     """
@@ -41,10 +41,10 @@ class Summary:
     failed: int = 0
     frames: int = 0
 
-    def as_text(self, cache_dir: Path, model: Model) -> str:
-        """One line for people."""
+    def as_text(self, cache_dir: StrPath, model: Model) -> str:
+        """The summary as one line of text."""
         unseen = f", {self.unseen} without their video" if self.unseen else ""
-        folder = cache_dir / model_dir_name(model.name, model.weights_sha256)
+        folder = Path(cache_dir) / model_dir_name(model.name, model.weights_sha256)
         return (
             f"{self.imported} videos imported{unseen} ({self.frames} frames), {self.present} already there, "
             f"{self.failed} failed: {folder}"
@@ -56,45 +56,45 @@ class Import:
     """One import; `run` does it.
 
     Attributes:
-        cache_dir: the cache to write to; made if need be.
+        cache_dir: the cache to write to; created if it does not exist.
         model: that made the features.
-        timing: when the rows are, where the files do not say.
-        videos: files and folders in which the videos may be.
-        digests: gives the content hash of videos.
-        on_skip: told of each file that cannot be imported, or a video in it, and why; the others are, all the same.
-        on_done: told how many files are done with, for a bar.
+        timing: times of the rows, for files that do not hold them.
+        videos: files, and folders to search for the videos.
+        digests: computes or remembers the content hash of videos.
+        on_skip: called with each file that cannot be imported, or holds a video that cannot, and why.
+        on_done: called with how many more files are done, for a progress bar.
     """
 
-    cache_dir: Path
+    cache_dir: StrPath
     model: Model
     timing: Timing
-    videos: Sequence[Path]
+    videos: Sequence[StrPath]
     digests: Digests
     on_skip: OnSkip
     on_done: Callable[[int], object] = lambda _: None
     summary: Summary = field(default_factory=Summary)
 
     def run(self, files: Sequence[tuple[Path, Rule]]) -> Summary:
-        """Import what is in some files, as `find_files` gives them.
+        """Import what is in some files, as `find_files` returns them.
 
         Raises:
-            UsageError: the cache is a packed library.
-            CacheError: the cache cannot be written.
+            UsageError: if the cache is a packed library.
+            CacheError: if the cache cannot be written.
         """
-        if self.cache_dir.is_file():
+        if is_file(self.cache_dir):
             raise UsageError(
                 f"{quoted(self.cache_dir)} is a file, to which nothing can be added",
                 f"name a folder with --cache, or "
-                f"make one of a packed library: clipcache cache unpack {quoted(self.cache_dir)} --into DIR",
+                f"unpack the library: clipcache cache unpack {quoted(self.cache_dir)} --into DIR",
             )
-        self._pin_length()
+        self._learn_embed_dim()
         videos = Videos(self.videos, self.digests)
-        remove_stale_temporaries(self.cache_dir)
+        remove_stale_temporaries(Path(self.cache_dir))
         for path, rule in files:
             try:
                 for found in rule.load()(path):
                     self._import(found, rule, videos)
-            except ContentError as error:  # of the file as a whole: what was read before it is kept
+            except ContentError as error:  # of the whole file; what was imported from it before is kept
                 self._fail(path, error)
             self.on_done(1)
         return self.summary
@@ -118,28 +118,31 @@ class Import:
         self.summary.unseen += not identity.is_seen
         self.summary.frames += len(contents.features)
 
-    def _pin_length(self) -> None:
+    @property
+    def _model_dir(self) -> str:
+        return model_dir_name(self.model.name, self.model.weights_sha256)
+
+    def _learn_embed_dim(self) -> None:
         """Take the length of the features from the model's entries, if there are any and the model does not say."""
-        folder = self.cache_dir / model_dir_name(self.model.name, self.model.weights_sha256)
-        for path in sorted(folder.glob("??/*.h5")) if self.model.embed_dim is None else ():
+        folder = Path(self.cache_dir) / self._model_dir
+        for path in sorted(folder.glob(f"??/*{ENTRY_SUFFIX}")) if self.model.embed_dim is None else ():
             with contextlib.suppress(ClipcacheError):
                 self.model = replace(self.model, embed_dim=Entry(path).attributes.embed_dim)
                 return
 
     def _is_present(self, contents: Contents, found: Found) -> bool:
-        """Whether the video's one entry holds just these features.
+        """Whether the video's entry holds exactly these features.
 
         Raises:
             ContentError: if the video has an entry with others, which an import never replaces.
         """
         sha256 = contents.attributes.video_sha256
-        model_dir = model_dir_name(self.model.name, self.model.weights_sha256)
-        entries = _entries_of(entry_folder(self.cache_dir, model_dir, sha256), sha256)
+        entries = [path for path, _ in entries_of(entry_folder(Path(self.cache_dir), self._model_dir, sha256), sha256)]
         for path in entries:
             if not _holds(Entry(path), contents):
                 raise ContentError(
-                    f"{found.path} holds other features of {found.name!r} than the entry {quoted(path)}",
-                    ("remove that first, or import to another --cache"),
+                    f"{quoted(found.path)} holds other features of {found.name!r} than the entry {quoted(path)}",
+                    "remove that first, or import to another --cache",
                 )
         return bool(entries)
 
@@ -148,15 +151,8 @@ class Import:
         self.on_skip(path, error)
 
 
-def _entries_of(folder: Path, sha256: str) -> list[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        named = [(path, parse_entry_name(path.name)) for path in sorted(folder.iterdir())]
-        return [path for path, name in named if name is not None and name.sha16 == sha256[:16]]
-    return []
-
-
 def _holds(entry: Entry, contents: Contents) -> bool:
-    """Whether the entry has these features, times and positions, bit for bit; one that cannot be read has not."""
+    """Whether the entry has these features, times and positions, bit for bit; False if it cannot be read."""
     with contextlib.suppress(ClipcacheError):
         return (
             entry.sampling == contents.attributes.sampling

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from ..common.errors import ContentError
 from ..common.quoting import quoted
-from .found import Found, rate
+from .formats import Found, rate
 
-_MOST_BYTES_OF_JSON = 1 << 28
+_MAX_JSON_BYTES = 1 << 28
 
 
 def read_shard(path: Path) -> Iterator[Found]:
-    """Every sample of one shard that has features. Members are read, never unpacked: their names lead nowhere.
+    """Every sample of one shard that has features. Members are read, never extracted, so their names do no harm.
 
     Raises:
         ContentError: if the shard, or what is in it, is damaged.
@@ -56,7 +56,7 @@ def _content(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _metadata(shard: tarfile.TarFile, member: tarfile.TarInfo | None) -> dict[str, Any]:
-    if member is None or member.size > _MOST_BYTES_OF_JSON:
+    if member is None or member.size > _MAX_JSON_BYTES:
         return {}
     known = json.loads(_content(shard, member))
     return known if isinstance(known, dict) else {}

@@ -6,11 +6,12 @@ training never used are zero, and compress away.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ...cache.common.atomic import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,5 @@ def _rounded(array: np.ndarray) -> np.ndarray:
 
 def save_state(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write the file in one move, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as target:
+    with replacing(path) as temporary, temporary.open("wb") as target:
         np.savez_compressed(target, **arrays)  # type: ignore[arg-type]  # numpy's stub has no keywords of arrays
-    temporary.replace(path)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...cache.common.atomic import write_atomically
+from ...cache.common.atomic import replacing, write_atomically
 from ...cache.common.errors import CacheError, ModelError, UsageError
 from ...cache.common.hashing import DigestMemo, sha256_file
 from ...cache.common.quoting import quoted
@@ -322,23 +322,26 @@ def _download(weights: WeightsFile) -> None:
     import urllib.request
 
     url = download_url(weights)
-    temporary = weights.path.with_name(f".{weights.path.name}.{os.getpid()}")
-    try:
-        weights.path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=30) as source, temporary.open("wb") as target:  # noqa: S310  https
-            _copy_with_bar(source, target, weights.path.name)
+
+    def check(temporary: Path) -> None:
         if sha256_file(temporary) != weights.sha256:
             raise ModelError(f"The download of {url} arrived damaged (wrong checksum)", "try again")
-        temporary.replace(weights.path)
-    except (http.client.HTTPException, OSError) as error:  # a URLError is an OSError
-        reason = getattr(error, "reason", None) or error
+
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=30) as source,  # noqa: S310  https
+            replacing(weights.path, check=check) as temporary,
+            temporary.open("wb") as target,
+        ):
+            _copy_with_bar(source, target, weights.path.name)
+    except (http.client.HTTPException, OSError, CacheError) as error:  # a URLError is an OSError
+        cause = error.__cause__ if isinstance(error, CacheError) else error
+        reason = getattr(cause, "reason", None) or cause
         raise ModelError(
             (f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} ({reason})"),
             f"fetch it on another machine and copy it there, name a file with --weights PATH, or try "
             f"--model {DEMO_MODEL}, which is bundled and knows coloured shapes only",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copy_with_bar(source: Any, target: Any, name: str) -> None:

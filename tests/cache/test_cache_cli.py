@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from clipcache.cache import FeatureCache
 from clipcache.cache.common.atomic import remove_file
 from clipcache.cache.common.errors import CacheError, NotCachedError
-from clipcache.cache.report import one_line
+from clipcache.cache.common.quoting import one_line
 from clipcache.cache.verify import problem_of, verify
 from clipcache.cli import cli
 
@@ -138,12 +138,12 @@ def test_verify_lists_and_removes_the_bad(tmp_path: Path) -> None:
     result = run("verify", "--cache", tmp_path, "--delete-bad")
     assert result.exit_code == 1
     assert "2 entries checked: 1 good, 1 bad" in result.stdout
-    assert result.stderr == f"clipcache: removed {bad}\n"
+    assert result.stderr == f"clipcache: removed '{bad}'\n"
     assert run("verify", "--cache", tmp_path).exit_code == 0
     assert good.exists()
 
 
-def test_delete_bad_spares_what_it_may_not_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_bad_keeps_what_cannot_be_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     newer, folder, locked, bad = (put_entry(tmp_path, video_sha256=sha256_of(name)) for name in "abcd")
     spoil(newer, schema_version=2)
     folder.unlink()
@@ -163,7 +163,7 @@ def test_delete_bad_spares_what_it_may_not_judge(tmp_path: Path, monkeypatch: py
     assert "4 entries checked: 0 good, 4 bad" in result.stdout
     assert "upgrade clipcache" in result.stdout
     assert "Permission denied" in result.stdout
-    assert result.stderr == f"clipcache: removed {bad}\n"
+    assert result.stderr == f"clipcache: removed '{bad}'\n"
     assert [path.exists() for path in (newer, folder, locked, bad)] == [True, True, True, False]
 
 
@@ -188,14 +188,14 @@ def test_attributes_must_fit_name_and_data(tmp_path: Path, attributes: dict[str,
     found = problem_of(path)
     assert found is not None
     assert problem in found
-    assert found.startswith(str(path))
+    assert found.startswith(f"'{path}' ")
 
 
 def test_features_must_be_finite(tmp_path: Path) -> None:
     path = put_entry(tmp_path)
     with h5py.File(path, "r+") as file:
         file["features"][7, 3] = np.inf
-    assert "infinite" in str(problem_of(path))
+    assert "not finite" in str(problem_of(path))
 
 
 def test_misnamed_and_misplaced_files_are_found(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_misnamed_and_misplaced_files_are_found(tmp_path: Path) -> None:
     stray = path.rename(path.with_name("notes.h5"))
     (finding,) = verify(FeatureCache(tmp_path))
     assert finding.path == stray
-    assert "has not the name of an entry" in str(finding.problem)
+    assert "does not have the name of an entry" in str(finding.problem)
 
 
 def test_verify_of_one_model(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_an_entry_may_be_removed_while_it_is_known(tmp_path: Path) -> None:
     [
         ({"features": np.zeros((50, 4), np.float16)}, "shape"),
         ({"features": np.zeros((50, 8), np.float64)}, "float64"),
-        ({"features": np.full((50, 8), np.nan, np.float16)}, "NaN"),
+        ({"features": np.full((50, 8), np.nan, np.float16)}, "features that are not finite"),
         ({"timestamps_ms": np.arange(49) * 1.0}, "timestamps_ms"),
         ({"timestamps_ms": -np.arange(50) * 1.0}, "decrease"),
         ({"timestamps_ms": np.full(50, np.inf)}, "not finite"),

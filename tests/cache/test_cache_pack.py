@@ -280,11 +280,11 @@ def test_a_hostile_file_is_one_clear_error(packed: Path, spoil: Any) -> None:
 def test_what_is_no_packed_library_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(data)
-    with pytest.raises(ClipcacheError, match=r"x\.h5 is not a packed library"):
+    with pytest.raises(ClipcacheError, match=r"not a packed library"):
         FeatureCache(path)
 
 
-def test_an_entry_is_no_packed_library(cache: Path) -> None:
+def test_an_entry_is_not_a_packed_library(cache: Path) -> None:
     with pytest.raises(EntryError, match="not a packed library"):
         FeatureCache(next(iter(FeatureCache(cache))).path)
 
@@ -305,7 +305,7 @@ def test_bad_entries_are_not_removed_with_the_whole_library(packed: Path) -> Non
 def test_an_entry_is_never_overwritten_by_its_library(cache: Path) -> None:
     victim = next(iter(FeatureCache(cache))).path
     before = victim.read_bytes()
-    with pytest.raises(UsageError, match="name a place outside"):
+    with pytest.raises(UsageError, match="name a file outside"):
         run("cache", "pack", victim, "--cache", cache)
     assert victim.read_bytes() == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import weakref
@@ -208,3 +209,9 @@ def test_a_folder_that_cannot_be_listed_is_one_sentence(cache_dir: Path, monkeyp
     for call in (FeatureCache(cache_dir).entries, FeatureCache(cache_dir).files):
         with pytest.raises(CacheError, match=r"Cannot list .* \(Permission denied\)"):
             call()
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    from clipcache import cache
+
+    assert cache.__version__ == importlib.metadata.version("clipcache")

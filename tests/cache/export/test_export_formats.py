@@ -149,7 +149,7 @@ def test_parquet_is_read_by_others(cache: Path, tmp_path: Path, library: str, na
 
 
 def test_a_video_too_long_for_one_row_is_left_out(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipcache.cache.export.parquet._MOST_BYTES_IN_A_ROW", 20 * DIM * 4)
+    monkeypatch.setattr("clipcache.cache.export.parquet._MAX_ROW_BYTES", 20 * DIM * 4)
     result = run_export(cache, "parquet-videos", tmp_path / "out.parquet")
     assert (result.exit_code, "'c' is too long for one row" in result.stderr) == (1, True)
     assert "2 videos exported (27 rows)" in result.stdout

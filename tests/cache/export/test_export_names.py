@@ -14,9 +14,11 @@ from clipcache.cache.select import Chosen
 A8, B8 = sha256_of("a")[:8], sha256_of("b")[:8]
 
 
-def chosen(content: str, video_name: str = "clip.mp4", place: str | None = None, **changes: Any) -> Chosen:
+def chosen(content: str, video_name: str = "clip.mp4", relative_path: str | None = None, **changes: Any) -> Chosen:
     attributes = make_attributes(video_name=video_name, video_sha256=sha256_of(content), **changes)
-    return Chosen(Path(f"{content}.h5"), attributes, "ViT-B-32-cdcdcdcd", Path(place) if place else None)
+    return Chosen(
+        Path(f"{content}.h5"), attributes, "ViT-B-32-cdcdcdcd", Path(relative_path) if relative_path else None
+    )
 
 
 def names(*several: Chosen, reserved: str = "") -> list[str]:
@@ -24,7 +26,7 @@ def names(*several: Chosen, reserved: str = "") -> list[str]:
 
 
 def test_a_name_is_the_videos_with_its_folders() -> None:
-    assert names(chosen("a", "holiday.mp4"), chosen("b", "x.mkv", place="2024/beach/x.mkv")) == [
+    assert names(chosen("a", "holiday.mp4"), chosen("b", "x.mkv", relative_path="2024/beach/x.mkv")) == [
         "holiday",
         "2024/beach/x",
     ]
@@ -72,9 +74,12 @@ def test_no_name_leads_anywhere(name: str, expected: str) -> None:
 
 
 def test_reserved_characters_give_way() -> None:
-    assert names(chosen("a", place="x/v1.2.mp4"), reserved="/") == ["x_v1.2"]
-    assert names(chosen("a", place="x/v1.2.mp4"), reserved=".") == ["x/v1_2"]
-    assert names(chosen("a", place="x/y.mp4"), chosen("b", "x_y.mp4"), reserved="/") == [f"x_y-{A8}", f"x_y-{B8}"]
+    assert names(chosen("a", relative_path="x/v1.2.mp4"), reserved="/") == ["x_v1.2"]
+    assert names(chosen("a", relative_path="x/v1.2.mp4"), reserved=".") == ["x/v1_2"]
+    assert names(chosen("a", relative_path="x/y.mp4"), chosen("b", "x_y.mp4"), reserved="/") == [
+        f"x_y-{A8}",
+        f"x_y-{B8}",
+    ]
 
 
 def test_pieces_are_a_video_a_shard_or_everything() -> None:

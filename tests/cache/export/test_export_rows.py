@@ -13,8 +13,8 @@ from cache_entries import make_attributes
 from clipcache.cache import Entry, write_entry
 from clipcache.cache.common.errors import UsageError
 from clipcache.cache.export.formats import FORMATS
+from clipcache.cache.export.make_rows import make_rows
 from clipcache.cache.export.recipe import Recipe, parse_pool
-from clipcache.cache.export.rows import make_rows
 
 DIM = 8
 NTSC = Fraction(30000, 1001)
@@ -112,7 +112,7 @@ def test_normalized_rows_have_length_one_and_zeros_stay(tmp_path: Path) -> None:
 def test_values_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path) -> None:
     attributes = make_attributes(frames_expected=1, frames_decoded=1)
     path = write_entry(tmp_path, attributes, np.full((1, DIM), 1e5, np.float32), np.zeros(1), np.arange(1))
-    with pytest.raises(UsageError, match="beyond float16, or not finite; use --dtype float32"):
+    with pytest.raises(UsageError, match="not finite, or too large for float16; use --dtype float32"):
         make_rows(Entry(path), "a", Recipe(dtype="float16")).features()
 
 
@@ -162,7 +162,7 @@ def test_images_have_no_clock(tmp_path: Path) -> None:
         (lambda: Recipe(pool=0), "1 frame or more"),
         (lambda: parse_pool("max:3"), "of the form mean:N"),
         (lambda: parse_pool("mean:x"), "of the form mean:N"),
-        (lambda: Recipe(texts=("a",)).fit_for(FORMATS["h5"]), "no place for the scores"),
+        (lambda: Recipe(texts=("a",)).fit_for(FORMATS["h5"]), "cannot hold the scores"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Callable[[], object], sentence: str) -> None:

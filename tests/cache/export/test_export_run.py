@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from clipcache.cache.common.errors import CacheError, UsageError
 from clipcache.cache.export import formats, run
-from clipcache.cache.export.run import Target, caution
+from clipcache.cache.export.run import Target, size_warnings
 from clipcache.cache.select import Chosen
 from export_caches import by_name, fill, run_export
 from score_caches import make_video, put
@@ -196,7 +196,7 @@ def test_a_disk_that_takes_nothing_ends_the_run(cache: Path, out: Path, monkeypa
 def test_a_large_csv_is_warned_of(tmp_path: Path) -> None:
     attributes = by_name(fill(tmp_path))["a"].attributes
     many = [Chosen(tmp_path, attributes, "x")] * 200_000
-    (sentence,) = caution(many, Target(tmp_path, formats.FORMATS["csv"]))
+    (sentence,) = size_warnings(many, Target(tmp_path, formats.FORMATS["csv"]))
     assert "about 144 MB" in sentence
-    assert caution(many[:3], Target(tmp_path, formats.FORMATS["csv"])) == []
-    assert caution(many, Target(tmp_path, formats.FORMATS["npz"])) == []
+    assert size_warnings(many[:3], Target(tmp_path, formats.FORMATS["csv"])) == []
+    assert size_warnings(many, Target(tmp_path, formats.FORMATS["npz"])) == []

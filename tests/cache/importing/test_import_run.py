@@ -257,7 +257,7 @@ def test_a_rate_that_is_none_is_measured(tmp_path: Path, cache: Path, fps: float
 def test_a_position_is_a_whole_number(tmp_path: Path, cache: Path, index: list[float]) -> None:
     np.savez(tmp_path / "a.npz", features=FEATURES, timestamps_ms=np.arange(5.0), frame_index=index)
     result = run_import(cache, tmp_path, *B32, "--sampling", "all")
-    assert "frame_index that is no whole number" in result.stderr
+    assert "frame_index that is not a whole number" in result.stderr
 
 
 def test_nothing_is_imported_into_a_packed_library(tmp_path: Path) -> None:
