@@ -116,3 +116,4 @@ _CHECKS: dict[str, Callable[[bytes, bytes], bool]] = {
     "mpeg2video": _mpeg12,
     "mpeg4": _mpeg4,
 }
+KNOWN_CODECS = frozenset(_CHECKS)

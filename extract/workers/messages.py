@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...cache.format.sampling import Sampling
 from ..video.collector import CollectedRows
 from ..video.decode import DecodeReport, Span
-from ..video.index import BoolArray, VideoIndex
+from ..video.index import VideoIndex
+from ..video.timeline import BoolArray
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,47 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class SpanTask:
-    """Decode a span of a video. `wanted` as in `decode_span`; `measured` asks for the measures of `quality`."""
+    """Decode a span of a video.
+
+    Attributes:
+        path: the video.
+        index: its index, or the part that the span needs.
+        span: the segments to decode.
+        decoder: "auto", "decord" or "pyav".
+        wanted: as in `decode_span`.
+        is_picked: whether the frames wanted lie so far apart that `decode_picked` pays.
+        measured: take the measures of `pixel_measures` too.
+    """
 
     path: Path
     index: VideoIndex = field(repr=False)
     span: Span
     decoder: str
+    wanted: BoolArray = field(repr=False)
+    is_picked: bool = False
+    measured: bool = False
+
+
+@dataclass(frozen=True)
+class WholeTask:
+    """Decode a video in one piece.
+
+    Attributes:
+        path: the video.
+        index: its index.
+        sampling: which frames, where the index has no times.
+        wanted: which frames, as in `decode_whole`, where it has.
+        by_count: as in `decode_whole`.
+        threads: of the decoder; None for the worker's own choice.
+        measured: take the measures of `pixel_measures` too.
+    """
+
+    path: Path
+    index: VideoIndex = field(repr=False)
+    sampling: Sampling
     wanted: BoolArray | None = field(default=None, repr=False)
+    by_count: bool = False
+    threads: int | None = None
     measured: bool = False
 
 
@@ -45,7 +81,7 @@ class ImagesTask:
     measured: bool = False
 
 
-Task = IndexTask | SpanTask | ImagesTask
+Task = IndexTask | SpanTask | WholeTask | ImagesTask
 
 
 @dataclass(frozen=True)

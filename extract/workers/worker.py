@@ -17,11 +17,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ...cache.common.errors import ClipcacheError, MediaError
+from ...cache.format.sampling import FramePicker
 from ..video.collector import FrameCollector, Ship
-from ..video.decode import DecodeReport, decode_span
+from ..video.decode import DecodeReport, decode_picked, decode_span, decode_whole
 from ..video.index import read_index
 from ..video.resize import Pixels, Resize, ResizeRule, make_resize, read_image
-from .messages import Beat, ImagesTask, Indexed, IndexTask, PageFree, PageFull, Reply, SpanDone, Stop, Task, TaskFailed
+from .messages import (Beat, ImagesTask, Indexed, IndexTask, PageFree, PageFull, Reply, SpanDone, SpanTask, Stop, Task, TaskFailed, WholeTask)
 from .shared_pages import PAGES, SharedPages, page_frames
 
 _BEAT_SECONDS = 1.0
@@ -36,14 +37,24 @@ def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[
         sink = FrameCollector(resize, ship, page_frames(size), beat, measured=task.measured)
         if isinstance(task, ImagesTask):
             return _read_images(task, sink)
-        report = decode_span(
-            task.path, task.index, task.span, sink, decoder=task.decoder, wanted=task.wanted, threads=threads
-        )
+        report = _decode(task, sink, threads)
         return SpanDone(sink.finish(), report)
     except ClipcacheError as error:
         return TaskFailed(type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001  a decoder may raise anything, and must not end the worker
         return TaskFailed(type(error).__name__, f"Decoding failed: {error or type(error).__name__}.")
+
+
+def _decode(task: SpanTask | WholeTask, sink: FrameCollector, threads: int) -> DecodeReport:
+    if isinstance(task, WholeTask):
+        wanted = FramePicker(task.sampling) if task.index.times_ms is None else task.wanted
+        count = task.threads or threads
+        return decode_whole(task.path, task.index, sink, wanted=wanted, by_count=task.by_count, threads=count)
+    if task.is_picked:
+        return decode_picked(task.path, task.index, task.span, sink, task.wanted, threads=threads)
+    return decode_span(
+        task.path, task.index, task.span, sink, decoder=task.decoder, wanted=task.wanted, threads=threads
+    )
 
 
 def _read_images(task: ImagesTask, sink: FrameCollector) -> SpanDone:
