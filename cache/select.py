@@ -133,9 +133,9 @@ class Selector:
     def _targets_of_missing(self, items: Sequence[_Item], found: Sequence[Sequence[Path]]) -> list[Path]:
         """Return the targets that something is missing of, each once."""
         absent = [item for item, paths in zip(items, found, strict=True) if item.required and not paths]
-        return list(dict.fromkeys(item.target for item in absent if not self._is_mute(item)))
+        return list(dict.fromkeys(item.target for item in absent if not self._has_no_audio(item)))
 
-    def _is_mute(self, item: _Item) -> bool:
+    def _has_no_audio(self, item: _Item) -> bool:
         """Tell whether extraction found no audio track in a video: then nothing is missing of it."""
         with contextlib.suppress(CacheError, UsageError):
             model_dir = FeatureCache(self._directory, self._memo).model(self._model).name

@@ -14,7 +14,7 @@ from .common.errors import EntryError
 from .format.guard import OpenEntry
 from .format.names import model_slug, parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
-from .format.read import may_be_judged, open_entry
+from .format.read import can_validate, open_entry
 from .format.schema import SOURCE_KINDS, EntryAttributes
 from .store import FeatureCache
 
@@ -63,7 +63,7 @@ def remove_bad(findings: Iterable[Finding]) -> list[Path]:
     Raises:
         CacheError: if one cannot be removed.
     """
-    bad = [finding.path for finding in findings if finding.problem is not None and may_be_judged(finding.path)]
+    bad = [finding.path for finding in findings if finding.problem is not None and can_validate(finding.path)]
     for path in bad:
         remove_file(path)
     return bad

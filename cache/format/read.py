@@ -60,7 +60,7 @@ def read_attributes_of(path: Path) -> EntryAttributes:
         return read_attributes(opened, path)
 
 
-def may_be_judged(path: Path) -> bool:
+def can_validate(path: Path) -> bool:
     """Whether this program, on this machine, may call the file a bad entry: readable, packing none, no newer schema.
 
     Nobody should remove an entry because of missing permissions, a network disk gone for a moment, or an old program.
