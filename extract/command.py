@@ -116,7 +116,7 @@ def extract(
     """
     from ..cache.format.sampling import Sampling
     from .dispatch import decide, sound_options
-    from .prepare import ExtractOptions
+    from .options import ExtractOptions
     from .workers.sizing import parse_bytes
 
     memory_limit = parse_bytes(limit_memory) if limit_memory else None

@@ -11,13 +11,13 @@ from typing import Any
 
 from ..cache.common.errors import UsageError
 from ..cache.format.names import is_clap
-from .audio.plan import PreparedSound, SoundOptions, prepare_sounds
-from .audio.progress import SoundSummary
+from .audio.plan import PreparedSound, prepare_sounds
 from .audio.run import carry_out as carry_out_sound
 from .audio.weights import check_name
 from .inputs import find_items
-from .prepare import ExtractOptions, Prepared, check_is_folder, prepare_items
-from .progress import Summary
+from .options import ExtractOptions, SoundOptions
+from .prepare import PreparedPictures, check_is_folder, prepare_items
+from .progress import SoundSummary, Summary
 from .run import carry_out
 
 
@@ -46,7 +46,7 @@ class Outcome:
 class Jobs:
     """What is decided but not begun; None for what is not asked for, or finds nothing to work on."""
 
-    pictures: Prepared | None
+    pictures: PreparedPictures | None
     sound: PreparedSound | None
 
     def as_text(self) -> str:
@@ -102,7 +102,12 @@ def decide(
 
 
 def sound_options(
-    options: ExtractOptions, *, audio: bool, directory: Path | None, window_s: float, hop_s: float | None
+    options: ExtractOptions,
+    *,
+    audio: bool,
+    directory: str | os.PathLike[str] | None,
+    window_s: float,
+    hop_s: float | None,
 ) -> SoundOptions | None:
     """How to encode sound, by the options of the command line; None if it is not asked for.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -157,7 +158,7 @@ class TextEncoder:
 
 
 def load_text_encoder(
-    model: str, weights_sha256: str, *, directory: Path | None = None, device: str = "auto"
+    model: str, weights_sha256: str, *, directory: str | os.PathLike[str] | None = None, device: str = "auto"
 ) -> TextEncoder:
     """The encoder of prompts for features that were made with the given weights.
 

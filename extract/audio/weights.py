@@ -57,7 +57,7 @@ def check_name(model: str) -> None:
         raise UsageError(f"{model!r} is not {DEFAULT_MODEL}", "name the folder of another CLAP with --audio-weights")
 
 
-def find_clap(directory: Path | None, memo: DigestMemo) -> ClapFiles:
+def find_clap(directory: str | os.PathLike[str] | None, memo: DigestMemo) -> ClapFiles:
     """Say which CLAP a request means; nothing is loaded.
 
     Args:
@@ -66,12 +66,12 @@ def find_clap(directory: Path | None, memo: DigestMemo) -> ClapFiles:
 
     Raises:
         UsageError: The extra packages are missing.
-        ModelError: There is no such model, it is no CLAP, or a fused one.
+        ModelError: There is no such model, it is not a CLAP, or a fused one.
     """
     require_extra()
     if directory is not None and not os.path.isdir(directory):  # noqa: PTH112  Path.is_dir raises for a long name
         raise ModelError(f"{quoted(directory)} is not a folder", "give one that a CLAP model was saved to")
-    folder = directory if directory is not None else _published()
+    folder = Path(directory) if directory is not None else _published()
     weights = _weights_in(folder)
     if weights is None:
         raise ModelError(f"{quoted(folder)} holds neither {' nor '.join(WEIGHTS_NAMES)}", "save a CLAP model there")

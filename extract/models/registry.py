@@ -5,6 +5,7 @@ The name decides, so that a cache entry, which records it, leads back to the mod
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class _Family(Protocol):
     ) -> Encoder: ...
 
 
-def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile:
+def find_weights(model: str, weights: str | os.PathLike[str] | None, memo: DigestMemo) -> WeightsFile:
     """Say which weights a request means.
 
     For OpenAI's models nothing is loaded or downloaded. open_clip's weights are known by the checksum of their file, so
@@ -41,7 +42,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
         UsageError: A name that means nothing, or not without a weights file.
         ModelError: The weights are missing, cannot be fetched, or do not fit the architecture named.
     """
-    return _family(model).find_weights(model, weights, memo)
+    return _family(model).find_weights(model, None if weights is None else Path(weights), memo)
 
 
 def open_encoder(weights: WeightsFile, placement: Placement, *, trust: bool = False, texts: bool = True) -> Encoder:
@@ -50,7 +51,7 @@ def open_encoder(weights: WeightsFile, placement: Placement, *, trust: bool = Fa
     Args:
         weights: From `find_weights`.
         placement: Where to compute, and in which numbers.
-        trust: As in `models.load_model`.
+        trust: as in `weights.load_clip`.
         texts: Whether prompts will be encoded; False saves the memory that this takes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Workers that decode: tasks in, pictures and answers out, whatever the files do to the decoders."""
+"""Decoding workers: runs tasks in processes, passes on pictures and replies, replaces workers that crash or hang."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache.common.errors import ClipcacheError
+from ..options import STALL_SECONDS
 from ..video.resize import CLIP_RULE, ResizeRule, make_resize
 from .messages import Beat, PageFull, Reply, Task, TaskFailed
 from .process import WorkerProcess
 from .worker import run_task
 
 Pictures = npt.NDArray[np.uint8]
-
-STALL_SECONDS = 60.0
-"""A worker that decodes no frame for so long is taken for hung; opening a file on a slow network counts as silence."""
 
 _POLL_SECONDS = 0.5
 

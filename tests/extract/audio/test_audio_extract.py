@@ -17,10 +17,10 @@ from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.common.errors import ModelError, UsageError
 from clipcache.cache.verify import verify
 from clipcache.extract.audio.clap import SoundEncoder, TextEncoder
-from clipcache.extract.audio.plan import SoundOptions
 from clipcache.extract.audio.run import extract_sounds
 from clipcache.extract.audio.weights import find_clap
 from clipcache.extract.audio.windows import Windows
+from clipcache.extract.options import SoundOptions
 from extract_runs import Outcome, read_failures
 from video_files import make_video
 
