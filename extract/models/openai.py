@@ -11,7 +11,7 @@ from ...cache.common.errors import ModelError
 from .contract import EncoderSpec, FloatArray
 from .openai_fast import Tower, make_tower
 from .placement import Placement
-from .weights import WeightsFile, find_weights, load_model
+from .weights import WeightsFile, find_weights, load_clip
 
 __all__ = ["OpenAIClip", "find_weights", "open_encoder"]
 
@@ -25,7 +25,7 @@ class OpenAIClip:
     """A CLIP in OpenAI's layout, whatever its size and name: an `Encoder`. Prompts are always computed in float32."""
 
     def __init__(self, weights: WeightsFile, placement: Placement, *, trust: bool = False, texts: bool = True) -> None:
-        model = load_model(weights, trust=trust)
+        model = load_clip(weights, trust=trust)
         self.spec = EncoderSpec(
             name=weights.model,
             weights_sha256=weights.sha256,

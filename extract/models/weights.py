@@ -147,7 +147,7 @@ def converted_copy(weights: WeightsFile) -> Path:
     return weights.path.with_name(f"{weights.path.stem}.{weights.sha256[:16]}.safetensors")
 
 
-def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
+def load_clip(weights: WeightsFile, *, trust: bool = False) -> Any:
     """Build OpenAI's `clip.model.CLIP` from a weights file, in float32 on the CPU, ready for inference.
 
     Args:

@@ -105,7 +105,7 @@ def test_models_says_where_weights_are_or_come_from(home: Path) -> None:
 
 
 def test_what_is_said_of_the_demo_model_is_true() -> None:
-    model = weights.load_model(weights.find_weights(DEMO_MODEL, None, weights.DigestMemo()))
+    model = weights.load_clip(weights.find_weights(DEMO_MODEL, None, weights.DigestMemo()))
     (row,) = listing.list_models(DEMO_MODEL)
     assert (row.embed_dim, row.input_size) == (model.text_projection.shape[1], model.visual.input_resolution)
     assert listing.count_gflops(model.visual.to("meta"), 224) == pytest.approx(row.gflops, abs=0.005)
