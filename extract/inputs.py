@@ -1,4 +1,4 @@
-"""What the user points at becomes a list of items: videos, single images, image folders."""
+"""Find the inputs of a run: videos, single images, image folders, audio files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to encode, and one entry of the cache.
+    """One input to encode, which becomes one entry of the cache.
 
     Attributes:
-        path: The video, the image, the folder of images, or the audio file.
+        path: the video, the image, the folder of images, or the audio file.
         kind: "video", "image", "image-folder" or "audio".
-        images: The pictures of an image item in natural order; empty for the others.
+        images: the pictures of an image item in natural order; empty for the others.
     """
 
     path: Path
@@ -39,11 +39,11 @@ class HashedItem:
     """An item whose content is known.
 
     Attributes:
-        item: What it is.
-        sha256: Of the content; see `cache.common.hashing.content_sha256`. Empty where the item could not be read.
-        size: Bytes on disk.
-        problem: Why it could not be read; None where it could.
-        stamps: Size, modification time and inode of each file before it was hashed.
+        item: the input.
+        sha256: checksum of the content; see `cache.common.hashing.content_sha256`. Empty if it could not be read.
+        size: bytes on disk.
+        problem: why it could not be read; None where it could.
+        stamps: size, modification time and inode of each file before it was hashed.
     """
 
     item: Item
@@ -69,10 +69,10 @@ def find_items(
     """Expand files, folders, globs and a list file into items, each path once, in the order given.
 
     A folder is searched recursively: every video in it is an item, and so is each folder that holds images and no
-    video. With `sounds`, audio files are items too, by their suffix; else nothing is known of them.
+    video. With `sounds`, audio files, known by their suffix, are items too.
 
     Raises:
-        UsageError: Nothing was named, nothing was found, or the list file cannot be read.
+        UsageError: if nothing was named, nothing was found, or the list file cannot be read.
     """
     if isinstance(inputs, str | os.PathLike):  # a str is a sequence too: of its letters
         raise UsageError(f"The inputs are one path, {quoted(inputs)}", "give a list of paths")

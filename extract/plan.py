@@ -28,7 +28,7 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One item and what becomes of it."""
+    """One item and what to do with it."""
 
     action: Action
     item: HashedItem
@@ -95,11 +95,11 @@ def plan(
     """One step per item, in order.
 
     Args:
-        items: What was named, hashed.
-        is_cached: Whether an entry satisfies the request, by the content's sha256.
+        items: the inputs, hashed.
+        is_cached: whether an entry satisfies the request, by the content's sha256.
         failed: sha256 of contents that failed before.
-        overwrite: Encode again what is cached.
-        retry_failed: Try again what failed before.
+        overwrite: encode again what is cached.
+        retry_failed: try again what failed before.
     """
     steps = []
     seen: set[str] = set()

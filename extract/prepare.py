@@ -46,8 +46,8 @@ def prepare(
     """Find and hash the inputs and decide what to do with each; nothing is decoded, no model is loaded.
 
     Raises:
-        UsageError: Nothing to work on, not one input that can be read, or an unknown model.
-        ModelError: The weights file named does not exist.
+        UsageError: if there is nothing to work on, not one input can be read, or the model is unknown.
+        ModelError: if the weights file named does not exist.
     """
     check_is_folder(cache_dir)
     return prepare_items(find_items(inputs, list_file), cache_dir, options)
@@ -57,7 +57,7 @@ def check_is_folder(cache_dir: Path) -> None:
     """Refuse a packed library as a place to write to.
 
     Raises:
-        UsageError: The cache is a file.
+        UsageError: if the cache is a file.
     """
     if cache_dir.is_file():
         raise UsageError(
@@ -68,7 +68,7 @@ def check_is_folder(cache_dir: Path) -> None:
 
 
 def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOptions) -> PreparedPictures:
-    """The same for items that were found already, at least one.
+    """Decide like `prepare`, for items that were found already, at least one.
 
     Raises:
         As `prepare`.
@@ -119,10 +119,10 @@ def decide_steps(
 
 
 def hash_readable(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
-    """Hash items behind a bar; those that cannot be read say so themselves.
+    """Hash items, with a progress bar; one that cannot be read says why in `problem`.
 
     Raises:
-        UsageError: Not one of them can be read.
+        UsageError: if not one of them can be read.
     """
     from tqdm import tqdm
 
@@ -143,14 +143,14 @@ def find_cached(
     """Path of the entry that satisfies the request; None if none does. `fresh` as in `FeatureCache.find`.
 
     Its name says which frames an entry holds, so none is opened, unless measures are asked for: what a file holds
-    beside the features is said by the file alone, and a second record of it could come to contradict the first.
+    beside the features is said by the file alone, and a second record could contradict the first.
     """
     path = cache.find(model_dir, sha256, options.sampling, fresh=fresh)
     return None if path is not None and options.quality and _lacks_measures(path) else path
 
 
 def _lacks_measures(path: Path) -> bool:
-    """A bad entry lacks them too, so that it is made again; one that only cannot be read here, or is newer, is left."""
+    """Whether an entry must be made again for its measures: also a damaged one, but not one that is only unreadable."""
     try:
         with open_entry(path) as entry:
             return not set(NAMES) <= set(entry.quality)
@@ -159,7 +159,7 @@ def _lacks_measures(path: Path) -> bool:
 
 
 def mismatches(prepared: PreparedPictures) -> list[str]:
-    """Sentences on cached entries that were made otherwise than is asked for now.
+    """Sentences on cached entries that were made with other options than those asked for now.
 
     Those without the measures asked for are made again, the others are used as they are. Only what was asked for by
     name counts: "auto" takes what is there.

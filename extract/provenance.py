@@ -1,4 +1,4 @@
-"""What an entry says of how it was made."""
+"""The attributes of an entry: how it was made."""
 
 from __future__ import annotations
 

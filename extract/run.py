@@ -1,4 +1,4 @@
-"""The extraction stage as a function: decode, encode, write what was decided, and say how it went."""
+"""Encode pictures into the cache: decode, encode, write, and report."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def extract(
     """Encode every frame of videos, images and folders of both into a cache, and skip what is there.
 
     Args:
-        inputs: Files, folders and globs.
-        cache_dir: The cache; made if need be.
-        options: How; None for the defaults.
-        list_file: A file with further paths, one a line or in the `path` column of a CSV.
+        inputs: files, folders and globs.
+        cache_dir: the cache; made if need be.
+        options: how; None for the defaults.
+        list_file: a file with further paths, one a line or in the `path` column of a CSV.
 
     Returns:
         How it went. Items that could not be decoded are in `failures` and in `<cache>/failed.jsonl`.
 
     Raises:
-        UsageError: Nothing to work on, or an option out of range.
-        ModelError: Weights missing, damaged or of another model.
-        CacheError: The cache cannot be written.
+        UsageError: if there is nothing to work on, or this machine does not have the device.
+        ModelError: if weights are missing, damaged or of another model.
+        CacheError: if the cache cannot be written.
     """
     return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file))
 

@@ -1,4 +1,4 @@
-"""Sounds in, entries out: decode, cut, encode and write one file after the other."""
+"""Encode sounds into the cache: decode, cut, encode and write one file after the other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EncodedSound:
 
     Attributes:
         codec: FFmpeg's name, "aac".
-        errors: Packets that could not be decoded.
+        errors: packets that could not be decoded.
         features: (M, D) float16 or float32, a row per window.
         durations_ms: (M,) float32, milliseconds of sound in each window; the last may be short.
         rms_db: (M,) float32, level in dB of full scale, -120 or more.
@@ -59,18 +59,18 @@ def extract_sounds(
     """Encode the sound of videos and audio files into a cache, and skip what is there.
 
     Args:
-        inputs: Files, folders and globs; images among them are left out.
-        cache_dir: The cache; made if need be.
-        options: How; None for the defaults.
-        list_file: A file with further paths, one a line or in the `path` column of a CSV.
+        inputs: files, folders and globs; images among them are left out.
+        cache_dir: the cache; made if need be.
+        options: how; None for the defaults.
+        list_file: a file with further paths, one a line or in the `path` column of a CSV.
 
     Returns:
         How it went. Files that could not be decoded are in `failures` and in `<cache>/failed.jsonl`.
 
     Raises:
-        UsageError: Nothing to work on, an option out of range, or a package is missing.
-        ModelError: There is no such model, or it cannot serve.
-        CacheError: The cache cannot be written.
+        UsageError: if there is nothing to work on, or a package is missing.
+        ModelError: if there is no such model, or it cannot be used.
+        CacheError: if the cache cannot be written.
     """
     items = find_items(inputs, list_file, sounds=True)
     return carry_out(prepare_sounds(items, Path(cache_dir), options or SoundOptions()))
@@ -92,19 +92,19 @@ def carry_out(prepared: PreparedSound) -> SoundSummary:
 def encode_sound(
     path: Path, encoder: SoundEncoder, windows: Windows, dtype: str, on_windows: Callable[[int], None]
 ) -> EncodedSound:
-    """Decode, cut and encode one file; of its sound no more than a batch of windows is held.
+    """Decode, cut and encode one file; no more than a batch of windows is held in memory.
 
     Args:
-        path: A video or an audio file.
-        encoder: Encodes the windows.
-        windows: How the sound is cut.
+        path: a video or an audio file.
+        encoder: encodes the windows.
+        windows: how the sound is cut.
         dtype: "float16" or "float32", of the features.
-        on_windows: Told of so many more windows done.
+        on_windows: called with the number of windows of each batch that is done.
 
     Raises:
-        NoAudioError: The file has no audio track.
-        MediaError: The file, or all its sound, cannot be decoded.
-        ModelError: The features are not finite.
+        NoAudioError: if the file has no audio track.
+        MediaError: if the file, or all its sound, cannot be decoded.
+        ModelError: if the features are not finite.
     """
     features: list[npt.NDArray[Any]] = []
     lengths: list[int] = []

@@ -1,4 +1,4 @@
-"""Where a model computes, and in which numbers: the device, the precision and the batch size."""
+"""Where a model computes and how: the device, the precision and the batch size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def place(device: str = "auto", precision: str = "auto", batch_size: int | None 
     """Choose device, precision and batch size for this machine.
 
     Raises:
-        UsageError: A device that is not there, or a precision that it cannot compute.
+        UsageError: if this machine does not have the device, or the device not the precision.
     """
     import torch
 
@@ -48,7 +48,7 @@ def place(device: str = "auto", precision: str = "auto", batch_size: int | None 
 
 
 def check_device(device: object) -> None:
-    """Refuse what names no device on any machine.
+    """Refuse what is not the name of a device.
 
     Raises:
         UsageError: if it is not "auto", "cpu", "cuda" or "cuda:N".

@@ -18,7 +18,7 @@ from .weights import DEMO_MODEL, OPENAI_MODELS, WeightsFile
 
 
 class _Family(Protocol):
-    """A module that knows one kind of model."""
+    """A module for one kind of model."""
 
     def find_weights(self, model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile: ...
 
@@ -35,12 +35,12 @@ def find_weights(model: str, weights: str | os.PathLike[str] | None, memo: Diges
 
     Args:
         model: `--model`.
-        weights: `--weights`; None takes what the name means by itself.
-        memo: Gives checksums of files.
+        weights: `--weights`; None takes those that the name stands for.
+        memo: gives checksums of files.
 
     Raises:
-        UsageError: A name that means nothing, or not without a weights file.
-        ModelError: The weights are missing, cannot be fetched, or do not fit the architecture named.
+        UsageError: if the model is unknown, or known only together with a weights file.
+        ModelError: if the weights are missing, cannot be fetched, or do not fit the architecture named.
     """
     return _family(model).find_weights(model, None if weights is None else Path(weights), memo)
 
@@ -49,13 +49,13 @@ def open_encoder(weights: WeightsFile, placement: Placement, *, trust: bool = Fa
     """Load a model.
 
     Args:
-        weights: From `find_weights`.
-        placement: Where to compute, and in which numbers.
+        weights: from `find_weights`.
+        placement: where to compute, and in which precision.
         trust: as in `weights.load_clip`.
-        texts: Whether prompts will be encoded; False saves the memory that this takes.
+        texts: whether prompts will be encoded; False saves the memory of the text encoder.
 
     Raises:
-        ModelError: The weights are missing, damaged, or of another model than their name says.
+        ModelError: if the weights are missing, damaged, or of another model than their name says.
     """
     return _family(weights.model).open_encoder(weights, placement, trust=trust, texts=texts)
 

@@ -307,7 +307,7 @@ def test_sound_and_images_are_not_compared(run: Run, clap: Path, talking: Path, 
     run("extract", talking, "--model", "clap", "--audio-weights", clap)
     outcome = run("score", "--image", tmp_path / "picture.png")
     assert outcome.code == 2
-    assert "CLAP hears and reads" in outcome.err
+    assert "CLAP encodes sound and text only" in outcome.err
 
 
 def test_prompts_are_encoded_alike_whatever_their_company(clap: Path) -> None:
