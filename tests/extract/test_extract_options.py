@@ -14,6 +14,7 @@ from clipcache.cache.common.errors import UsageError
 from clipcache.cache.format.sampling import Sampling
 from clipcache.extract import ExtractOptions, extract, load_model
 from clipcache.extract.audio.windows import Windows
+from clipcache.extract.models.prompts import load_reference_encoder
 from clipcache.extract.options import SoundOptions
 from video_files import make_video
 
@@ -84,8 +85,11 @@ def test_every_path_may_be_a_str_or_a_path(kind: Any, tiny_weights: Path, tmp_pa
     summary = extract([kind(good.path)], kind(tmp_path / "a"), options, list_file=kind(tmp_path / "list.txt"))
     assert summary.extracted == 1
     entry = next(iter(FeatureCache(kind(tmp_path / "a"))))
-    model = load_model("tiny", weights=kind(tiny_weights), device="cpu")
-    assert model.encode_texts(["x"]).shape == (1, entry.features.shape[1])
+    for model in (
+        load_model("tiny", weights=kind(tiny_weights), device="cpu"),
+        load_reference_encoder("tiny", entry.weights_sha256, weights=kind(tiny_weights), device="cpu"),
+    ):
+        assert model.encode_texts(["x"]).shape == (1, entry.features.shape[1])
 
 
 def test_one_path_is_not_a_list_of_letters(tmp_path: Path) -> None:
