@@ -1,6 +1,6 @@
-"""What the parent and its decoding workers say to each other.
+"""The messages between the parent and its decoding workers.
 
-Messages are pickled over a socket pair; pixels never are: they cross in pages of shared memory (`pages`).
+Messages are pickled over a socket pair; pixels never are: they cross in pages of shared memory (`shared_pages`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class SpanTask:
-    """Decode a span of a video. `wanted` as in `decode_span`; `measured` asks for the measures of `quality`."""
+    """Decode a span of a video. `wanted` as in `decode_span`; `measured` asks for the measures of `pixel_measures`."""
 
     path: Path
     index: VideoIndex = field(repr=False)
@@ -36,7 +36,7 @@ class SpanTask:
 class ImagesTask:
     """Read picture files; `rows` are their positions in the item, and `is_whole` says that it wants no others.
 
-    `measured` asks for the measures of `quality`.
+    `measured` asks for the measures of `pixel_measures`.
     """
 
     paths: tuple[Path, ...] = field(repr=False)
@@ -57,7 +57,7 @@ class PageFree:
 
 @dataclass(frozen=True)
 class Stop:
-    """To the worker: leave."""
+    """To the worker: end."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class PageFull:
 
 @dataclass(frozen=True)
 class SpanDone:
-    """From the worker: a span or a run of images is through; all its pages were announced before.
+    """From the worker: a span or a run of images is done; all its pages were announced before.
 
     `width` and `height` are those of the first picture; 0 for video spans, whose index knows.
     """
