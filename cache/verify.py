@@ -16,7 +16,7 @@ from .format.blocks import NOT_FINITE, all_finite
 from .format.guard import OpenEntry
 from .format.names import model_slug, parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
-from .format.read import is_verifiable, open_entry
+from .format.read import can_validate, open_entry
 from .format.schema import EXTRACT_AGAIN, SOURCE_KINDS, EntryAttributes
 from .store import FeatureCache
 
@@ -63,7 +63,7 @@ def remove_bad(findings: Iterable[Finding]) -> list[Path]:
     Raises:
         CacheError: if one cannot be removed.
     """
-    bad = [finding.path for finding in findings if finding.problem is not None and is_verifiable(finding.path)]
+    bad = [finding.path for finding in findings if finding.problem is not None and can_validate(finding.path)]
     for path in bad:
         remove_file(path)
     return bad

@@ -1,8 +1,6 @@
-"""Videos to frames to CLIP features to cache.
+"""Videos, images and sound to features in the cache: the stage `clipcache extract`.
 
-`extract` is the whole stage; the modules follow the data. `inputs`, `plan` and `prepare` decide; `index`, `packets`,
-`decode`, `quality`, `preprocess` and `collect` run in the workers (`worker`); `process`, `pool` and `pipeline` lead
-them; `models`, `encoder` and `batching` compute; `record` and `run` write entries and tie it all together.
+ARCHITECTURE.md in the repository says which module does what.
 
 The names below are loaded when first used: importing this package imports neither torch nor FFmpeg.
 """
@@ -13,13 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .prepare import ExtractOptions
+    from .models.prompts import load_model
+    from .options import ExtractOptions
     from .progress import Summary
     from .run import extract
 
-__all__ = ["ExtractOptions", "Summary", "extract"]
+__all__ = ["ExtractOptions", "Summary", "extract", "load_model"]
 
-_HOME = {"ExtractOptions": "prepare", "Summary": "progress", "extract": "run"}
+_HOME = {"ExtractOptions": "options", "Summary": "progress", "extract": "run", "load_model": "models.prompts"}
 
 
 def __getattr__(name: str) -> Any:

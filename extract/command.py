@@ -1,4 +1,4 @@
-"""`clipcache extract`: typed options in, a run, a summary and an exit code out."""
+"""The command `clipcache extract`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     default="ViT-B/32",
     envvar="CLIPCACHE_MODEL",
     show_default=True,
-    help="Name of the model; clap: only sound.",
+    help="Name of the model; clap: encode sound only.",
 )
 @LOADING
 @click.option(
@@ -41,7 +41,7 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Of the encoder; auto: fp16 on CUDA, bf16 where the CPU computes in it, else fp32.",
+    help="Precision of the encoder; auto: fp16 on CUDA, bf16 where the CPU computes in it, else fp32.",
 )
 @click.option(
     "--batch-size",
@@ -57,14 +57,14 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     callback=_auto_or_at_least(0),
     default="auto",
     show_default=True,
-    help="Decoding processes; 0: none.",
+    help="Decoding processes; 0: decode in this process.",
 )
 @click.option(
     "--decoder",
     type=click.Choice(["auto", "decord", "pyav"]),
     default="auto",
     show_default=True,
-    help="auto: decord where it equals PyAV bit for bit.",
+    help="auto: decord where its frames equal PyAV's bit for bit, else PyAV.",
 )
 @click.option("--fps", type=float, help="Encode this many frames a second of video, not every frame.")
 @click.option("--every", type=int, help="Encode every N-th frame.")
@@ -73,7 +73,7 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     type=click.Choice(["float16", "float32"]),
     default="float16",
     show_default=True,
-    help="Of the cached features.",
+    help="Type of the cached features.",
 )
 @click.option(
     "--quality",
@@ -82,15 +82,27 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 )
 @click.option("--audio", is_flag=True, help="Encode sound by CLAP too; audio files then are inputs like videos.")
 @click.option(
-    "--audio-window", type=float, default=10.0, show_default=True, metavar="SECONDS", help="Of sound in one feature."
+    "--audio-window",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Length of a window of sound; each has one feature.",
 )
-@click.option("--audio-hop", type=float, metavar="SECONDS", help="From window to window; as long as a window.")
+@click.option(
+    "--audio-hop",
+    type=float,
+    metavar="SECONDS",
+    help="From the start of a window to that of the next; default: as long as a window.",
+)
 @click.option(
     "--audio-weights", type=PATH, metavar="DIR", envvar="CLIPCACHE_AUDIO_WEIGHTS", help="Folder of a saved CLAP model."
 )
 @click.option("--overwrite", is_flag=True, help="Encode again what is cached.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
-@click.option("--limit-memory", metavar="SIZE", help="Fewer and leaner decoders, to stay under SIZE, such as 4GB.")
+@click.option(
+    "--limit-memory", metavar="SIZE", help="Use fewer and smaller decoding processes, to stay under SIZE, such as 4GB."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="One line for each input on stderr.")
@@ -112,11 +124,11 @@ def extract(
 ) -> None:
     """Encode every frame of INPUT...: videos, images, folders of them, globs; with --audio their sound as well.
 
-    What is in the cache already is not decoded again, wherever it lies and whatever it is called now.
+    What is in the cache already is not decoded again, even if the file was moved or renamed.
     """
     from ..cache.format.sampling import Sampling
     from .dispatch import decide, sound_options
-    from .prepare import ExtractOptions
+    from .options import ExtractOptions
     from .workers.sizing import parse_bytes
 
     memory_limit = parse_bytes(limit_memory) if limit_memory else None
@@ -134,7 +146,7 @@ def extract(
 
 @contextlib.contextmanager
 def _resumable() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a run in good order, and say how to go on."""
+    """Let Ctrl-C and SIGTERM end a run cleanly, and say how to resume it."""
 
     def terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001  the signature of a handler
         raise KeyboardInterrupt(number)
@@ -143,7 +155,7 @@ def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the good order short
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean end
         command = shlex.join(["clipcache", *sys.argv[1:]])
         click.echo(f"\nStopped. What is finished is kept; to go on, run the same command again: {command}", err=True)
         code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)

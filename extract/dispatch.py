@@ -1,4 +1,4 @@
-"""What one command is to do: encode pictures, sound, or both of the same inputs."""
+"""Encode pictures, sound, or both, of the same inputs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from ..cache.common.errors import UsageError
 from ..cache.format.names import is_clap
-from .audio.plan import PreparedSound, SoundOptions, prepare_sounds
-from .audio.progress import SoundSummary
+from .audio.plan import PreparedSound, prepare_sounds
 from .audio.run import carry_out as carry_out_sound
 from .audio.weights import check_name
 from .inputs import find_items
-from .prepare import ExtractOptions, Prepared, check_is_folder, prepare_items
-from .progress import Summary
+from .options import ExtractOptions, SoundOptions
+from .prepare import PreparedPictures, check_is_folder, prepare_items
+from .progress import SoundSummary, Summary
 from .run import carry_out
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went; None for what was not asked for."""
+    """How the runs went; None for what was not asked for."""
 
     pictures: Summary | None
     sound: SoundSummary | None
@@ -44,9 +44,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Jobs:
-    """What is decided but not begun; None for what is not asked for, or finds nothing to work on."""
+    """Runs that are decided but not begun; None for what is not asked for, or has no inputs."""
 
-    pictures: Prepared | None
+    pictures: PreparedPictures | None
     sound: PreparedSound | None
 
     def as_text(self) -> str:
@@ -58,7 +58,7 @@ class Jobs:
         return _json_of(self.pictures and self.pictures.rows(), self.sound and self.sound.rows())
 
     def carry_out(self) -> Outcome:
-        """Do it: all pictures, then all sounds.
+        """Encode all pictures, then all sounds.
 
         Raises:
             As `run.carry_out` and `audio.run.carry_out`.
@@ -77,15 +77,15 @@ def decide(
     """Find the inputs and decide what to do with each.
 
     Args:
-        inputs: Files, folders and globs.
-        list_file: A file with further paths.
-        cache_dir: Where entries go.
-        options: How to encode pictures; a model named "clap" means that only sound is encoded.
-        sound: How to encode sound; None for pictures alone.
+        inputs: files, folders and globs.
+        list_file: a file with further paths.
+        cache_dir: the cache that entries are written to.
+        options: how to encode pictures; a model named "clap" means that only sound is encoded.
+        sound: how to encode sound; None for pictures alone.
 
     Raises:
-        UsageError: Nothing to work on, an unknown model, or an option that does not go with sound.
-        ModelError: A model's files do not exist or cannot serve.
+        UsageError: if there is nothing to work on, the model is unknown, or an option does not go with sound.
+        ModelError: if a model's files do not exist or cannot be used.
     """
     check_is_folder(cache_dir)
     if is_clap(options.model):
@@ -102,19 +102,24 @@ def decide(
 
 
 def sound_options(
-    options: ExtractOptions, *, audio: bool, directory: Path | None, window_s: float, hop_s: float | None
+    options: ExtractOptions,
+    *,
+    audio: bool,
+    directory: str | os.PathLike[str] | None,
+    window_s: float,
+    hop_s: float | None,
 ) -> SoundOptions | None:
     """How to encode sound, by the options of the command line; None if it is not asked for.
 
     Args:
-        options: How to encode pictures, of which much holds for sound too.
-        audio: Whether sound is asked for beside pictures.
-        directory: The folder of a CLAP model.
-        window_s: Seconds of a window.
-        hop_s: Seconds from start to start; None for windows side by side.
+        options: how to encode pictures; the device and others hold for sound too.
+        audio: whether sound is asked for beside pictures.
+        directory: the folder of a CLAP model.
+        window_s: seconds of a window.
+        hop_s: seconds from start to start; None for windows without gap or overlap.
 
     Raises:
-        UsageError: An option is out of range, or given without sound.
+        UsageError: if an option is out of range, or given without sound.
     """
     from .audio.windows import Windows
 

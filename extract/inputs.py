@@ -1,4 +1,4 @@
-"""What the user points at becomes a list of items: videos, single images, image folders."""
+"""Find the inputs of a run: videos, single images, image folders, audio files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to encode, and one entry of the cache.
+    """One input to encode, which becomes one entry of the cache.
 
     Attributes:
-        path: The video, the image, the folder of images, or the audio file.
+        path: the video, the image, the folder of images, or the audio file.
         kind: "video", "image", "image-folder" or "audio".
-        images: The pictures of an image item in natural order; empty for the others.
+        images: the pictures of an image item in natural order; empty for the others.
     """
 
     path: Path
@@ -39,11 +39,11 @@ class HashedItem:
     """An item whose content is known.
 
     Attributes:
-        item: What it is.
-        sha256: Of the content; see `cache.digest.content_sha256`. Empty where the item could not be read.
-        size: Bytes on disk.
-        problem: Why it could not be read; None where it could.
-        stamps: Size, modification time and inode of each file before it was hashed.
+        item: the input.
+        sha256: checksum of the content; see `cache.common.hashing.content_sha256`. Empty if it could not be read.
+        size: bytes on disk.
+        problem: why it could not be read; None where it could.
+        stamps: size, modification time and inode of each file before it was hashed.
     """
 
     item: Item
@@ -61,17 +61,22 @@ class HashedItem:
 
 
 def find_items(
-    inputs: Sequence[str | os.PathLike[str]], list_file: Path | None = None, *, sounds: bool = False
+    inputs: Sequence[str | os.PathLike[str]],
+    list_file: str | os.PathLike[str] | None = None,
+    *,
+    sounds: bool = False,
 ) -> list[Item]:
     """Expand files, folders, globs and a list file into items, each path once, in the order given.
 
     A folder is searched recursively: every video in it is an item, and so is each folder that holds images and no
-    video. With `sounds`, audio files are items too, by their suffix; else nothing is known of them.
+    video. With `sounds`, audio files, known by their suffix, are items too.
 
     Raises:
-        UsageError: Nothing was named, nothing was found, or the list file cannot be read.
+        UsageError: if nothing was named, nothing was found, or the list file cannot be read.
     """
-    names = [os.fspath(name) for name in inputs] + (_read_list(list_file) if list_file else [])
+    if isinstance(inputs, str | os.PathLike):  # a str is a sequence too: of its letters
+        raise UsageError(f"The inputs are one path, {quoted(inputs)}", "give a list of paths")
+    names = [os.fspath(name) for name in inputs] + (_read_list(Path(list_file)) if list_file else [])
     if not names:
         raise UsageError("Name at least one video, folder, image or glob, or a list of them with --list FILE")
     if not all(names):  # as a path it would mean the current folder
@@ -128,12 +133,12 @@ def _read_list(list_file: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"Cannot read the list {quoted(list_file)}: {error.strerror}") from error
     if "\0" in text:
-        raise UsageError(f"The list {quoted(list_file)} is no text", "give a file with one path a line, or a CSV")
+        raise UsageError(f"The list {quoted(list_file)} is not text", "give a file with one path a line, or a CSV")
     # Not `splitlines`: it also parts names at characters such as U+2028, and takes the line breaks out of quoted ones.
     try:
         names = _listed_names(list_file, io.StringIO(text).readlines())
     except csv.Error as error:
-        raise UsageError(f"The list {quoted(list_file)} is no proper CSV: {error}") from error
+        raise UsageError(f"The list {quoted(list_file)} is not a valid CSV file: {error}") from error
     return [_beside(list_file, name) for name in names if name.strip()]
 
 
@@ -156,7 +161,7 @@ def _beside(list_file: Path, name: str) -> str:
 
 
 def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int], None]) -> Iterator[HashedItem]:
-    """Hash the content of each item; `on_bytes` hears of each item's size when it is through."""
+    """Hash the content of each item; `on_bytes` is called with each item's size when it is done."""
     for item in items:
         try:
             stamps = _stamps(item)
@@ -179,5 +184,5 @@ def _stamp(path: Path) -> Stamp:
     """What changes with a file's content; a folder that cannot be listed has one too, and says why when hashed."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"{quoted(path)} is a pipe or a device and no file", "name a file or a folder")
+        raise UsageError(f"{quoted(path)} is a pipe or a device, not a file", "name a file or a folder")
     return status.st_size, status.st_mtime_ns, status.st_ino

@@ -1,4 +1,4 @@
-"""The run: items in, entries out. Feeds the workers, follows each video through its spans, writes what is whole."""
+"""The pipeline of a run: gives tasks to the workers, collects the spans of each video, and hands on whole items."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class EncodedItem:
     """An item with all its features.
 
     Attributes:
-        item: What was encoded.
-        index: The video's index; None for images.
-        sampling: Which of its frames were asked for.
-        frames_wanted: How many these are.
-        spans: How each span went, in order.
+        item: what was encoded.
+        index: the video's index; None for images.
+        sampling: which of its frames were asked for.
+        frames_wanted: how many these are.
+        spans: how each span went, in order.
         features: (N, D) float16 or float32 as asked for, one row per frame.
         timestamps_ms: (N,) float64.
         frame_index: (N,) int64, increasing.
@@ -88,7 +88,7 @@ class EncodedItem:
 
 
 class RunEvents(Protocol):
-    """What a run tells whoever started it."""
+    """What a run reports."""
 
     def on_open(self, item: HashedItem) -> bool:
         """An item is next. False leaves it out: another run may have done it meanwhile."""
@@ -97,10 +97,10 @@ class RunEvents(Protocol):
         """The number of frames to come is known."""
 
     def on_frames(self, item: HashedItem, frames: int) -> None:
-        """So many more frames are done."""
+        """So many more frames are done; negative where work was lost."""
 
     def on_encoded(self, encoded: EncodedItem) -> None:
-        """An item is through: time to write it. `ContentError` gives the item up, any other `CacheError` the run."""
+        """An item is encoded and can be written. `ContentError` gives the item up, any other `CacheError` the run."""
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """An item is given up; `error` is a class name."""
@@ -144,7 +144,7 @@ class _Attempt:
         self.arrived = []
 
     def give_up_features(self) -> list[Features]:
-        """The features, if there are any, which this attempt holds no longer."""
+        """Return the features, if there are any, and drop them here."""
         given, self.features = self.features, None
         return [] if given is None else [given]
 
@@ -153,13 +153,13 @@ class Run:
     """The `TaskSource` of a pool: turns items into tasks and their outcomes into encoded items.
 
     Args:
-        items: What to encode.
-        encoder: Encodes the pictures.
-        events: Hears of everything.
-        sampling: Which frames.
+        items: what to encode.
+        encoder: encodes the pictures.
+        events: receives the reports.
+        sampling: which frames of each video.
         decoder: "auto", "decord" or "pyav".
         dtype: "float16" or "float32", of the features to store.
-        measured: Take the measures of `quality` of each frame too.
+        measured: take the measures of `video.pixel_measures` of each frame too.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class Run:
         video = attempt.video
         if any(attempt.features is None for attempt in video.attempts):
             return
-        video.over = True  # nothing more is to come; late words of a lost attempt are ignored
+        video.over = True  # nothing more is to come; late messages of a lost attempt are ignored
         encoded = _assemble(video)
         if len(encoded.features) == 0:
             self._events.on_failed(video.item, "MediaError", "Not one of its frames can be decoded.")

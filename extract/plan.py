@@ -1,11 +1,17 @@
-"""Decide, purely: one action per item, from what is cached and what failed before."""
+"""What a run will do: one action per item, from what is cached and what failed before. Nothing is read here."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import Any
 
+from ..cache.common.quoting import quoted
+from ..cache.failure_log import Failure
 from .inputs import HashedItem
 
 
@@ -22,15 +28,60 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One item and what becomes of it."""
+    """One item and what to do with it."""
 
     action: Action
     item: HashedItem
 
     @property
     def is_work(self) -> bool:
-        """Whether frames will be decoded for it."""
+        """Whether it will be decoded."""
         return self.action in (Action.EXTRACT, Action.RETRY)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is decided but not begun.
+
+    Attributes:
+        cache_dir: the cache that entries are written to.
+        model_dir: folder of the cache for the model's weights.
+        steps: one per item.
+        known_failures: what failed before with this model, by `Failure.key`.
+    """
+
+    cache_dir: Path
+    model_dir: str
+    steps: list[Step]
+    known_failures: dict[str, Failure]
+
+    @property
+    def work(self) -> list[HashedItem]:
+        """Items that will be decoded."""
+        return [step.item for step in self.steps if step.is_work]
+
+    def action(self, step: Step) -> str:
+        """What happens to an item, in words."""
+        return step.action.value
+
+    def as_text(self) -> str:
+        """One line per item, and the count of each action."""
+        lines = [f"{self.action(step):<12} {quoted(step.item.item.path)}" for step in self.steps]
+        counts = Counter(map(self.action, self.steps))
+        return "\n".join([*lines, ", ".join(f"{count} {action}" for action, count in counts.items())])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One object per item, for JSON: path, kind, sha256, bytes, action."""
+        return [
+            {
+                "path": os.fspath(step.item.item.path),
+                "kind": step.item.item.kind,
+                "sha256": step.item.sha256,
+                "bytes": step.item.size,
+                "action": self.action(step),
+            }
+            for step in self.steps
+        ]
 
 
 def plan(
@@ -44,11 +95,11 @@ def plan(
     """One step per item, in order.
 
     Args:
-        items: What was named, hashed.
-        is_cached: Whether an entry satisfies the request, by the content's sha256.
+        items: the inputs, hashed.
+        is_cached: whether an entry satisfies the request, by the content's sha256.
         failed: sha256 of contents that failed before.
-        overwrite: Encode again what is cached.
-        retry_failed: Try again what failed before.
+        overwrite: encode again what is cached.
+        retry_failed: try again what failed before.
     """
     steps = []
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""What a person sees of a run: one bar in frames, one line per video when asked, a summary at the end."""
+"""What a person sees of a run: a bar, one line per item when asked, a summary at the end."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ from .inputs import HashedItem
 
 
 @dataclass
-class Summary:
-    """How a run went.
+class RunSummary:
+    """How a run went, whether over pictures or over sound.
 
     Attributes:
-        extracted: Items encoded in this run, partial ones included.
-        cached: Items that needed nothing, copies of another item included.
-        partial: Items of which some frames could not be decoded; they are cached with `complete` false.
-        failed: Items given up in this run.
-        failed_before: Items skipped because they failed in an earlier run.
-        frames: Frames cached in this run.
-        encoded: Pictures that went through the model: frames without those identical to their predecessor.
-        seconds: Wall-clock time.
-        decode_wait_seconds: Time in which the encoder had nothing to do but wait for frames.
-        encode_seconds: Time in which the run waited for the encoder.
-        failures: What was given up and why, by path.
+        extracted: items encoded in this run, partial ones included.
+        cached: items that needed nothing, copies of another item included.
+        partial: items of which a part could not be decoded; they are cached with `complete` false.
+        failed: items given up in this run.
+        failed_before: items skipped because they failed in an earlier run.
+        seconds: wall-clock time.
+        failures: what was given up and why, by path.
     """
 
     extracted: int = 0
@@ -34,12 +30,40 @@ class Summary:
     partial: int = 0
     failed: int = 0
     failed_before: int = 0
+    seconds: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; every key names its unit."""
+        return asdict(self)
+
+    def as_json(self) -> str:
+        """For programs; surrogates of names that are not UTF-8 are escaped."""
+        return json.dumps(self.as_dict(), indent=2)
+
+    def _counts(self, also: str = "") -> str:
+        """How many items ended how, in words; `also` stands before those that failed in an earlier run."""
+        counts = f"{self.extracted} extracted, {self.cached} cached, {self.partial} partial, {self.failed} failed{also}"
+        if self.failed_before:
+            counts += f", {self.failed_before} failed before (--retry-failed tries them again)"
+        return counts
+
+
+@dataclass
+class Summary(RunSummary):
+    """How a run over pictures went.
+
+    Attributes:
+        frames: frames cached in this run.
+        encoded: pictures that went through the model: frames without those identical to their predecessor.
+        decode_wait_seconds: time in which the encoder waited for frames.
+        encode_seconds: time in which the run waited for the encoder.
+    """
+
     frames: int = 0
     encoded: int = 0
-    seconds: float = 0.0
     decode_wait_seconds: float = 0.0
     encode_seconds: float = 0.0
-    failures: dict[str, str] = field(default_factory=dict)
 
     @property
     def frames_per_second(self) -> float:
@@ -48,21 +72,14 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; every key names its unit."""
-        return {**asdict(self), "frames_per_second": round(self.frames_per_second, 3)}
-
-    def as_json(self) -> str:
-        """For programs; surrogates of names that are not UTF-8 are escaped."""
-        return json.dumps(self.as_dict(), indent=2)
+        return {**super().as_dict(), "frames_per_second": round(self.frames_per_second, 3)}
 
     def as_text(self) -> str:
         """For people: a line of items and, where something was extracted, one of frames and one of times."""
-        videos = f"{self.extracted} extracted, {self.cached} cached, {self.partial} partial, {self.failed} failed"
-        if self.failed_before:
-            videos += f", {self.failed_before} failed before (--retry-failed tries them again)"
         if not self.extracted:
-            return f"Items: {videos}"
+            return f"Items: {self._counts()}"
         return (
-            f"Items: {videos}\n"
+            f"Items: {self._counts()}\n"
             f"Frames: {self.frames} cached, {self.frames_per_second:.1f} frames/s; "
             f"{self.encoded} pictures encoded, identical neighbours once\n"
             f"Time: {self.seconds:.1f} s, of it waiting on decode {self.decode_wait_seconds:.1f} s, "
@@ -70,48 +87,81 @@ class Summary:
         )
 
 
-class Progress:
-    """One bar over the whole run, on stderr, and only there where somebody can see it.
+@dataclass
+class SoundSummary(RunSummary):
+    """How a run over sound went.
 
-    Args:
-        items: What will be encoded: its sizes stand for the frames of videos not opened yet.
-        verbose: Print a line per item.
+    Attributes:
+        without_audio: files that have no audio track, now or as found before: not failures.
+        windows: windows encoded in this run.
+        sound_seconds: duration of the sound that they were cut from.
     """
 
-    def __init__(self, items: list[HashedItem], *, verbose: bool) -> None:
+    without_audio: int = 0
+    windows: int = 0
+    sound_seconds: float = 0.0
+
+    def as_text(self) -> str:
+        """For people: a line of files and, where something was extracted, one of windows."""
+        files = f"Sound: {self._counts(f', {self.without_audio} without audio track' if self.without_audio else '')}"
+        if not self.extracted:
+            return files
+        return (
+            f"{files}\nWindows: {self.windows} cached, of {self.sound_seconds:.1f} s of sound, in {self.seconds:.1f} s"
+        )
+
+
+class Progress:
+    """One bar over the whole run, on stderr if that is a terminal.
+
+    Args:
+        items: what will be decoded; their sizes stand for the frames of videos that are not opened yet.
+        unit: what the bar counts: "frames" or "windows".
+        verbose: print a line per item.
+    """
+
+    def __init__(self, items: list[HashedItem], unit: str, *, verbose: bool) -> None:
         from tqdm import tqdm
 
         self._tqdm = tqdm
-        self._verbose = verbose
+        self.verbose = verbose
         self._bytes = sum(item.size for item in items)
         self._known_bytes = 0
         self._known_frames = 0
         self._done = 0
         self._items = len(items)
-        self._bar = tqdm(total=None, unit=" frames", smoothing=0.1, dynamic_ncols=True, disable=None, file=sys.stderr)
+        self._bar = tqdm(total=None, unit=f" {unit}", smoothing=0.1, dynamic_ncols=True, disable=None, file=sys.stderr)
+
+    def begin(self, item: HashedItem) -> None:
+        """Show the item that is next."""
+        self._bar.set_postfix_str(f"{self._done + 1}/{self._items} {item.item.path.name[:40]!a}", refresh=False)
 
     def expect(self, item: HashedItem, frames: int) -> None:
-        """The frames of one more item are known."""
+        """Take in the number of frames of one more item."""
         self._known_bytes += item.size
         self._known_frames += frames
         share = self._known_bytes / self._bytes if self._bytes else 1.0
         self._bar.total = max(self._known_frames, round(self._known_frames / share)) if share else self._known_frames
-        self._bar.set_postfix_str(f"{self._done + 1}/{self._items} {item.item.path.name[:40]!a}", refresh=False)
+        self.begin(item)
 
-    def frames(self, frames: int) -> None:
-        """So many more frames are done; negative where work was lost and is done again."""
-        self._bar.update(frames)
+    def advance(self, count: int) -> None:
+        """Count so many more frames or windows; negative where work was lost and is done again."""
+        self._bar.update(count)
 
     def item(self, item: HashedItem, outcome: str) -> None:
-        """An item is through."""
+        """Count an item as done."""
         self._done += 1
-        if self._verbose:
+        self.detail(item, outcome)
+
+    def detail(self, item: HashedItem, outcome: str) -> None:
+        """Print the line of an item, if there is to be one."""
+        if self.verbose:
             self.say(f"{quoted(item.item.path)}: {outcome}")
 
     def say(self, line: str) -> None:
-        """Print a line without tearing the bar."""
+        """Print a line without breaking the bar."""
         self._tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it is."""
         self._bar.close()

@@ -1,35 +1,31 @@
-"""What an entry says of how it was made."""
+"""The attributes of an entry: how it was made."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes
+from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
+from .models.placement import Placement
 from .pipeline import EncodedItem
 from .video.resize import backend_used
 
 
 def attributes_of(encoded: EncodedItem, encoder: FrameEncoder, sampling: Sampling, resize: str) -> EntryAttributes:
     """The attributes of the entry that an encoded item becomes."""
-    import torch
-
     picture = _picture(encoded)
     return EntryAttributes(
-        schema_version=SCHEMA_VERSION,
-        clipcache_version=metadata.version("clipcache"),
-        created=now(),
         complete=encoded.complete,
         source_kind=encoded.item.item.kind,
-        video_name=os.path.basename(os.path.abspath(encoded.item.item.path)),  # noqa: PTH100, PTH119  "." has no name
-        video_sha256=encoded.item.sha256,
-        video_bytes=encoded.item.size,
         fps=encoded.index.fps if encoded.index else 0.0,
         duration_s=_duration_s(encoded),
         width=picture.width,
@@ -38,18 +34,60 @@ def attributes_of(encoded: EncodedItem, encoder: FrameEncoder, sampling: Samplin
         codec=picture.codec,
         frames_expected=encoded.frames_expected,
         frames_decoded=len(encoded.features),
-        model=encoder.weights.model,
-        weights_sha256=encoder.weights.sha256,
-        embed_dim=encoder.embed_dim,
         input_size=encoder.input_size,
-        logit_scale=encoder.logit_scale,
-        precision=encoder.placement.precision,
         preprocess=_preprocessing(encoder, picture, resize),
         sampling=str(sampling),
-        decoder="+".join(decoders := encoded.decoders),
-        decoder_version=", ".join(decoder_version(name) for name in decoders),
-        torch_version=torch.__version__,
+        **common_attributes(encoded.item, encoder.weights, encoder, encoded.decoders),
     )
+
+
+class _Weights(Protocol):
+    """A model's weights: its name and their checksum."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+class _Encoder(Protocol):
+    """An encoder of pictures or of sound."""
+
+    embed_dim: int
+    logit_scale: float
+    placement: Placement
+
+
+def common_attributes(
+    item: HashedItem, weights: _Weights, encoder: _Encoder, decoders: Sequence[str]
+) -> dict[str, Any]:
+    """The attributes that entries of pictures and of sound have in common, for `EntryAttributes`.
+
+    Args:
+        item: what was encoded.
+        weights: the model's weights.
+        encoder: what encoded it.
+        decoders: names of the decoders that took part.
+    """
+    import torch
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "clipcache_version": metadata.version("clipcache"),
+        "created": now(),
+        "video_name": os.path.basename(os.path.abspath(item.item.path)),  # noqa: PTH100, PTH119  "." has no name
+        "video_sha256": item.sha256,
+        "video_bytes": item.size,
+        "model": weights.model,
+        "weights_sha256": weights.sha256,
+        "embed_dim": encoder.embed_dim,
+        "logit_scale": encoder.logit_scale,
+        "precision": encoder.placement.precision,
+        "decoder": "+".join(decoders),
+        "decoder_version": ", ".join(map(decoder_version, decoders)),
+        "torch_version": torch.__version__,
+    }
 
 
 def _preprocessing(encoder: FrameEncoder, picture: _Picture, resize: str) -> str:

@@ -1,32 +1,26 @@
-"""The extraction stage as a function: decode, encode, write what was decided, and say how it went."""
+"""Encode pictures into the cache: decode, encode, write, and report."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cache.common.atomic import remove_stale_temporaries
-from ..cache.common.errors import CacheError
-from ..cache.common.quoting import quoted
-from ..cache.failure_log import Failure, FailureLog
 from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import place
+from .options import ExtractOptions
 from .pipeline import EncodedItem, Run
 from .plan import Action
-from .prepare import ExtractOptions, Prepared, find_cached, mismatches, prepare
+from .prepare import PreparedPictures, find_cached, mismatches, prepare
 from .progress import Progress, Summary
-from .provenance import attributes_of, now
+from .provenance import attributes_of
+from .session import Session
 from .video.pixel_measures import by_name
 from .workers.pool import InProcessPool, WorkerPool
 from .workers.sizing import Workers, choose_workers
-
-# Failures that say nothing of the file: they are reported, and the file is tried again next time.
-TRANSIENT_ERRORS = frozenset({"DecoderKilled", "FileChanged", "ModelError"})
 
 
 def extract(
@@ -34,90 +28,58 @@ def extract(
     cache_dir: str | os.PathLike[str] = "features",
     options: ExtractOptions | None = None,
     *,
-    list_file: Path | None = None,
+    list_file: str | os.PathLike[str] | None = None,
 ) -> Summary:
     """Encode every frame of videos, images and folders of both into a cache, and skip what is there.
 
     Args:
-        inputs: Files, folders and globs.
-        cache_dir: The cache; made if need be.
-        options: How; None for the defaults.
-        list_file: A file with further paths, one a line or in the `path` column of a CSV.
+        inputs: files, folders and globs.
+        cache_dir: the cache; made if need be.
+        options: how; None for the defaults.
+        list_file: a file with further paths, one a line or in the `path` column of a CSV.
 
     Returns:
         How it went. Items that could not be decoded are in `failures` and in `<cache>/failed.jsonl`.
 
     Raises:
-        UsageError: Nothing to work on, or an option out of range.
-        ModelError: Weights missing, damaged or of another model.
-        CacheError: The cache cannot be written.
+        UsageError: if there is nothing to work on, or this machine does not have the device.
+        ModelError: if weights are missing, damaged or of another model.
+        CacheError: if the cache cannot be written.
     """
     return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file))
 
 
-def carry_out(prepared: Prepared) -> Summary:
+def carry_out(prepared: PreparedPictures) -> Summary:
     """Do what was decided.
 
     Raises:
-        UsageError: A device or precision that this machine does not have.
-        ModelError: Weights missing, damaged or of another model.
-        CacheError: The cache cannot be written.
+        UsageError: if this machine does not have the device or the precision.
+        ModelError: if weights are missing, damaged or of another model.
+        CacheError: if the cache cannot be written.
     """
-    session = _Session(prepared)
-    try:
-        session.note_skipped()
-        if prepared.work:
-            session.run()
-        session.note_duplicates()
-    finally:
-        session.close()
+    session = _PictureSession(prepared)
+    session.carry_out()
     return session.summary
 
 
-class _Session:
-    """One run: hears what happens (`RunEvents`), writes entries and failures, counts."""
+class _PictureSession(Session):
+    """One run over pictures: receives what happens (`RunEvents`) and writes entries."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
+    _prepared: PreparedPictures
+    summary: Summary
+
+    def __init__(self, prepared: PreparedPictures) -> None:
         self._options = prepared.options
-        self._failures = FailureLog(prepared.cache_dir)
-        self._progress = Progress(prepared.work, verbose=self._options.verbose)
-        self._retried = {step.item.sha256 for step in prepared.steps if step.action is Action.RETRY}
-        self._known_failures = self._failures.read(prepared.model_dir) if prepared.cache_dir.is_dir() else {}
-        self._given_up = {step.item.sha256 for step in prepared.steps if step.action is Action.FAILED_BEFORE}
-        self._started = time.monotonic()
-        self.summary = Summary()
+        super().__init__(prepared, Summary(), Progress(prepared.work, "frames", verbose=self._options.verbose))
 
-    def note_skipped(self) -> None:
-        """Count what needs no work, and report what cannot be read or is not quite what is asked for."""
+    def carry_out(self) -> None:
+        """See `Session`; says first which cached entries are not quite what is asked for."""
         for sentence in mismatches(self._prepared):
             self._progress.say(f"clipcache: {sentence}")
-        for step in self._prepared.steps:
-            if step.action is Action.HIT:
-                self.summary.cached += 1
-            elif step.action is Action.FAILED_BEFORE:
-                self.summary.failed_before += 1
-            elif step.item.problem is not None:
-                self.on_failed(step.item, type(step.item.problem).__name__, str(step.item.problem))
-                continue
-            if not step.is_work and self._options.verbose:
-                self._progress.say(f"{quoted(step.item.item.path)}: {step.action.value}")
+        super().carry_out()
 
-    def note_duplicates(self) -> None:
-        """Copies share the fate of the item they are copies of: cached, or failed with it."""
-        for step in self._prepared.steps:
-            if step.action is not Action.DUPLICATE:
-                continue
-            if step.item.sha256 in self._given_up:
-                self.summary.failed += 1
-            else:
-                self.summary.cached += 1
-
-    def run(self) -> None:
-        """Decode, encode and write."""
+    def _run(self) -> None:
         options = self._options
-        _make_folder(self._prepared.cache_dir)
-        remove_stale_temporaries(self._prepared.cache_dir)
         self._cache = FeatureCache(self._prepared.cache_dir)
         placement = place(options.device, options.precision, options.batch_size)
         workers = choose_workers(options.num_workers, placement.device, options.memory_limit)
@@ -152,11 +114,6 @@ class _Session:
             workers.count, size, workers.resize, rule, quiet=not options.debug, stall_seconds=options.stall_seconds
         )
 
-    def close(self) -> None:
-        """End the bar and the clock."""
-        self._progress.close()
-        self.summary.seconds = time.monotonic() - self._started
-
     def _on_wait(self, seconds: float) -> None:
         self.summary.decode_wait_seconds += seconds
 
@@ -175,12 +132,15 @@ class _Session:
 
     def on_frames(self, item: HashedItem, frames: int) -> None:  # noqa: ARG002  one bar for all
         """See `RunEvents`."""
-        self._progress.frames(frames)
+        self._progress.advance(frames)
+
+    def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
+        """See `RunEvents`."""
+        self._fail(item, error, sentence)
 
     def on_encoded(self, encoded: EncodedItem) -> None:
         """Write the entry."""
-        if encoded.item.has_changed():
-            self.on_failed(encoded.item, "FileChanged", "It changed while it was read; run the command again.")
+        if self._changed(encoded.item):
             return
         attributes = attributes_of(encoded, self._encoder, encoded.sampling, self._resize)
         names = (
@@ -195,8 +155,7 @@ class _Session:
             names,
             by_name(encoded.quality),
         )
-        if encoded.item.sha256 in self._retried:
-            self._failures.forget([encoded.item.sha256], self._prepared.model_dir)
+        self._forget_failure(encoded.item)
         self._count(encoded)
 
     def _count(self, encoded: EncodedItem) -> None:
@@ -209,30 +168,3 @@ class _Session:
             wanted = encoded.frames_expected if encoded.sampling.is_all else encoded.frames_wanted
             outcome += f" of {wanted}, the rest is damaged; cached with complete = false"
         self._progress.item(encoded.item, outcome)
-
-    def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
-        """Note a failure for this run and the next ones."""
-        path = os.fspath(item.item.path)
-        sentence = sentence if quoted(path) in sentence else f"{quoted(path)}: {sentence}"
-        self.summary.failed += 1
-        self.summary.failures[path] = sentence
-        self._given_up.add(item.sha256)
-        self._progress.item(item, f"failed: {sentence}")
-        if not self._options.verbose:
-            self._progress.say(f"clipcache: {sentence}")
-        if error in TRANSIENT_ERRORS:
-            return
-        _make_folder(self._prepared.cache_dir)
-        failure = Failure(path, item.sha256, error, sentence, now(), self._prepared.model_dir)
-        known = self._known_failures.get(failure.key)
-        if item.sha256 or known is None or known.sentence != sentence:  # a missing file is said again, not noted again
-            self._failures.append(failure)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CacheError(
-            f"Cannot make the cache {quoted(folder)}: {error.strerror}", "choose another --cache"
-        ) from error

@@ -63,7 +63,7 @@ def read_attributes_of(path: Path) -> EntryAttributes:
         return read_attributes(opened, path)
 
 
-def is_verifiable(path: Path) -> bool:
+def can_validate(path: Path) -> bool:
     """Whether this program can tell that the file is a bad entry: it is readable, not a packed library, not newer.
 
     An entry must not be removed because of missing permissions, a network disk that is away, or an old program.

@@ -1,1 +1,1 @@
-"""Sound -> windows -> CLAP features -> cache: the second kind of encoder."""
+"""Sound to windows to CLAP features to cache."""

@@ -1,15 +1,16 @@
-"""CLAP: how sounds and prompts go through it.
+"""CLAP: encodes sounds and prompts.
 
-This is the only module that imports `transformers`. Two of its habits matter here. Results of a tower come as a tensor
-in version 4 and as an object with a `pooler_output` in version 5. And its feature extractor cuts sounds longer than
-ten seconds at random: windows are never longer, and checkpoints that fuse long sounds ("fused"), which draw one of a
-batch at random however short they are, are refused.
+This is the only module that imports `transformers`. Features come as a tensor in its version 4 and as an object with a
+`pooler_output` in version 5. Its feature extractor cuts sounds longer than ten seconds at random, so windows are never
+longer. Checkpoints that fuse long sounds ("fused") treat one sound of each batch, chosen at random, as a long one, and
+are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,22 +32,22 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class SoundEncoder:
-    """Windows of sound to features, in float32: a window stands for 250 frames, so that speed is no concern.
+    """Encodes windows of sound in float32: a window lasts as long as 250 frames, so the cost does not matter.
 
     Attributes:
-        files: What encodes.
-        placement: Where, and how many windows at a time.
-        embed_dim: D.
-        logit_scale: Factor from the cosine of sound and text to the logit.
-        max_samples: The most that the model hears at once.
+        files: the model.
+        placement: device, precision, and windows per batch.
+        embed_dim: D, the length of a feature.
+        logit_scale: factor from the cosine of sound and text to the logit.
+        max_samples: the most samples that a window may have.
     """
 
     def __init__(self, files: ClapFiles, device: str = "auto", batch_size: int | None = None) -> None:
         """Load the model.
 
         Raises:
-            UsageError: A device that this machine does not have.
-            ModelError: The files are damaged, or not all there.
+            UsageError: if this machine does not have the device.
+            ModelError: if the files are damaged, or not all there.
         """
         self.files = files
         placement = place(device, "fp32", batch_size)
@@ -59,7 +60,7 @@ class SoundEncoder:
         self.max_samples = int(self._extractor.nb_max_samples)
         if self._extractor.sampling_rate != SAMPLE_RATE:
             raise ModelError(
-                f"{quoted(files.folder)} hears {self._extractor.sampling_rate} samples a second, not {SAMPLE_RATE}",
+                f"{quoted(files.folder)} takes {self._extractor.sampling_rate} samples a second, not {SAMPLE_RATE}",
                 f"use another, such as {CHECKPOINT}",
             )
 
@@ -67,7 +68,7 @@ class SoundEncoder:
         """(n, D) float32 features, of length 1.
 
         Args:
-            windows: Each of 1 to `max_samples` mono samples at 48 kHz; shorter ones are repeated to fill that.
+            windows: each of 1 to `max_samples` mono samples at 48 kHz; shorter ones are repeated to fill that.
         """
         import torch
 
@@ -93,14 +94,14 @@ class SoundEncoder:
 
 
 class TextEncoder:
-    """Prompts to features of the space that sounds lie in: a `ReferenceEncoder` for `score`."""
+    """Encodes prompts into the space of the sounds: a `ReferenceEncoder` for `score`."""
 
     def __init__(self, files: ClapFiles, device: str = "auto") -> None:
         """Load the model.
 
         Raises:
-            UsageError: A device that this machine does not have.
-            ModelError: The files are damaged, or not all there.
+            UsageError: if this machine does not have the device.
+            ModelError: if the files are damaged, or not all there.
         """
         self._device = place(device, "fp32").device
         with _loading(files) as transformers:
@@ -114,7 +115,7 @@ class TextEncoder:
         """(P, D) float32 features of prompts, of length 1.
 
         Raises:
-            ModelError: A prompt longer than the model reads, unless `truncate`.
+            ModelError: if a prompt is longer than the model reads and `truncate` is false.
         """
         import torch
 
@@ -130,12 +131,12 @@ class TextEncoder:
         return np.concatenate(batches)
 
     def encode_images(self, paths: Sequence[Path]) -> NoReturn:  # noqa: ARG002  the protocol's signature
-        """CLAP has no eyes.
+        """Refuse pictures, which CLAP cannot encode.
 
         Raises:
-            UsageError: Always.
+            UsageError: always.
         """
-        raise UsageError("Sound cannot be compared with images: CLAP hears and reads", "ask with --text")
+        raise UsageError("Sound cannot be compared with images: CLAP encodes sound and text only", "ask with --text")
 
     def _tokens(self, prompts: Sequence[str], truncate: bool) -> Any:
         with _quiet():
@@ -157,19 +158,19 @@ class TextEncoder:
 
 
 def load_text_encoder(
-    model: str, weights_sha256: str, *, directory: Path | None = None, device: str = "auto"
+    model: str, weights_sha256: str, *, directory: str | os.PathLike[str] | None = None, device: str = "auto"
 ) -> TextEncoder:
-    """The encoder of prompts for features that were made with the given weights.
+    """Load the encoder of prompts for features that were made with the given weights.
 
     Args:
-        model: The name that the cache records.
-        weights_sha256: The checksum that the cache records.
-        directory: A saved model; None looks for the one used before, then for the published one.
+        model: the name that the cache records.
+        weights_sha256: the checksum that the cache records.
+        directory: a saved model; None looks for the one used before, then for the published one.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
-        UsageError: The extra packages are missing.
-        ModelError: The model cannot be found, or is not the one that made the features.
+        UsageError: if the extra packages are missing.
+        ModelError: if the model cannot be found, or is not the one that made the features.
     """
     memo = DigestMemo()
     if directory is None:
@@ -194,7 +195,7 @@ def _load_model(files: ClapFiles, device: str) -> Any:
         model, found = transformers.ClapModel.from_pretrained(
             files.folder, local_files_only=True, output_loading_info=True
         )
-    # What a file lacks is drawn at random, with no more than a warning.
+    # Weights that a file lacks are initialised at random, with no more than a warning.
     if missing := sorted({name for name, _ in model.named_parameters()} & set(found["missing_keys"])):
         raise ModelError(f"{quoted(files.folder)} lacks weights of a CLAP model ({missing[0]})", "save it again")
     return model.float().eval().requires_grad_(False).to(device)
@@ -202,7 +203,7 @@ def _load_model(files: ClapFiles, device: str) -> Any:
 
 @contextlib.contextmanager
 def _loading(files: ClapFiles) -> Iterator[Any]:
-    """Give `transformers`, silent, and turn whatever it raises over a saved model into one sentence."""
+    """Give `transformers` without its output, and turn what it raises over a saved model into one sentence."""
     try:
         with _quiet():
             import transformers
@@ -217,7 +218,7 @@ def _loading(files: ClapFiles) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars and no advice from `transformers`, for as long as it is at work for us."""
+    """Turn off the progress bars and messages of `transformers` for a while."""
     from transformers.utils import logging as its_logging
 
     level, had_bars = its_logging.get_verbosity(), its_logging.is_progress_bar_enabled()
@@ -232,6 +233,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _rows(found: Any) -> FloatArray:
-    """Features as an array, whatever the version of `transformers` wraps them in."""
+    """Features as an array, from what version 4 or 5 of `transformers` returns."""
     rows: FloatArray = getattr(found, "pooler_output", found).float().cpu().numpy()
     return rows

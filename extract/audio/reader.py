@@ -30,7 +30,7 @@ JITTER_S = Fraction(15, 1000)
 1024 samples of AAC are 21 ms at 48 kHz."""
 
 MAX_GAPS_S = 86_400
-"""Silence for lost packets, in all: timestamps that leave out more than a day are wrong, or meant to keep us busy."""
+"""Silence for lost packets, in all: timestamps that leave out more than a day are wrong, or chosen to waste time."""
 
 _RATES = range(1_000, 768_001)
 # A full-scale sample by NumPy's kind and size of the sample format; floats are as they are.
@@ -42,9 +42,9 @@ class Piece:
     """Consecutive mono samples.
 
     Attributes:
-        start_s: Seconds on the sound's clock of the first one; None: right after the piece before.
+        start_s: seconds on the sound's clock of the first one; None: right after the piece before.
         samples: (n,) float32, 1.0 is full scale.
-        rate: Samples a second.
+        rate: samples a second.
     """
 
     start_s: Fraction | None
@@ -62,11 +62,11 @@ class Sound:
 
     Attributes:
         codec: FFmpeg's name, "aac".
-        errors: Packets and frames so far that could not be used: damaged, or in the place of earlier ones.
+        errors: packets and frames so far that could not be used: damaged, or overlapping earlier ones.
     """
 
     def __init__(self, container: Any, stream: Any, path: str | os.PathLike[str]) -> None:
-        """`open_sound` gives one."""
+        """`open_sound` makes one."""
         self.codec: str = stream.codec_context.name
         self.errors = 0
         self._container = container
@@ -81,7 +81,7 @@ class Sound:
         are silence where something follows.
 
         Raises:
-            MediaError: The timestamps leave out more than a day, or the sample rate makes no sense.
+            MediaError: if the timestamps leave out more than a day, or the sample rate is out of range.
         """
         placed = place(self._pieces(), self._note_error, self._path)
         for rate, pieces in itertools.groupby(placed, key=lambda piece: piece.rate):
@@ -129,8 +129,8 @@ def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
     """Open the main audio track of a video or an audio file.
 
     Raises:
-        NoAudioError: The file has no audio track.
-        MediaError: The file is missing, empty, or no media file, or its sound is of a codec that FFmpeg lacks.
+        NoAudioError: if the file has no audio track.
+        MediaError: if the file is missing, empty or not a media file, or its sound is of a codec that FFmpeg lacks.
     """
     with open_media(path, SOUND_FORMATS, "video or audio file") as container:
         if not container.streams.audio:
@@ -158,18 +158,18 @@ def mono(frame: Any) -> Samples:
 
 
 def place(pieces: Iterable[Piece], on_error: Callable[[], None], path: str | os.PathLike[str]) -> Iterator[Piece]:
-    """Lay pieces on the clock from 0 on: silence where none is, and of two in one place the first.
+    """Place pieces by their timestamps, from 0 on: silence in the gaps, and of overlapping pieces the first.
 
     Args:
-        pieces: In the order of the file.
-        on_error: Told of each piece that is not or not wholly used, because another has its place.
-        path: Of the file, for errors.
+        pieces: pieces in the order of the file.
+        on_error: called for each piece that is not used, or only in part, because it overlaps an earlier one.
+        path: path of the file, for errors.
 
     Yields:
         Pieces that follow one another without gaps, `start_s` left out.
 
     Raises:
-        MediaError: The gaps make more than `MAX_GAPS_S` together.
+        MediaError: if the gaps are longer than `MAX_GAPS_S` in total.
     """
     reached_s = gaps_s = Fraction(0)
     begun = False
@@ -195,7 +195,7 @@ def place(pieces: Iterable[Piece], on_error: Callable[[], None], path: str | os.
 
 
 def _silence(samples: int, rate: int) -> Iterator[Piece]:
-    """So many zeros, a second at a time; none for a negative number."""
+    """Yield so many zeros, a second at a time; none for a negative number."""
     for start in range(0, samples, rate):
         yield Piece(None, np.zeros(min(rate, samples - start), np.float32), rate)
 
@@ -213,7 +213,7 @@ def _gather(pieces: Iterable[Samples], least: int) -> Iterator[Samples]:
 
 
 def _resample(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
-    """From `rate` to 48 kHz."""
+    """Resample from `rate` to 48 kHz."""
     if rate == SAMPLE_RATE:
         yield from blocks
         return

@@ -23,12 +23,12 @@ WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True)
 class ClapFiles:
-    """A saved CLAP: what names the cache folder, and where it is.
+    """A saved CLAP model: its name, its checksum and its folder.
 
     Attributes:
         model: "clap:laion/clap-htsat-unfused", or "clap:" and the name of the folder given.
-        sha256: Of the file of weights, 64 hex digits.
-        folder: With the weights, `config.json`, and the files of the tokenizer and the feature extractor.
+        sha256: checksum of the weights file, 64 hex digits.
+        folder: holds the weights, `config.json`, and the files of the tokenizer and the feature extractor.
     """
 
     model: str
@@ -40,7 +40,7 @@ def require_extra() -> None:
     """Make sure that the packages for sound are installed.
 
     Raises:
-        UsageError: They are not; it says what to install.
+        UsageError: if they are not; its remedy says what to install.
     """
     missing = [name for name in ("transformers", "soxr") if importlib.util.find_spec(name) is None]
     if missing:
@@ -48,30 +48,30 @@ def require_extra() -> None:
 
 
 def check_name(model: str) -> None:
-    """Refuse the name of a model that is not the published one: it means nothing without its folder.
+    """Refuse the name of a model that is not the published one, which needs its folder.
 
     Raises:
-        UsageError: Saying so.
+        UsageError: if it is such a name.
     """
     if model != CLAP and model_slug(model) != model_slug(DEFAULT_MODEL):
         raise UsageError(f"{model!r} is not {DEFAULT_MODEL}", "name the folder of another CLAP with --audio-weights")
 
 
-def find_clap(directory: Path | None, memo: DigestMemo) -> ClapFiles:
+def find_clap(directory: str | os.PathLike[str] | None, memo: DigestMemo) -> ClapFiles:
     """Say which CLAP a request means; nothing is loaded.
 
     Args:
-        directory: A model as `save_pretrained` writes it; None takes the published one, downloaded on first use.
-        memo: Remembers the checksum of the weights.
+        directory: a model as `save_pretrained` writes it; None takes the published one, downloaded on first use.
+        memo: remembers the checksum of the weights.
 
     Raises:
-        UsageError: The extra packages are missing.
-        ModelError: There is no such model, it is no CLAP, or a fused one.
+        UsageError: if the extra packages are missing.
+        ModelError: if there is no such model, or it is not a CLAP, or a fused one.
     """
     require_extra()
     if directory is not None and not os.path.isdir(directory):  # noqa: PTH112  Path.is_dir raises for a long name
         raise ModelError(f"{quoted(directory)} is not a folder", "give one that a CLAP model was saved to")
-    folder = directory if directory is not None else _published()
+    folder = Path(directory) if directory is not None else _published()
     weights = _weights_in(folder)
     if weights is None:
         raise ModelError(f"{quoted(folder)} holds neither {' nor '.join(WEIGHTS_NAMES)}", "save a CLAP model there")

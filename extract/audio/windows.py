@@ -12,7 +12,7 @@ from ...cache.common.errors import UsageError
 from ...cache.format.sampling import Sampling
 
 SAMPLE_RATE = 48_000
-"""Samples a second that CLAP hears."""
+"""Samples a second of the sound that CLAP takes."""
 
 SILENCE_DB = -120.0
 """Level of silence, and the floor of all levels: under the last bit of 16."""
@@ -34,11 +34,11 @@ class Windows:
     hundredths, and a feature of those would weigh as much as one of ten seconds.
 
     Attributes:
-        window_s: Length in seconds, 0.1 to 10 (what CLAP hears at once), in whole milliseconds.
-        hop_s: From start to start in seconds, 0.1 or more, in whole milliseconds; more than `window_s` leaves gaps.
+        window_s: length in seconds, 0.1 to 10 (the most that CLAP takes at once), in whole milliseconds.
+        hop_s: from start to start in seconds, 0.1 or more, in whole milliseconds; more than `window_s` leaves gaps.
 
     Raises:
-        UsageError: One is out of range.
+        UsageError: if one is out of range.
     """
 
     window_s: float = 10.0
@@ -53,22 +53,22 @@ class Windows:
 
     @property
     def sampling(self) -> Sampling:
-        """What an entry says of its windows; "all" for the default."""
+        """What an entry records of its windows; "all" for the default."""
         return Sampling() if self == Windows() else Sampling(window_s=self.window_s, hop_s=self.hop_s)
 
     @property
     def samples(self) -> int:
-        """Of a full window, at 48 kHz."""
+        """Samples of a full window, at 48 kHz."""
         return round(self.window_s * SAMPLE_RATE)
 
     @property
     def hop_samples(self) -> int:
-        """From start to start, at 48 kHz."""
+        """Samples from start to start, at 48 kHz."""
         return round(self.hop_s * SAMPLE_RATE)
 
 
 def count_windows(length: int, window: int, hop: int, least: int = LEAST_SAMPLES) -> int:
-    """Windows of a sound of `length` samples; see `cut_windows`."""
+    """Return how many windows a sound of `length` samples has; see `cut_windows`."""
     if length <= 0:
         return 0
     reach = length - least
@@ -79,10 +79,10 @@ def cut_windows(blocks: Iterable[Samples], window: int, hop: int, least: int = L
     """Cut a stream of samples into windows, holding no more than a window and a block.
 
     Args:
-        blocks: Mono samples in order, in pieces of any length.
-        window: Samples of a window.
-        hop: Samples from start to start, `least` or more.
-        least: Samples that a window after the first must have beyond the one before it.
+        blocks: mono samples in order, in pieces of any length.
+        window: samples of a window.
+        hop: samples from start to start, `least` or more.
+        least: samples that a window after the first must have beyond the one before it.
 
     Yields:
         `count_windows` pieces of 1 to `window` samples; all but the last are full.

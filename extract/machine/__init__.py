@@ -1,1 +1,1 @@
-"""Whether this machine is ready, and what it can compute with."""
+"""Whether this machine is ready to extract, and which models there are."""

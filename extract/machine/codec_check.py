@@ -52,7 +52,7 @@ def make_video(path: Path, codec: Codec) -> bool:
                     frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * number, np.uint8), "rgb24")
                     output.mux(stream.encode(frame))
                 output.mux(stream.encode())
-        except (av.FFmpegError, ValueError):  # no such encoder here, or one without its hardware
+        except (av.FFmpegError, ValueError):  # there is no such encoder, or its hardware is missing
             continue
         return True
     return False
@@ -64,7 +64,7 @@ def decodes(path: Path) -> bool:
     try:
         index = read_index(path)
         decode_span(path, index, Span(0, len(index.segments)), sink)
-    except Exception:  # noqa: BLE001  whatever a decoder raises, it does not decode
+    except Exception:  # noqa: BLE001  any exception means that it does not decode
         return False
     return len(sink.values) == _FRAMES and bool((np.diff(sink.values) > 0).all())
 
@@ -86,4 +86,4 @@ class _Brightness:
         del self.values[self._committed :]
 
     def beat(self) -> None:
-        """Nobody waits."""
+        """Do nothing: no process waits for a sign of life."""

@@ -17,8 +17,8 @@ def models(pattern: str | None, as_json: bool) -> None:
     """List OpenAI's models and registered encoders, or those whose name fits PATTERN, such as 'open_clip:ViT-B-32*'.
 
     DIM is the length of a feature, PIXELS the side of the picture that the model sees, GFLOPS the billions of
-    operations that a picture takes (a multiplication and an addition are two), WEIGHTS the file, or where it would
-    come from.
+    operations that a picture takes (a multiplication and an addition are two), WEIGHTS the file, or the URL that
+    it would be downloaded from.
     """
     from ..models import listing
 

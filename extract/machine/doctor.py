@@ -1,4 +1,4 @@
-"""What `clipcache doctor` looks at: ten things that have to work before a library is extracted."""
+"""The checks of `clipcache doctor`: ten things that have to work before a library is extracted."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        about: What, in a word.
-        found: How it is.
-        remedy: What to do about it; empty where nothing has to be done.
+        about: what was checked, in a word.
+        found: what was found.
+        remedy: what to do about it; empty where nothing has to be done.
     """
 
     about: str
@@ -54,12 +54,12 @@ class Finding:
 
 
 def examine(model: str, weights: Path | None, cache_dir: Path, device: str) -> list[Finding]:
-    """Look at everything; a look that fails is a finding like any other.
+    """Make all checks; one that raises is a finding like any other.
 
     Args:
-        model: That will be used.
-        weights: Its file, if one was named.
-        cache_dir: That will be written to; it need not exist.
+        model: name of the model that will be used.
+        weights: its file, if one was named.
+        cache_dir: the cache that will be written to; it need not exist.
         device: "auto", "cpu", "cuda" or "cuda:N".
     """
     looks: dict[str, Callable[[], Finding]] = {
@@ -78,7 +78,7 @@ def examine(model: str, weights: Path | None, cache_dir: Path, device: str) -> l
 
 
 def as_text(findings: list[Finding]) -> str:
-    """One line for each; the last words of a line that is not ok say what to do."""
+    """One line for each; a line that is not ok ends with what to do."""
     width = max(len(finding.about) for finding in findings)
     return "\n".join(
         f"{'NOT OK' if f.remedy else 'ok':<6}  {f.about:<{width}}  {f.found}{f'; {f.remedy}' if f.remedy else ''}"
@@ -177,7 +177,7 @@ def _look_at_codecs() -> Finding:
 
 
 def _look_at_workers() -> Finding:
-    """Start a decoding process and wait for its first words."""
+    """Start a decoding process and wait for its first message."""
     worker = WorkerProcess(224, "torch", CLIP_RULE, quiet=True)
     try:
         started = worker.connection.poll(60) and worker.receive() is not None
@@ -222,7 +222,7 @@ def _look_at_cache(cache_dir: Path) -> Finding:
 
 
 def _look_at_extras() -> Finding:
-    """Say what is installed of what may be absent; never a problem."""
+    """Say which extras are installed; a missing one is not a problem."""
     there, missing = [], []
     for extra, package in _EXTRAS.items():
         try:

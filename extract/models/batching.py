@@ -1,4 +1,4 @@
-"""Pictures of many videos become full batches for the encoder; features find their way back."""
+"""Gather pictures of many videos into full batches for the encoder, and hand the features back to their videos."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Batcher(Generic[Owner]):
     """Fills batches across the borders of videos and hands features to their owners, in the order of the pictures.
 
     Args:
-        encoder: Does the work.
-        on_features: Called with an owner and (n, D) float32 features of its next n pictures.
+        encoder: encodes the batches.
+        on_features: called with an owner and (n, D) float32 features of its next n pictures.
     """
 
     def __init__(self, encoder: FrameEncoder, on_features: Callable[[Owner, FloatArray], None]) -> None:

@@ -1,4 +1,4 @@
-"""What a model is to clipcache: the contract that OpenAI's CLIPs, open_clip's models and encoders of your own fulfil.
+"""The protocol of an encoder, which OpenAI's CLIPs, open_clip's models and encoders of your own implement.
 
 An encoder is a `spec`, a function from pictures to features and one from prompts to features. To bring your own,
 write a factory and name it in the entry points of your package; docs/models.md has an example of 30 lines:
@@ -7,7 +7,7 @@ write a factory and name it in the entry points of your package; docs/models.md 
     siglip = "my_package:open_siglip"
 
 `--model siglip` and `--model siglip:ANYTHING` then call `open_siglip(model, weights, device, dtype)`. `check_encoder`
-is the contract as a test.
+tests an encoder against the protocol.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _TOO_LONG = "word " * 100_000
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What has to be known of a model; the defaults are CLIP's.
+    """The properties of a model; the defaults are CLIP's.
 
     Attributes:
-        name: As `--model` names it, and as entries record it.
+        name: as `--model` names it, and as entries record it.
         weights_sha256: 64 hex digits: of the weights file, or `state_dict_sha256` where there is none. Entries of other
             weights are other entries.
         embed_dim: D, the length of a feature.
-        input_size: Side of the square picture that the model sees, in pixels.
-        logit_scale: Factor from cosine to logit, about 100 for CLIP; 1.0 for a model that has none.
-        mean: Of each RGB channel, in 0..1; `encode_images` subtracts it.
-        std: Of each RGB channel, in 0..1; `encode_images` divides by it.
-        resize: How pictures become the square; done before `encode_images`, in the decoding workers.
-        has_text: Whether prompts can be encoded; False for models of pictures alone, such as DINO.
+        input_size: side of the square picture that the model sees, in pixels.
+        logit_scale: factor from cosine to logit, about 100 for CLIP; 1.0 for a model that has none.
+        mean: mean of each RGB channel, in 0..1; `encode_images` subtracts it.
+        std: standard deviation of each RGB channel, in 0..1; `encode_images` divides by it.
+        resize: how pictures become the square; done before `encode_images`, in the decoding workers.
+        has_text: whether prompts can be encoded; False for models of pictures alone, such as DINO.
 
     Raises:
-        ModelError: A value that cannot be.
+        ModelError: if a value is out of range.
     """
 
     name: str
@@ -80,7 +80,7 @@ class EncoderSpec:
         """What an entry records of how its pictures were prepared.
 
         Args:
-            backend: What resized them: "pil", or "torch uint8" for torch's 8-bit resize.
+            backend: library that resized them: "pil", or "torch uint8" for torch's 8-bit resize.
         """
         resized = self.resize.describe(self.input_size, backend)
         if (self.mean, self.std, self.resize) == (MEAN, STD, CLIP_RULE):
@@ -93,7 +93,7 @@ class Encoder(Protocol):
 
     @property
     def spec(self) -> EncoderSpec:
-        """What has to be known of the model."""
+        """The properties of the model."""
 
     def encode_images(self, pictures: Any) -> Any:
         """Encode pictures that are resized already.
@@ -102,7 +102,7 @@ class Encoder(Protocol):
 
         Args:
             pictures: (n, S, S, 3) uint8 tensor on the device, RGB, S = `spec.input_size`; it must stay as it is.
-                Subtracting the mean and dividing by the standard deviation is the encoder's business.
+                Subtracting the mean and dividing by the standard deviation is done by the encoder.
 
         Returns:
             (n, D) float32 tensor on the device.
@@ -113,13 +113,13 @@ class Encoder(Protocol):
 
         Args:
             prompts: P of them, at least one.
-            truncate: Drop the end of a prompt that is too long.
+            truncate: drop the end of a prompt that is too long.
 
         Returns:
             (P, D) float32 array.
 
         Raises:
-            ModelError: A prompt is longer than the model reads and `truncate` is false, or `spec.has_text` is.
+            ModelError: if a prompt is longer than the model reads and `truncate` is false, or `spec.has_text` is false.
         """
 
 
@@ -133,21 +133,21 @@ class EncoderFactory(Protocol):
         """Open an encoder.
 
         Args:
-            model: The whole of `--model`; the `spec` must repeat it as `name`.
-            weights: The file of `--weights`; None: the factory knows where.
+            model: the whole of `--model`; the `spec` must repeat it as `name`.
+            weights: the file of `--weights`; None: the factory knows where.
             device: "cpu", "cuda" or "cuda:N".
             dtype: torch.float32, bfloat16 or float16, to compute in; features are float32 in any case.
         """
 
 
 def state_dict_sha256(state: Mapping[str, Any]) -> str:
-    """Sha256 of weights that are in no single file: 64 hex digits.
+    """Return the sha256 of weights that are not in one file: 64 hex digits.
 
     Over the tensors sorted by name, of each: the name, its dtype as torch spells it, its shape, and its values, row by
     row and little-endian; NUL bytes between.
 
     Args:
-        state: Tensors by name, as `module.state_dict()` gives them.
+        state: tensors by name, as `module.state_dict()` gives them.
     """
     import torch
 
@@ -160,17 +160,17 @@ def state_dict_sha256(state: Mapping[str, Any]) -> str:
 
 
 def check_encoder(encoder: Encoder, device: str = "cpu") -> None:
-    """Try whether an encoder keeps the contract: call it from a test of yours, with tiny or with real weights.
+    """Test an encoder against the protocol: call it from a test of yours, with tiny or with real weights.
 
     Shapes and types, that a picture's features depend neither on its neighbours nor on the thread, that they follow the
     picture, that the pictures are left alone, and what happens to prompts.
 
     Args:
-        encoder: In float32; batches change half precision by more than is tolerated here.
-        device: Where it computes.
+        encoder: in float32; batches change half precision by more than is tolerated here.
+        device: where it computes.
 
     Raises:
-        ModelError: It does not; the sentence says where.
+        ModelError: if it does not; the sentence says where.
     """
     import torch
 
@@ -201,14 +201,14 @@ def check_features(spec: EncoderSpec, features: Any, count: int) -> None:
     """Refuse what is not (count, D) float32.
 
     Raises:
-        ModelError: It is not.
+        ModelError: if they are not.
     """
     found, dtype = tuple(features.shape), str(features.dtype).removeprefix("torch.")
     if found != (count, spec.embed_dim) or dtype != "float32":
         raise ModelError(
-            f"The encoder {spec.name!r} gave {dtype} features of shape {found} where its spec promises float32 of "
+            f"The encoder {spec.name!r} gave {dtype} features of shape {found} where its spec says float32 of "
             f"shape {(count, spec.embed_dim)}",
-            "mend encode_images or the spec",
+            "correct encode_images or the spec",
         )
 
 
@@ -244,7 +244,7 @@ def _are_close(a: FloatArray, b: FloatArray) -> bool:
 
 def _require(encoder: Encoder, holds: bool, otherwise: str) -> None:
     if not holds:
-        raise ModelError(f"The encoder {encoder.spec.name!r} breaks the contract: {otherwise}")
+        raise ModelError(f"The encoder {encoder.spec.name!r} breaks the protocol: {otherwise}")
 
 
 def _values(values: tuple[float, float, float]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures to features, in batches, on the device at hand: the picture half of any `Encoder`, kept busy.
+"""Encode pictures in batches, several batches at once, by the picture encoder of any `Encoder`.
 
 Frames arrive as uint8 and are normalised on the device. Nothing here normalises features: they are kept as the model
 returns them.
@@ -37,16 +37,16 @@ class _Device(Protocol):
 
 
 class FrameEncoder:
-    """The picture half of a model on its device.
+    """The picture encoder of a model on its device.
 
     Attributes:
-        spec: What is known of the model.
-        embed_dim: Length of a feature vector.
-        input_size: Side of a picture in pixels.
-        logit_scale: Factor from cosine to logit, about 100 for CLIP.
-        placement: Device, precision and batch size.
-        weights: What was loaded.
-        in_flight: Batches worth starting before the first result is read.
+        spec: properties of the model.
+        embed_dim: length of a feature vector.
+        input_size: side of a picture in pixels.
+        logit_scale: factor from cosine to logit, about 100 for CLIP.
+        placement: device, precision and batch size.
+        weights: the weights that were loaded.
+        in_flight: batches worth starting before the first result is read.
     """
 
     def __init__(self, weights: WeightsFile, placement: Placement, *, trust: bool = False) -> None:
@@ -68,7 +68,7 @@ class FrameEncoder:
         self.in_flight = self._device.in_flight
 
     def _warm_up(self, tower: Tower) -> None:
-        """Encode one picture: what an encoder prepares at first use is made here, and seen to keep its promises."""
+        """Encode one picture: what an encoder prepares at first use is made here, and its features are checked."""
         shape = (1, self.input_size, self.input_size, 3)
         pictures = self._torch.zeros(shape, dtype=self._torch.uint8, device=self.placement.device)
         check_features(self.spec, tower(pictures), 1)
@@ -83,7 +83,7 @@ class FrameEncoder:
         """Start encoding (n, size, size, 3) uint8 pictures; the tensor must stay untouched until the result is read.
 
         Raises:
-            UsageError: Out of memory; here or when the result is read.
+            UsageError: if memory runs out, here or when the result is read.
         """
         with self._memory_errors():
             return PendingFeatures(self._device.start(pictures), self._memory_errors)
@@ -113,7 +113,7 @@ class PendingFeatures:
         """(n, D) float32, after waiting for the device.
 
         Raises:
-            UsageError: Out of memory.
+            UsageError: if memory runs out.
         """
         with self._guard():
             return self._pending.result()
@@ -123,7 +123,7 @@ class _Cpu:
     """One batch per core, each computed by one thread.
 
     Threads that share a batch wait for the slowest at every layer, which is the one that a decoding worker has just
-    pushed from its core; threads with a batch each lose nothing to one another.
+    pushed from its core; threads with a batch each do not wait for each other.
     """
 
     def __init__(self, tower: Tower) -> None:

@@ -1,4 +1,4 @@
-"""What `clipcache models` lists: which models there are, how large they are, where their weights are or come from."""
+"""The list of `clipcache models`: names, sizes, operations per picture, and where the weights are or come from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import fnmatch
 import glob
 import importlib
 import json
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,9 @@ from .open_clip import ARCH, HUB, import_open_clip, registry, right_names
 from .plugins import entry_points, find_entry_point
 from .weights import DEMO_MODEL, OPENAI_MODELS, KnownModel, bundled_weights, converted_copy, download_url, find_weights
 
-# Counted by `count_gflops`, as a test does again.
-GFLOPS = {
-    "RN50": 12.22,
-    "RN101": 19.54,
-    "RN50x4": 42.56,
-    "RN50x16": 149.39,
-    "RN50x64": 529.11,
-    "ViT-B/32": 8.82,
-    "ViT-B/16": 35.13,
-    "ViT-L/14": 162.03,
-    "ViT-L/14@336px": 381.92,
-    DEMO_MODEL: 0.14,
-}
+GFLOPS_FILE = Path(__file__).with_name("gflops.json")
+"""A table by model, made by benchmarks/count_gflops.py; null for what cannot be counted."""
+
 _DEMO = KnownModel("", embed_dim=512, input_size=224)
 _HEAD = ("MODEL", "DIM", "PIXELS", "GFLOPS", "WEIGHTS")
 
@@ -41,13 +31,13 @@ class ModelRow:
     """One model.
 
     Attributes:
-        name: For `--model`.
-        embed_dim: Length of a feature; None where only the model itself would tell.
-        input_size: Side of a picture in pixels; None likewise.
-        gflops: Of one picture, in billions, a multiplication and an addition counted as two, as torch's
-            `FlopCounterMode` counts products and convolutions; None where they could not be counted.
-        weights: The file, or the URL that it would be downloaded from.
-        present: Whether it is a file that is here.
+        name: for `--model`.
+        embed_dim: length of a feature; None where only the model itself would tell.
+        input_size: side of a picture in pixels; None likewise.
+        gflops: billions of operations of one picture, a multiplication and an addition counted as two, as torch's
+            `FlopCounterMode` counts matrix products and convolutions; None where they were not counted.
+        weights: the file, or the URL that it would be downloaded from.
+        present: whether the file is on this machine.
     """
 
     name: str
@@ -59,13 +49,14 @@ class ModelRow:
 
 
 def list_models(pattern: str | None = None) -> list[ModelRow]:
-    """OpenAI's models, the demo's and registered encoders; or those whose name fits a pattern, open_clip's among them.
+    """List OpenAI's models, the demo's and registered encoders; or those whose name fits a pattern, also open_clip's.
 
     Args:
-        pattern: As of a shell, "open_clip:ViT-B-32*". open_clip is asked only where it begins with "open_clip:".
+        pattern: a shell pattern, "open_clip:ViT-B-32*". Models of open_clip are listed only where it
+            begins with "open_clip:".
 
     Raises:
-        ModelError: open_clip is asked, and not installed.
+        ModelError: if models of open_clip are listed, which is not installed.
     """
     if pattern is None:
         return [*_openai(), *map(_registered_row, entry_points())]
@@ -77,10 +68,10 @@ def list_models(pattern: str | None = None) -> list[ModelRow]:
 
 
 def locate(model: str) -> ModelRow | None:
-    """The row of what `--model` means by itself; None where only a weights file says more. Nothing is downloaded.
+    """Return the row of a model; None where only its weights file tells more. Nothing is downloaded.
 
     Raises:
-        ModelError: It is open_clip's, which is not installed.
+        ModelError: if it is open_clip's, which is not installed.
     """
     if model.startswith(HUB):
         here = _in_hub_cache(f"{model.removeprefix(HUB)}/")
@@ -107,20 +98,11 @@ def as_json(rows: Iterable[ModelRow]) -> str:
     return json.dumps([asdict(row) for row in rows], indent=2)
 
 
-def count_gflops(tower: Any, input_size: int) -> float:
-    """Billions of operations that a picture takes, by running a model on the meta device, where nothing is computed.
-
-    Args:
-        tower: A module on the meta device, from (n, 3, S, S) to features.
-        input_size: S in pixels.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with counter:
-        tower.eval()(torch.empty(1, 3, input_size, input_size, device="meta"))
-    return float(counter.get_total_flops()) / 1e9
+@cache
+def gflops() -> dict[str, float | None]:
+    """Billions of operations by model, and by architecture as "open_clip:ARCH"; see `ModelRow.gflops`."""
+    table: dict[str, float | None] = json.loads(GFLOPS_FILE.read_text(encoding="utf-8"))
+    return table
 
 
 def _openai() -> Iterator[ModelRow]:
@@ -133,7 +115,7 @@ def _openai() -> Iterator[ModelRow]:
 
 
 def _row(name: str, known: KnownModel, here: Path | None, url: str) -> ModelRow:
-    return ModelRow(name, known.embed_dim, known.input_size, GFLOPS[name], str(here or url), here is not None)
+    return ModelRow(name, known.embed_dim, known.input_size, gflops().get(name), str(here or url), here is not None)
 
 
 def _registered_row(point: metadata.EntryPoint) -> ModelRow:
@@ -142,32 +124,15 @@ def _registered_row(point: metadata.EntryPoint) -> ModelRow:
 
 
 def _open_clip(open_clip: Any, pattern: str) -> Iterator[ModelRow]:
-    gflops: dict[str, float | None] = {}
     for arch, _, name, entry in registry(open_clip):
         is_meant = fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(f"{ARCH}{arch}", pattern)
         if not is_meant or right_names(open_clip, arch, entry):  # the latter would be refused
             continue
         config = open_clip.get_model_config(arch)
         size = config["vision_cfg"].get("image_size", 224)
-        if arch not in gflops:
-            gflops[arch] = _gflops_of(open_clip, config, size)
         here = _in_hub_cache(entry.get("hf_hub") or "")
-        yield ModelRow(name, config["embed_dim"], size, gflops[arch], here or _source(entry), bool(here))
-
-
-def _gflops_of(open_clip: Any, config: dict[str, Any], size: Any) -> float | None:
-    """Only the picture half is built: text halves of other makers would be looked up on the network."""
-    import torch
-
-    try:
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")
-            tower = open_clip.model._build_vision_tower(  # no public name builds half a model
-                config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False)
-            )
-            return round(count_gflops(tower, size), 2)
-    except Exception:  # noqa: BLE001  some towers of timm cannot be built or run without memory: nothing is lost
-        return None
+        cost = gflops().get(f"{ARCH}{arch}")
+        yield ModelRow(name, config["embed_dim"], size, cost, here or _source(entry), bool(here))
 
 
 def _source(entry: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
 def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile:
-    """See `families.find_weights`."""
+    """See `registry.find_weights`."""
     open_clip = import_open_clip()
     arch, tag = _architecture(open_clip, model)
     if tag:
@@ -56,7 +56,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
 
 
 def open_encoder(weights: WeightsFile, placement: Placement, *, trust: bool = False, texts: bool = True) -> OpenClip:
-    """See `families.open_encoder`."""
+    """See `registry.open_encoder`."""
     return OpenClip(weights, placement, trust=trust, texts=texts)
 
 
@@ -133,10 +133,10 @@ class OpenClip:
 
 
 def import_open_clip() -> Any:
-    """The package.
+    """Import the package.
 
     Raises:
-        ModelError: It is not installed.
+        ModelError: if it is not installed.
     """
     try:
         with warnings.catch_warnings():
@@ -158,7 +158,7 @@ def _architecture(open_clip: Any, model: str) -> tuple[str, str]:
     """(ARCH, TAG) of `open_clip:ARCH/TAG`; empty where the name has none.
 
     Raises:
-        UsageError: Unknown to open_clip.
+        UsageError: if open_clip does not know it.
     """
     if not model.startswith(ARCH):
         return "", ""
@@ -176,8 +176,8 @@ def _own_weights(open_clip: Any, model: str) -> Path:
     """The file that the name means by itself, fetched if need be.
 
     Raises:
-        UsageError: It means none.
-        ModelError: It cannot be had.
+        UsageError: if it names none.
+        ModelError: if it cannot be fetched.
     """
     if model.startswith(FOLDER):
         return _weights_in(Path(model.removeprefix(FOLDER)))
@@ -202,7 +202,7 @@ def _weights_in(folder: Path) -> Path:
     """The weights file of a folder as open_clip saves it; safetensors where there are both.
 
     Raises:
-        ModelError: There is no folder, no configuration, or not one file that it could be.
+        ModelError: if there is no folder, no configuration, or not exactly one file that it could be.
     """
     if not (folder / _CONFIG).is_file():
         raise ModelError(
@@ -232,7 +232,7 @@ def _make_spec(open_clip: Any, identifier: str, weights: WeightsFile, model: Any
     size = preprocessing["size"]
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
-        raise ModelError(f"{weights.model} reads pictures of {width}x{height} pixels; clipcache makes squares only")
+        raise ModelError(f"{weights.model} reads pictures of {width}x{height} pixels; clipcache makes square ones only")
     bilinear = preprocessing["interpolation"] == "bilinear"  # open_clip takes bicubic for anything else
     return EncoderSpec(
         name=weights.model,
@@ -252,19 +252,19 @@ def _check_activation(open_clip: Any, arch: str, entry: dict[str, Any]) -> None:
     """Refuse registered weights under an architecture with the other activation.
 
     Raises:
-        UsageError: The sentence names the right architecture.
+        UsageError: if the activations differ; its remedy names the right architecture.
     """
     if right := right_names(open_clip, arch, entry):
         trained, computes = ("QuickGELU", "GELU") if entry.get("quick_gelu") else ("GELU", "QuickGELU")
         raise UsageError(
             f"These weights were trained with {trained}, but open_clip's {arch} computes {computes}, and their "
-            f"features would be silently wrong",
+            f"features would be wrong without any sign of it",
             f"use --model {right[0]}",
         )
 
 
 def right_names(open_clip: Any, arch: str, entry: dict[str, Any]) -> list[str]:
-    """Names for registered weights whose activation `arch` has not; empty where it fits.
+    """Names of architectures with the activation of registered weights; empty where `arch` has it.
 
     Empty too where the registry contradicts the only architecture that it lists the weights under: that one is right.
     """
@@ -294,7 +294,7 @@ def _registered_as(open_clip: Any, sha256: str) -> dict[str, Any]:
 
 
 def _is_cut(tokenizer: Any, prompt: str) -> bool:
-    """Whether a tokenizer drops the end of a prompt, which they do without a word: given more room it says more."""
+    """Whether a tokenizer drops the end of a prompt, of which it does not tell: with more room it gives more tokens."""
     length = tokenizer.context_length
     last = -1 if getattr(tokenizer, "tokenizer_mode", None) == "clips" else None  # this kind ends in a class token
     short, long = tokenizer([prompt])[0][:last], tokenizer([prompt], context_length=2 * length)[0][:last]
@@ -303,7 +303,7 @@ def _is_cut(tokenizer: Any, prompt: str) -> bool:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without open_clip's remarks on weights that are loaded a moment later."""
+    """Turn off open_clip's warnings about weights that are loaded a moment later."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""OpenAI's CLIPs as encoders: pictures through the fast towers of `vision`, prompts through the model's own text."""
+"""OpenAI's CLIPs as encoders: pictures by the fast encoders of `openai_fast`, prompts by the model's own code."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ...cache.common.errors import ModelError
 from .contract import EncoderSpec, FloatArray
 from .openai_fast import Tower, make_tower
 from .placement import Placement
-from .weights import WeightsFile, find_weights, load_model
+from .weights import WeightsFile, find_weights, load_clip
 
 __all__ = ["OpenAIClip", "find_weights", "open_encoder"]
 
 
 def open_encoder(weights: WeightsFile, placement: Placement, *, trust: bool = False, texts: bool = True) -> OpenAIClip:
-    """See `families.open_encoder`."""
+    """See `registry.open_encoder`."""
     return OpenAIClip(weights, placement, trust=trust, texts=texts)
 
 
 class OpenAIClip:
-    """A CLIP in OpenAI's layout, whatever its size and name: an `Encoder`. Prompts are always computed in float32."""
+    """A CLIP in OpenAI's layout, of any size and name: an `Encoder`. Prompts are always computed in float32."""
 
     def __init__(self, weights: WeightsFile, placement: Placement, *, trust: bool = False, texts: bool = True) -> None:
-        model = load_model(weights, trust=trust)
+        model = load_clip(weights, trust=trust)
         self.spec = EncoderSpec(
             name=weights.model,
             weights_sha256=weights.sha256,
@@ -53,7 +53,7 @@ class OpenAIClip:
 
         tokens = self._tokenize(prompts, truncate).to(self._placement.device)
         text: Any = self._text
-        with torch.inference_mode():  # `clip.model.CLIP.encode_text`, which asks the picture half for its dtype
+        with torch.inference_mode():  # `clip.model.CLIP.encode_text`, which asks the picture encoder for its dtype
             embedded = text.token_embedding(tokens) + text.positional_embedding
             states = text.ln_final(text.transformer(embedded.permute(1, 0, 2)).permute(1, 0, 2))
             last = states[torch.arange(len(tokens)), tokens.argmax(-1)]  # of each prompt: its end-of-text token

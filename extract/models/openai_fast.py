@@ -30,13 +30,13 @@ Tower = Callable[[Any], Any]
 
 
 def make_tower(visual: Any, dtype: Any, device: str, batch_size: int) -> Tower:
-    """The fastest equivalent of `visual`, which must be on the CPU and is used up.
+    """The fastest equivalent of `visual`, which must be on the CPU and cannot be used afterwards.
 
     Args:
         visual: `clip.model.VisionTransformer` or `ModifiedResNet` with its weights.
         dtype: torch's float32, bfloat16 or float16, to compute in.
-        device: Where to compute.
-        batch_size: Pictures that most calls bring.
+        device: where to compute.
+        batch_size: pictures that most calls bring.
     """
     if hasattr(visual, "class_embedding"):
         return TransformerTower(visual, dtype, device, batch_size)
@@ -159,7 +159,7 @@ def _patch_weights(torch: Any, weight: Any) -> tuple[Any, Any]:
 
 
 class _Norms:
-    """Makes layer norms that compute in float32 whatever goes in, as CLIP's do."""
+    """Makes layer norms that compute in float32 for inputs of any type, as CLIP's do."""
 
     def __init__(self, dtype: Any, device: str) -> None:
         self._dtype, self._device = dtype, device
@@ -179,9 +179,9 @@ class _Products:
     """Makes x W^T + b, on a CPU with W laid out once for oneDNN where torch offers that.
 
     Args:
-        dtype: To compute in.
-        device: Where.
-        rows: Rows that x has in most calls; oneDNN chooses its layout by it.
+        dtype: to compute in.
+        device: where.
+        rows: rows that x has in most calls; oneDNN chooses its layout by it.
     """
 
     def __init__(self, dtype: Any, device: str, rows: int) -> None:
@@ -202,14 +202,14 @@ class _Products:
         return lambda x: functional.linear(x, weight, bias)
 
     def _packed(self, weight: Any, bias: Any, silu: bool) -> Tower:
-        """Through the operators that torch's own compiler emits for frozen weights; no public name reaches them."""
+        """Through the operators that torch's own compiler emits for frozen weights; they have no public name."""
         operators = self._torch.ops.mkldnn
         packed = operators._reorder_linear_weight(weight, self._rows)
         after = "swish" if silu else "none"
         return lambda x: operators._linear_pointwise(x, packed, bias, after, [], "")
 
     def _packing_works(self) -> bool:
-        """Try: these operators are torch's own business, and may go or refuse this processor."""
+        """Try: these operators are internal to torch, which may drop them, or refuse this processor."""
         torch = self._torch
         if not torch.backends.mkldnn.is_available():
             return False

@@ -1,13 +1,15 @@
-"""Where a model computes, and in which numbers: the device, the precision and the batch size."""
+"""Where a model computes and how: the device, the precision and the batch size."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ...cache.common.errors import UsageError
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
 _BATCH = {"cpu": 16, "cuda": 512}
 
 
@@ -31,14 +33,13 @@ def place(device: str = "auto", precision: str = "auto", batch_size: int | None 
     """Choose device, precision and batch size for this machine.
 
     Raises:
-        UsageError: A device that is not there, or a precision that it cannot compute.
+        UsageError: if this machine does not have the device, or the device not the precision.
     """
     import torch
 
+    check_precision(precision)
     device = _device(torch, device)
     kind = device.split(":")[0]
-    if precision not in PRECISIONS:
-        raise UsageError(f"Unknown precision {precision!r}", f"choose one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "fp16" if kind == "cuda" else "bf16" if _cpu_has_bf16(torch) else "fp32"
     if precision == "fp16" and kind == "cpu":
@@ -46,14 +47,33 @@ def place(device: str = "auto", precision: str = "auto", batch_size: int | None 
     return Placement(device, precision, batch_size or _BATCH[kind])
 
 
+def check_device(device: object) -> None:
+    """Refuse what is not the name of a device.
+
+    Raises:
+        UsageError: if it is not "auto", "cpu", "cuda" or "cuda:N".
+    """
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+        raise UsageError(f"Unknown device {device!r}", "choose auto, cpu, cuda or cuda:N")
+
+
+def check_precision(precision: object) -> None:
+    """Refuse an unknown precision.
+
+    Raises:
+        UsageError: if it is not one of `Precision`.
+    """
+    if precision not in get_args(Precision):
+        raise UsageError(f"Unknown precision {precision!r}", f"choose one of {', '.join(get_args(Precision))}")
+
+
 def _device(torch: Any, device: str) -> str:
+    check_device(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    if kind == "cpu" and not number:
+    if device == "cpu":
         return device
-    if kind != "cuda" or (number and not number.isdigit()):
-        raise UsageError(f"Unknown device {device!r}", "choose auto, cpu, cuda or cuda:N")
+    number = device.partition(":")[2]
     if not torch.cuda.is_available():
         raise UsageError(f"--device {device}: this torch ({torch.__version__}) sees no CUDA device", "use --device cpu")
     if number and int(number) >= torch.cuda.device_count():

@@ -1,4 +1,4 @@
-"""Encoders of other packages, found through the entry points of the group `clipcache.encoders`; see `encoders`."""
+"""Encoders of other packages, found through the entry points of the group `clipcache.encoders`; see `contract`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_entry_point(model: str) -> metadata.EntryPoint | None:
 
 
 def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile:
-    """See `families.find_weights`; without a file the encoder is opened, and asked."""
+    """See `registry.find_weights`; without a file the encoder is opened, and its `spec` says."""
     if weights is not None:
         return WeightsFile(model, hash_weights(weights, memo), weights, False)
     encoder = _open(model, None, Placement("cpu", "fp32", 1))
@@ -40,9 +40,9 @@ def open_encoder(
     placement: Placement,
     *,
     trust: bool = False,  # noqa: ARG001  the factory's own code runs in any case
-    texts: bool = True,  # noqa: ARG001  no part of the contract
+    texts: bool = True,  # noqa: ARG001  not part of the protocol
 ) -> Encoder:
-    """See `families.open_encoder`."""
+    """See `registry.open_encoder`."""
     encoder = _open(weights.model, weights.path if weights.is_file else None, placement)
     found = encoder.spec.weights_sha256
     if found != weights.sha256:
@@ -64,5 +64,5 @@ def _open(model: str, weights: Path | None, placement: Placement) -> Encoder:
     except Exception as error:
         raise ModelError(f"The encoder {point.value} cannot be opened ({first_line(error)})") from error
     if name != model:
-        raise ModelError(f"The encoder {point.value} calls itself {name!r}, not {model!r}", "mend its spec")
+        raise ModelError(f"The encoder {point.value} has the name {name!r}, not {model!r}", "correct its spec")
     return encoder

@@ -1,77 +1,155 @@
-"""Prompts and reference pictures to CLIP features: what cached frames are compared with."""
+"""Prompts and pictures to vectors: what cached frames are compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.hashing import DigestMemo
 from ..video.resize import make_resize, read_image
 from .contract import FloatArray
-from .placement import Placement, place
+from .placement import Placement, Precision, place
 from .registry import find_weights, open_encoder
-from .weights import WeightsFile
+from .weights import DEFAULT_MODEL, WeightsFile
 
 _PROMPTS_AT_ONCE = 256
 
+Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
+"""A picture file, or (H, W, 3) uint8 RGB pixels."""
+
 
 class PromptEncoder:
-    """Prompts and reference pictures to features, in float32: few of them, so exactness is free."""
+    """A model that is loaded: turns prompts and pictures into vectors.
+
+    Attributes:
+        spec: what is known of the model: `embed_dim`, `input_size`, `logit_scale` and more.
+    """
 
     def __init__(self, weights: WeightsFile, placement: Placement, *, trust: bool = False) -> None:
-        exact = replace(placement, precision="fp32", batch_size=1)
-        self._encoder = open_encoder(weights, exact, trust=trust)
-        self._device = placement.device
-        spec = self._encoder.spec
-        self._resize = make_resize(spec.input_size, "torch", spec.resize)
+        """`load_model` makes one."""
+        self._encoder = open_encoder(weights, placement, trust=trust)
+        self._placement = placement
+        self.spec = self._encoder.spec
+        self._resize = make_resize(self.spec.input_size, "torch", self.spec.resize)
 
     def encode_texts(self, prompts: Sequence[str], truncate: bool = False) -> FloatArray:
-        """(P, D) float32 features of prompts, not normalised.
+        """Encode prompts.
+
+        Args:
+            prompts: R of them, taken as they are.
+            truncate: drop the end of a prompt that is too long.
+
+        Returns:
+            (R, D) float32 vectors as the model gives them, not normalised.
 
         Raises:
-            ModelError: A prompt longer than the model's context, unless `truncate`; or a model of pictures alone.
+            UsageError: if the prompts are one string.
+            ModelError: if a prompt is longer than the model reads and `truncate` is false, or the model has no text
+                encoder.
         """
-        spec = self._encoder.spec
-        if not spec.has_text:
-            raise ModelError(f"The model {spec.name} has no text half", "compare with --image, --video or vectors")
+        if isinstance(prompts, str):  # which is a sequence too: of its letters
+            raise UsageError("encode_texts takes a list of prompts, not one string", "put the prompt in brackets")
+        if not self.spec.has_text:
+            raise ModelError(f"The model {self.spec.name} encodes no text", "compare with --image, --video or vectors")
         parts = [prompts[i : i + _PROMPTS_AT_ONCE] for i in range(0, len(prompts), _PROMPTS_AT_ONCE)]
-        return np.concatenate([self._encoder.encode_texts(part, truncate) for part in parts])
+        return self._stack(self._encoder.encode_texts(part, truncate) for part in parts)
 
-    def encode_images(self, paths: Sequence[Path]) -> FloatArray:
-        """(I, D) float32 features of picture files, not normalised.
+    def encode_images(self, pictures: Iterable[Picture]) -> FloatArray:
+        """Encode pictures, prepared as frames are.
+
+        Args:
+            pictures: R paths of picture files or (H, W, 3) uint8 RGB arrays of any size, mixed as you like.
+
+        Returns:
+            (R, D) float32 vectors as the model gives them, not normalised.
 
         Raises:
-            MediaError: A file that is no picture.
+            MediaError: if a file is not a picture.
+            UsageError: if an array has another shape or type, or the pictures are one path.
         """
-        return np.concatenate([self._encode_image(path) for path in paths])
-
-    def _encode_image(self, path: Path) -> FloatArray:
         import torch
 
-        picture = torch.from_numpy(self._resize(read_image(path))).to(self._device)
-        with torch.inference_mode():
-            features: FloatArray = self._encoder.encode_images(picture.unsqueeze(0)).cpu().numpy()
-        return features
+        if isinstance(pictures, str | os.PathLike):
+            raise UsageError("encode_images takes a list of pictures, not one path", "put the path in brackets")
+
+        def encode(batch: list[npt.NDArray[np.uint8]]) -> FloatArray:
+            with torch.inference_mode():
+                on_device = torch.from_numpy(np.stack(batch)).to(self._placement.device)
+                features: FloatArray = self._encoder.encode_images(on_device).cpu().numpy()
+            return features
+
+        return self._stack(map(encode, self._batches(pictures)))
+
+    def _batches(self, pictures: Iterable[Picture]) -> Iterator[list[npt.NDArray[np.uint8]]]:
+        resized = (self._resize(_read(picture)) for picture in pictures)
+        while batch := list(islice(resized, self._placement.batch_size)):
+            yield batch
+
+    def _stack(self, parts: Iterable[FloatArray]) -> FloatArray:
+        return np.concatenate([np.zeros((0, self.spec.embed_dim), np.float32), *parts])
+
+
+def _read(picture: Picture) -> npt.NDArray[np.uint8]:
+    if isinstance(picture, str | os.PathLike):
+        return read_image(Path(picture))
+    array = np.array(picture, order="C")  # a copy: torch takes none that is read-only or mirrored
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise UsageError(
+            f"A picture has type {array.dtype} and shape {array.shape}", "give uint8 RGB of shape (height, width, 3)"
+        )
+    return array
+
+
+def load_model(
+    model: str = DEFAULT_MODEL,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    trust: bool = False,
+) -> PromptEncoder:
+    """Load a model that turns prompts and pictures into vectors, to compare with cached features of the same model.
+
+    Args:
+        model: as `ExtractOptions.model`.
+        weights: path of a file with the model's weights; None takes what the name means by itself.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32", "bf16" or "fp16"; OpenAI's models compute prompts in fp32 in any case.
+        trust: open a TorchScript archive that is not OpenAI's own; such a file can run code.
+
+    Raises:
+        UsageError: if the model is unknown, or this machine does not have the device or the precision.
+        ModelError: if the weights are missing, damaged or of another model.
+    """
+    placement = place(device, precision)
+    return PromptEncoder(find_weights(model, weights, DigestMemo()), placement, trust=trust)
 
 
 def load_reference_encoder(
-    model: str, weights_sha256: str, *, weights: Path | None = None, device: str = "auto", trust: bool = False
+    model: str,
+    weights_sha256: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    trust: bool = False,
 ) -> PromptEncoder:
-    """The encoder for questions to features that were made with the given weights.
+    """Load the model that made cached features, in float32 and one picture at a time, for exact results.
 
     Args:
-        model: The name that the cache records.
-        weights_sha256: The checksum that the cache records.
-        weights: A file to use; None looks for the one used before, then for what the name means by itself.
+        model: the name that the cache records.
+        weights_sha256: the checksum that the cache records.
+        weights: path of a file to use; None looks for the one used before, then for what the name means by itself.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        trust: As in `load_model`.
+        trust: as in `load_model`.
 
     Raises:
-        ModelError: The weights cannot be found, or are not the ones that made the features.
+        ModelError: if the weights cannot be found, or are not the ones that made the features.
     """
     memo = DigestMemo()
     if weights is None:
@@ -89,4 +167,4 @@ def load_reference_encoder(
             f"({weights_sha256[:16]}…), so scores would mean nothing",
             "name those with --weights",
         )
-    return PromptEncoder(found, place(device), trust=trust)
+    return PromptEncoder(found, place(device, "fp32", batch_size=1), trust=trust)

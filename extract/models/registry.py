@@ -5,6 +5,7 @@ The name decides, so that a cache entry, which records it, leads back to the mod
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from .weights import DEMO_MODEL, OPENAI_MODELS, WeightsFile
 
 
 class _Family(Protocol):
-    """A module that knows one kind of model."""
+    """A module for one kind of model."""
 
     def find_weights(self, model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile: ...
 
@@ -26,7 +27,7 @@ class _Family(Protocol):
     ) -> Encoder: ...
 
 
-def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile:
+def find_weights(model: str, weights: str | os.PathLike[str] | None, memo: DigestMemo) -> WeightsFile:
     """Say which weights a request means.
 
     For OpenAI's models nothing is loaded or downloaded. open_clip's weights are known by the checksum of their file, so
@@ -34,27 +35,27 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
 
     Args:
         model: `--model`.
-        weights: `--weights`; None takes what the name means by itself.
-        memo: Gives checksums of files.
+        weights: `--weights`; None takes those that the name stands for.
+        memo: gives checksums of files.
 
     Raises:
-        UsageError: A name that means nothing, or not without a weights file.
-        ModelError: The weights are missing, cannot be fetched, or do not fit the architecture named.
+        UsageError: if the model is unknown, or known only together with a weights file.
+        ModelError: if the weights are missing, cannot be fetched, or do not fit the architecture named.
     """
-    return _family(model).find_weights(model, weights, memo)
+    return _family(model).find_weights(model, None if weights is None else Path(weights), memo)
 
 
 def open_encoder(weights: WeightsFile, placement: Placement, *, trust: bool = False, texts: bool = True) -> Encoder:
     """Load a model.
 
     Args:
-        weights: From `find_weights`.
-        placement: Where to compute, and in which numbers.
-        trust: As in `models.load_model`.
-        texts: Whether prompts will be encoded; False saves the memory that this takes.
+        weights: from `find_weights`.
+        placement: where to compute, and in which precision.
+        trust: as in `weights.load_clip`.
+        texts: whether prompts will be encoded; False saves the memory of the text encoder.
 
     Raises:
-        ModelError: The weights are missing, damaged, or of another model than their name says.
+        ModelError: if the weights are missing, damaged, or of another model than their name says.
     """
     return _family(weights.model).open_encoder(weights, placement, trust=trust, texts=texts)
 

@@ -1,6 +1,6 @@
 """Names of OpenAI's CLIP models, where their weights are, and how they are loaded.
 
-With `openai_clip` this is the only module that imports `clip`. OpenAI's loader opens any local file without a checksum
+With `openai` this is the only module that imports `clip`. OpenAI's loader opens any local file without a checksum
 and cannot read a plain state dict, so files are opened here and the model is built from a checked state dict.
 """
 
@@ -33,11 +33,11 @@ class KnownModel:
     """One of OpenAI's published models.
 
     Attributes:
-        sha256: Of the TorchScript archive that OpenAI published; part of its URL.
-        embed_dim: Length of a feature vector.
-        input_size: Side of the input picture in pixels.
-        stem: Channels and kernel side of the first convolution: what parts ViT-B/16 from ViT-B/32, whose features and
-            pictures have equal sizes. None where any will do.
+        sha256: checksum of the TorchScript archive that OpenAI published; part of its URL.
+        embed_dim: length of a feature vector.
+        input_size: side of the input picture in pixels.
+        stem: channels and kernel side of the first convolution: what distinguishes ViT-B/16 from ViT-B/32, whose
+            features and pictures have equal sizes. None where it is not checked.
     """
 
     sha256: str
@@ -63,14 +63,14 @@ OPENAI_MODELS = {
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The weights of a run: what names the cache folder, and where to find them.
+    """The weights of a run: their name, their checksum and their file.
 
     Attributes:
-        model: Canonical name, e.g. "ViT-B/32".
-        sha256: Of the file as published or given.
-        path: The file; for OpenAI's models the place it is downloaded to, which may not exist yet.
-        published: Whether this is one of OpenAI's archives, known by its checksum.
-        is_file: False for an encoder of another package that has its weights from elsewhere; `path` is its name then.
+        model: canonical name, e.g. "ViT-B/32".
+        sha256: checksum of the file as published or given.
+        path: the file; for OpenAI's models the place it is downloaded to, which may not exist yet.
+        published: whether this is one of OpenAI's archives, known by its checksum.
+        is_file: False for an encoder of another package whose weights are not one file; `path` is then its name.
     """
 
     model: str
@@ -84,8 +84,8 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
     """Say which weights in OpenAI's layout a request means, without loading or downloading anything.
 
     Raises:
-        UsageError: A model that is not OpenAI's, without a weights file.
-        ModelError: The weights file is missing, or has the name that open_clip gives to its own.
+        UsageError: if a model is not OpenAI's, and no weights file is given.
+        ModelError: if the weights file is missing, or has the name that open_clip gives to its own.
     """
     name = canonical_model(model)
     if weights is not None:
@@ -110,10 +110,10 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
 
 
 def hash_weights(path: Path, memo: DigestMemo) -> str:
-    """Sha256 of a weights file that somebody named.
+    """Return the sha256 of the weights file that was named.
 
     Raises:
-        ModelError: It is missing.
+        ModelError: if it is missing.
     """
     if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises for a name that is too long
         raise ModelError(f"The weights file {quoted(path)} does not exist", "check --weights")
@@ -121,7 +121,7 @@ def hash_weights(path: Path, memo: DigestMemo) -> str:
 
 
 def bundled_weights() -> Path:
-    """The tiny CLIP that comes with the package: it knows coloured shapes, not the world (demo/README.md)."""
+    """The tiny CLIP that comes with the package: it was trained on coloured shapes only (demo/README.md)."""
     return Path(str(importlib.resources.files("clipcache.demo"))) / "demo.npz"
 
 
@@ -147,15 +147,15 @@ def converted_copy(weights: WeightsFile) -> Path:
     return weights.path.with_name(f"{weights.path.stem}.{weights.sha256[:16]}.safetensors")
 
 
-def load_model(weights: WeightsFile, *, trust: bool = False) -> Any:
+def load_clip(weights: WeightsFile, *, trust: bool = False) -> Any:
     """Build OpenAI's `clip.model.CLIP` from a weights file, in float32 on the CPU, ready for inference.
 
     Args:
-        weights: From `find_weights`.
-        trust: Open a TorchScript archive that is not OpenAI's own; such a file can run code.
+        weights: from `find_weights`.
+        trust: open a TorchScript archive that is not OpenAI's own; such a file can run code.
 
     Raises:
-        ModelError: The weights are missing, damaged, not CLIP's, or of another model than their name says.
+        ModelError: if the weights are missing, damaged, not CLIP's, or of another model than their name says.
     """
     state = _load_state(weights, trust)
     with warnings.catch_warnings():
@@ -267,17 +267,17 @@ def _load_state_dict(path: Path) -> dict[str, Any]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on pickle protocols: the outcome says enough
+            warnings.simplefilter("ignore", UserWarning)  # on pickle protocols
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(
             f"The weights file {quoted(path)} is damaged or holds more than tensors",
-            ("save a plain state dict (torch.save(model.state_dict(), path)) or safetensors"),
+            "save a plain state dict (torch.save(model.state_dict(), path)) or safetensors",
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"The weights file {quoted(path)} holds no state dict of tensors", "save model.state_dict()")
+        raise ModelError(f"The weights file {quoted(path)} is not a state dict of tensors", "save model.state_dict()")
     return state
 
 
@@ -338,9 +338,9 @@ def _download(weights: WeightsFile) -> None:
         cause = error.__cause__ if isinstance(error, CacheError) else error
         reason = getattr(cause, "reason", None) or cause
         raise ModelError(
-            (f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} ({reason})"),
+            f"No weights for {weights.model}: {url} cannot be downloaded to {quoted(weights.path)} ({reason})",
             f"fetch it on another machine and copy it there, name a file with --weights PATH, or try "
-            f"--model {DEMO_MODEL}, which is bundled and knows coloured shapes only",
+            f"--model {DEMO_MODEL}, which is bundled and was trained on coloured shapes only",
         ) from error
 
 

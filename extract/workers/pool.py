@@ -1,4 +1,4 @@
-"""Workers that decode: tasks in, pictures and answers out, whatever the files do to the decoders."""
+"""Decoding workers: runs tasks in processes, passes on pictures and replies, replaces workers that crash or hang."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache.common.errors import ClipcacheError
+from ..options import STALL_SECONDS
 from ..video.resize import CLIP_RULE, ResizeRule, make_resize
 from .messages import Beat, PageFull, Reply, Task, TaskFailed
 from .process import WorkerProcess
@@ -19,16 +20,13 @@ from .worker import run_task
 
 Pictures = npt.NDArray[np.uint8]
 
-STALL_SECONDS = 60.0
-"""A worker that decodes no frame for so long is taken for hung; opening a file on a slow network counts as silence."""
-
 _POLL_SECONDS = 0.5
 
 
 class TaskSource(Protocol):
-    """Where tasks come from, and where everything that happens to them goes.
+    """Gives tasks to a pool and receives their pictures and replies.
 
-    A job is whatever the source names a task by.
+    A job identifies a task; the source chooses it, and the pool passes it back.
     """
 
     def next_task(self) -> tuple[Any, Task] | None:
@@ -58,12 +56,12 @@ class WorkerPool:
     """Runs tasks in worker processes until the source has no more.
 
     Args:
-        workers: Number of processes, at least 1; each is started when there is work for it.
-        size: Side of the pictures in pixels.
+        workers: number of processes, at least 1; each is started when there is work for it.
+        size: side of the pictures in pixels.
         resize: "torch" or "pil".
-        rule: How pictures become squares.
-        quiet: Throw away what decoders write to stderr.
-        stall_seconds: After so long without a sign a worker is killed.
+        rule: how pictures become squares.
+        quiet: throw away what decoders write to stderr.
+        stall_seconds: after so long without a sign a worker is killed.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class WorkerPool:
         self._idle: list[WorkerProcess] = []
 
     def run(self, source: TaskSource, on_wait: Callable[[float], None]) -> None:
-        """Run until the source gives no task and none is running; `on_wait` hears the seconds spent waiting."""
+        """Run until the source gives no task and none is running; `on_wait` is called with seconds spent waiting."""
         while self._assign(source):
             started = time.monotonic()
             ready = wait([worker.connection for worker in self._busy], _POLL_SECONDS)
@@ -126,12 +124,12 @@ class WorkerPool:
         if not worker.was_ready:
             raise ClipcacheError(
                 f"The decoding processes do not start ({sentence.rstrip('.')})",
-                ("look at their messages with --debug, or decode without them: --num-workers 0"),
+                "look at their messages with --debug, or decode without them: --num-workers 0",
             )
         source.on_reply(job, TaskFailed(error, sentence, is_lost=True))
 
     def close(self, *, kill: bool = False) -> None:
-        """End all workers; those at work are killed."""
+        """End all workers; those that are decoding are killed."""
         for worker in self._busy:
             worker.close(kill=True)
         for worker in self._idle:

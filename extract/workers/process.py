@@ -1,4 +1,4 @@
-"""A decoding worker seen from its parent: start it, talk to it, notice when it dies or falls silent, end it."""
+"""A decoding worker as its parent sees it: start it, exchange messages, notice when it dies or hangs, end it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class WorkerProcess:
     """One worker process and its socket.
 
     Args:
-        size: Side of the pictures in pixels.
+        size: side of the pictures in pixels.
         resize: "torch" or "pil".
-        rule: How pictures become squares.
-        quiet: Throw away what decoders write to stderr.
+        rule: how pictures become squares.
+        quiet: throw away what decoders write to stderr.
     """
 
     def __init__(self, size: int, resize: str, rule: ResizeRule, *, quiet: bool) -> None:
@@ -104,14 +104,14 @@ class WorkerProcess:
             return  # dead: `receive` tells
 
     def exit_code(self) -> int | None:
-        """How the process ended, negative for a signal; None where it lives on without its connection."""
+        """How the process ended, negative for a signal; None where it runs on without its connection."""
         try:
             return self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             return None
 
     def close(self, *, kill: bool = False) -> None:
-        """End the process, politely unless `kill`, and give its memory back."""
+        """End the process, by a message unless `kill`, and give its memory back."""
         if not kill:
             self._send(Stop())
             try:

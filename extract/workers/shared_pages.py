@@ -30,8 +30,8 @@ class SharedPages:
     """PAGES pages of (frames, size, size, 3) uint8 pictures.
 
     Args:
-        size: Side of a picture in pixels.
-        descriptor: The memory of another process to join; None makes new memory.
+        size: side of a picture in pixels.
+        descriptor: the memory of another process to join; None makes new memory.
     """
 
     def __init__(self, size: int, descriptor: int | None = None) -> None:

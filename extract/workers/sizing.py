@@ -1,4 +1,4 @@
-"""How many workers a run gets, and how they resize, for the cores and the memory at hand."""
+"""How many workers a run gets, and how they resize, by the number of cores and the memory allowed."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def choose_workers(requested: int | None, device: str, memory_limit: int | None)
     Beside a GPU decoding is what takes time, and every core decodes.
 
     Args:
-        requested: Number of workers asked for; None chooses.
-        device: Where the encoder runs, as a torch device string.
-        memory_limit: Bytes that the whole run may hold; None for no limit.
+        requested: number of workers asked for; None chooses.
+        device: where the encoder runs, as a torch device string.
+        memory_limit: bytes that the whole run may hold; None for no limit.
 
     Raises:
-        UsageError: The limit does not allow one worker, or not as many as were asked for.
+        UsageError: if the limit does not allow one worker, or as many as were asked for.
     """
     cores = _usable_cores()
     count = requested if requested is not None else cores if device.startswith("cuda") else max(1, (cores + 1) // 3)
@@ -61,7 +61,7 @@ def parse_bytes(text: str) -> int:
     """Bytes of "4GB", "512MB" or "4" (gigabytes).
 
     Raises:
-        UsageError: Not a size.
+        UsageError: if it is not a size.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([MG])i?B?)?\s*", text, re.IGNORECASE)
     if match is None:

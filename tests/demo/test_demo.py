@@ -15,10 +15,9 @@ from clipcache.cache.common.hashing import DigestMemo
 from clipcache.cli import cli
 from clipcache.demo.library import LIBRARY, TRUTH_FILE, Interval, intervals, write_library
 from clipcache.demo.scenes import Background, Scene, Thing, render
-from clipcache.extract import ExtractOptions, extract
-from clipcache.extract.models.placement import place
+from clipcache.extract import ExtractOptions, extract, load_model
 from clipcache.extract.models.prompts import PromptEncoder, load_reference_encoder
-from clipcache.extract.models.weights import bundled_weights, find_weights, load_model
+from clipcache.extract.models.weights import bundled_weights, find_weights, load_clip
 from clipcache.score import similarities
 from demo_library import DemoLibrary
 from PIL import Image
@@ -33,7 +32,7 @@ def label(interval: Interval) -> str:
 
 @pytest.fixture(scope="module")
 def encoder() -> PromptEncoder:
-    return PromptEncoder(find_weights("demo", None, DigestMemo()), place("cpu"))
+    return load_model("demo", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +141,7 @@ def test_a_second_call_leaves_the_videos_as_they_are(demo_library: DemoLibrary) 
 
 def test_the_model_is_small_and_of_openais_shape() -> None:
     assert bundled_weights().stat().st_size < 4_000_000
-    model = load_model(find_weights("demo", None, DigestMemo()))
+    model = load_clip(find_weights("demo", None, DigestMemo()))
     assert model.visual.input_resolution == 224
     assert tuple(model.text_projection.shape)[1] == 512
     assert model.token_embedding.weight.shape[0] == 49408

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 from clipcache import cli
 from clipcache.cache import ClipcacheError, UsageError
-from clipcache.extract import extract, inputs, pipeline, run
-from clipcache.extract.run import ExtractOptions
+from clipcache.extract import ExtractOptions, extract, inputs, pipeline, run
 from clipcache.extract.workers import worker
 from extract_runs import Cli, assert_sound, extract_words, start_extract
 from media import BAD, BadFile, BadInput

@@ -13,7 +13,7 @@ import pytest
 from clipcache.cache import FeatureCache
 from clipcache.cache.format.sampling import Sampling
 from clipcache.extract import ExtractOptions, Summary, extract
-from clipcache.extract.models.weights import WeightsFile, load_model
+from clipcache.extract.models.weights import WeightsFile, load_clip
 from PIL import Image
 
 OPTIONS = {"model": "tiny", "num_workers": 2, "precision": "fp32", "dtype": "float32"}
@@ -66,7 +66,7 @@ def plain_features(path: Path, weights: Path, frames: int) -> np.ndarray:
     import torch
     from clip.clip import _transform
 
-    model = load_model(WeightsFile("tiny", "", weights, published=False))
+    model = load_clip(WeightsFile("tiny", "", weights, published=False))
     preprocess = _transform(model.visual.input_resolution)
     found = []
     with av.open(str(path)) as container:

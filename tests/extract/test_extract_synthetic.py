@@ -12,9 +12,8 @@ import pytest
 from barcode import read_barcode
 from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.verify import verify
-from clipcache.extract import extract
+from clipcache.extract import ExtractOptions, extract
 from clipcache.extract.progress import Summary
-from clipcache.extract.run import ExtractOptions
 from clipcache.extract.video import index
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.decode import DecodeReport, Span, decode_span

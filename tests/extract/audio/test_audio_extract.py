@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ from clipcache import cli
 from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.common.errors import ModelError, UsageError
 from clipcache.cache.verify import verify
-from clipcache.extract.audio.clap import SoundEncoder, TextEncoder
-from clipcache.extract.audio.plan import SoundOptions
+from clipcache.extract.audio.clap import SoundEncoder, TextEncoder, load_text_encoder
 from clipcache.extract.audio.run import extract_sounds
 from clipcache.extract.audio.weights import find_clap
 from clipcache.extract.audio.windows import Windows
+from clipcache.extract.options import SoundOptions
 from extract_runs import Outcome, read_failures
 from video_files import make_video
 
@@ -307,7 +308,7 @@ def test_sound_and_images_are_not_compared(run: Run, clap: Path, talking: Path, 
     run("extract", talking, "--model", "clap", "--audio-weights", clap)
     outcome = run("score", "--image", tmp_path / "picture.png")
     assert outcome.code == 2
-    assert "CLAP hears and reads" in outcome.err
+    assert "CLAP encodes sound and text only" in outcome.err
 
 
 def test_prompts_are_encoded_alike_whatever_their_company(clap: Path) -> None:
@@ -446,3 +447,30 @@ def test_pictures_alone_are_no_sound(tmp_path: Path, clap: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
     with pytest.raises(UsageError, match="no video and no audio file"):
         extract_sounds([tmp_path / "picture.png"], tmp_path / "cache", SoundOptions(clap))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_every_path_may_be_a_str_or_a_path(kind: Any, talking: Path, clap: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{talking}\n")
+    options = SoundOptions(kind(clap), device="cpu")
+    summary = extract_sounds([kind(talking)], kind(tmp_path / "a"), options, list_file=kind(tmp_path / "list.txt"))
+    assert summary.extracted == 1
+    entry = sound_of(tmp_path / "a")
+    encoder = load_text_encoder(entry.model, entry.weights_sha256, directory=kind(clap), device="cpu")
+    assert encoder.encode_texts(["rain"]).shape == (1, entry.features.shape[1])
+
+
+def test_a_cache_that_cannot_be_made_is_one_sentence(run: Run, talking: Path, clap: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache"
+    outcome = run("extract", talking, "--model", "clap", "--audio-weights", clap, "--cache", cache)
+    sentence = f"clipcache: Cannot make the cache '{cache}': Not a directory; choose another --cache."
+    assert (outcome.code, outcome.complaints) == (1, [sentence])
+
+
+def test_a_verbose_run_says_each_failure_once(run: Run, talking: Path, clap: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF" + bytes(100))
+    outcome = run("extract", "-v", tmp_path / "bad.wav", talking, "--model", "clap", "--audio-weights", clap)
+    assert outcome.err.count(f"'{tmp_path / 'bad.wav'}': failed: ") == 1
+    assert f"'{talking}': 3 windows of 25.0 s of sound" in outcome.err
+    assert outcome.complaints == []

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from clipcache.cache.common.errors import ModelError
 from clipcache.extract.machine import codec_check, doctor
@@ -34,46 +33,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 # models
-
-# Input size, patch, width, layers and D of each; stages for ResNets. From the papers' tables.
-VITS = {
-    "ViT-B/32": (224, 32, 768, 12, 512),
-    "ViT-B/16": (224, 16, 768, 12, 512),
-    "ViT-L/14": (224, 14, 1024, 24, 768),
-    "ViT-L/14@336px": (336, 14, 1024, 24, 768),
-}
-RESNETS = {
-    "RN50": ((3, 4, 6, 3), 224, 64, 1024),
-    "RN101": ((3, 4, 23, 3), 224, 64, 512),
-    "RN50x4": ((4, 6, 10, 6), 288, 80, 640),
-    "RN50x16": ((6, 8, 18, 8), 384, 96, 768),
-    "RN50x64": ((3, 15, 36, 10), 448, 128, 1024),
-}
-
-
-@pytest.mark.parametrize("model", OPENAI_MODELS)
-def test_gflops_are_those_of_the_architecture(model: str) -> None:
-    import clip.model
-
-    with torch.device("meta"):
-        if model in VITS:
-            size, patch, width, layers, dim = VITS[model]
-            tower = clip.model.VisionTransformer(size, patch, width, layers, width // 64, dim)
-        else:
-            stages, size, width, dim = RESNETS[model]
-            tower = clip.model.ModifiedResNet(stages, dim, width // 2, size, width)
-    assert listing.count_gflops(tower, size) == pytest.approx(listing.GFLOPS[model], abs=0.005)
-    assert (size, dim) == (OPENAI_MODELS[model].input_size, OPENAI_MODELS[model].embed_dim)
-
-
-def test_gflops_can_be_worked_out_on_paper() -> None:
-    """A multiplication and an addition are two: 5 times 3 values through a 3x7 matrix are 210 operations."""
-
-    class Product(torch.nn.Module):
-        def forward(self, pictures: Any) -> Any:
-            return pictures.new_empty(5, 3) @ pictures.new_empty(3, 7)
-
-    assert listing.count_gflops(Product(), 8) * 1e9 == 210
 
 
 def test_a_pattern_that_fits_nothing_is_said(home: Path) -> None:
@@ -105,10 +64,9 @@ def test_models_says_where_weights_are_or_come_from(home: Path) -> None:
 
 
 def test_what_is_said_of_the_demo_model_is_true() -> None:
-    model = weights.load_model(weights.find_weights(DEMO_MODEL, None, weights.DigestMemo()))
+    model = weights.load_clip(weights.find_weights(DEMO_MODEL, None, weights.DigestMemo()))
     (row,) = listing.list_models(DEMO_MODEL)
     assert (row.embed_dim, row.input_size) == (model.text_projection.shape[1], model.visual.input_resolution)
-    assert listing.count_gflops(model.visual.to("meta"), 224) == pytest.approx(row.gflops, abs=0.005)
 
 
 def test_a_pattern_that_fits_nothing_fails() -> None:

@@ -271,7 +271,7 @@ def crash(*_: Any) -> Any:
     ("factory", "sentence"),
     [
         (crash, r"package:toy cannot be opened \(no module named dino\)"),
-        (lambda *_: Toy(), "mend its spec"),
+        (lambda *_: Toy(), "correct its spec"),
         (lambda *_: Toy(replace(SPEC, name="toy:x", weights_sha256="2" * 64)), "instead of"),
     ],
 )

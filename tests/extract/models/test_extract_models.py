@@ -16,7 +16,7 @@ from clipcache.extract.models import weights
 from clipcache.extract.models.frame_encoder import FrameEncoder
 from clipcache.extract.models.placement import Placement, place
 from clipcache.extract.models.prompts import load_reference_encoder
-from clipcache.extract.models.weights import OPENAI_MODELS, WeightsFile, find_weights, load_model
+from clipcache.extract.models.weights import OPENAI_MODELS, WeightsFile, find_weights, load_clip
 from numpy.testing import assert_allclose
 from tiny_models import RESNET, tiny_clip_state_dict, write_tiny_weights
 
@@ -70,7 +70,7 @@ def test_every_form_gives_the_same_model(tmp_path: Path, form: str) -> None:
         write_tiny_weights(path)
     batch = pictures(2)
     found = FrameEncoder(given(path), CPU).encode(batch).result()
-    reference = load_model(given(write_tiny_weights(tmp_path / "reference.pt")))
+    reference = load_clip(given(write_tiny_weights(tmp_path / "reference.pt")))
     assert_allclose(found, reference.encode_image(normalised(batch)).numpy(), atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_features_are_the_models_own(tmp_path: Path, kind: str, precision: str) 
     batch = pictures(4, 64)
     found = encoder.encode(batch).result()
     with torch.inference_mode():
-        expected = load_model(given(path)).encode_image(normalised(batch)).numpy()
+        expected = load_clip(given(path)).encode_image(normalised(batch)).numpy()
     cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert found.dtype == np.float32
     assert found.shape == (4, 512)
@@ -139,7 +139,7 @@ def damaged(tmp_path: Path, what: str) -> Path:
 def test_bad_weights_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
     path = damaged(tmp_path, what)
     with pytest.raises(ModelError, match=path.name) as caught:
-        load_model(given(path))
+        load_clip(given(path))
     assert "\n" not in str(caught.value)
     assert "must not run" not in capsys.readouterr().out
 
@@ -164,7 +164,7 @@ def test_a_trusted_torchscript_archive_loads(tmp_path: Path) -> None:
     path = tmp_path / "archive.pt"
     torch.jit.save(torch.jit.script(Holder()), str(path))
     with pytest.raises(ModelError, match="--trust-weights"):
-        load_model(given(path))
+        load_clip(given(path))
     batch = pictures(1)
     found = FrameEncoder(given(path), CPU, trust=True).encode(batch).result()
     plain = FrameEncoder(given(write_tiny_weights(tmp_path / "plain.pt")), CPU).encode(batch).result()
@@ -175,7 +175,7 @@ def test_a_published_name_wants_its_own_architecture(tmp_path: Path, tiny_weight
     small = tmp_path / "small.pt"
     torch.save(tiny_clip_state_dict(input_size=64, patch_size=16), small)
     with pytest.raises(ModelError, match=r"another model than ViT-B/32.*--model NAME"):
-        load_model(given(small, "ViT-B/32"))
+        load_clip(given(small, "ViT-B/32"))
 
 
 def test_missing_weights_and_unknown_names(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_without_a_network_one_sentence_names_the_ways_on(tmp_path: Path, monkey
     monkeypatch.setattr(weights, "download_folder", lambda: tmp_path)
     monkeypatch.setattr(weights, "_DOWNLOAD_ROOT", "http://127.0.0.1:9/models")  # nobody listens there
     with pytest.raises(ModelError) as caught:
-        load_model(find_weights("ViT-B/32", None, DigestMemo()))
+        load_clip(find_weights("ViT-B/32", None, DigestMemo()))
     sentence = str(caught.value)
     assert "http://127.0.0.1:9/models/" in sentence
     assert str(tmp_path / "ViT-B-32.pt") in sentence
@@ -212,10 +212,10 @@ def test_a_download_is_checked_moved_and_kept_as_safetensors(tmp_path: Path, mon
     served.rename(tmp_path / "web" / known.sha256 / "RN50.pt")
 
     found = find_weights("RN50", None, DigestMemo())
-    first = load_model(found).state_dict()
+    first = load_clip(found).state_dict()
     assert sorted(path.suffix for path in (tmp_path / "home").iterdir()) == [".pt", ".safetensors"]
     found.path.unlink()  # from now on the copy is used
-    again = load_model(found).state_dict()
+    again = load_clip(found).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "web" / known.sha256).mkdir(parents=True)
     (tmp_path / "web" / known.sha256 / "RN50.pt").write_bytes(b"half of it")
     with pytest.raises(ModelError, match="arrived damaged"):
-        load_model(find_weights("RN50", None, DigestMemo()))
+        load_clip(find_weights("RN50", None, DigestMemo()))
     assert list((tmp_path / "home").iterdir()) == []
 
 
@@ -237,7 +237,7 @@ def test_prompts_are_tokenised_as_openai_does(tiny_weights: Path) -> None:
     encoder = load_reference_encoder("tiny", sha256_file(tiny_weights), weights=tiny_weights, device="cpu")
     prompts = ["a dog", "Ein Hund läuft", "a photo of a cat, a very small one"]
     with torch.inference_mode():
-        expected = load_model(given(tiny_weights)).encode_text(clip.tokenize(prompts)).numpy()
+        expected = load_clip(given(tiny_weights)).encode_text(clip.tokenize(prompts)).numpy()
     assert_allclose(encoder.encode_texts(prompts), expected, atol=1e-5)
 
 
@@ -252,7 +252,7 @@ def test_reference_images_are_encoded_as_clip_does(tmp_path: Path, tiny_weights:
     encoder = load_reference_encoder("tiny", sha256_file(tiny_weights), weights=tiny_weights, device="cpu")
     with torch.inference_mode():
         batch = torch.stack([_transform(224)(Image.open(path)) for path in paths])
-        expected = load_model(given(tiny_weights)).encode_image(batch).numpy()
+        expected = load_clip(given(tiny_weights)).encode_image(batch).numpy()
     found = encoder.encode_images(paths)
     cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosine.min() >= 0.99999

@@ -17,8 +17,7 @@ import numpy.typing as npt
 import pytest
 from clipcache.cache import FeatureCache
 from clipcache.cache.format.sampling import Sampling
-from clipcache.extract import extract, run
-from clipcache.extract.run import ExtractOptions
+from clipcache.extract import ExtractOptions, extract, run
 from clipcache.extract.workers import pool
 from clipcache.extract.workers.messages import IndexTask, SpanTask, Task
 from clipcache.extract.workers.process import WorkerProcess
