@@ -1,0 +1,154 @@
+"""Byte patches and remuxes that turn sound videos into odd ones; `odd_media.py` makes its rows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from barcode import draw_barcode
+from video_files import VideoTruth, find_box, make_video, timescale
+
+FPS = 25
+FRAME_MS = 40.0
+
+Retime = Callable[[int, Any], tuple[int | None, int | None]]
+"""pts and dts for a packet, from its number in decode order and the packet."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of frames of one size: width and height in pixels."""
+
+    frames: int
+    size: tuple[int, int]
+
+
+def times_of(count: int, late_ms: float = 0.0) -> tuple[float, ...]:
+    """Presentation times in milliseconds of `count` frames at 25 per second, the first at `late_ms`."""
+    return tuple(late_ms + FRAME_MS * n for n in range(count))
+
+
+def make_part(path: Path, first: int, frames: int, **how: Any) -> VideoTruth:
+    """Write a video whose numbers begin with `first`; its times begin with zero."""
+    return make_video(path, frames=first + frames, repeat=dict.fromkeys(range(first), 0), **how)
+
+
+def write_parts(
+    path: Path,
+    parts: Sequence[Part],
+    codec: str,
+    options: Mapping[str, str],
+    container: str | None = None,
+) -> VideoTruth:
+    """Write one stream whose frames change size: a new encoder for each part, one clock for all.
+
+    Returns:
+        The truth; width and height are those of the first part.
+    """
+    number = 0
+    with av.open(str(path), "w", format=container) as output:
+        stream: Any = output.add_stream(codec, rate=FPS, options=dict(options))
+        for index, part in enumerate(parts):
+            encoder: Any = stream.codec_context if index == 0 else av.CodecContext.create(codec, "w")
+            if index:
+                encoder.options, encoder.framerate = dict(options), Fraction(FPS)
+            encoder.width, encoder.height = part.size
+            encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, FPS), 1
+            for _ in range(part.frames):
+                frame = av.VideoFrame.from_ndarray(draw_barcode(number, *part.size), format="rgb24")
+                frame = frame.reformat(format="yuv420p")
+                frame.pts, frame.time_base = number, Fraction(1, FPS)
+                number += 1
+                _mux(output, stream, encoder.encode(frame))
+            _mux(output, stream, encoder.encode(None))
+    return VideoTruth(path, tuple(range(number)), times_of(number), *parts[0].size)
+
+
+def _mux(output: Any, stream: Any, packets: Sequence[Any]) -> None:
+    for packet in packets:
+        packet.stream, packet.time_base = stream, Fraction(1, FPS)
+        output.mux(packet)
+
+
+def remux(source: Path, target: Path, retime: Retime, container: str | None = None) -> None:
+    """Copy the video packets of a file into another container, at other times, in ticks of the source."""
+    with av.open(str(source)) as reading, av.open(str(target), "w", format=container) as output:
+        stream = output.add_stream_from_template(reading.streams.video[0], opaque=True)
+        for number, packet in enumerate(p for p in reading.demux(video=0) if p.size):
+            packet.pts, packet.dts = retime(number, packet)
+            packet.stream = stream
+            output.mux(packet)
+
+
+def joined(target: Path, *sources: VideoTruth, skip: int = 0) -> VideoTruth:
+    """Join files byte by byte, without the first `skip` bytes of each but the first.
+
+    Returns:
+        The numbers of all; the times of the first, continued at its rate.
+    """
+    data = [truth.path.read_bytes()[skip if index else 0 :] for index, truth in enumerate(sources)]
+    target.write_bytes(b"".join(data))
+    numbers = tuple(number for truth in sources for number in truth.numbers)
+    times = times_of(len(numbers), sources[0].timestamps_ms[0])
+    return replace(sources[0], path=target, numbers=numbers, timestamps_ms=times)
+
+
+# --- patches ---------------------------------------------------------------------------------------------
+
+
+def rename_box(path: Path, *names: str) -> None:
+    """Hide a box of an MP4 file, found by its way from the root, by calling it `free`."""
+    data = bytearray(path.read_bytes())
+    start, _ = find_box(data, *names)
+    data[start - 4 : start] = b"free"
+    path.write_bytes(data)
+
+
+def hide_avi_index(path: Path) -> None:
+    """Take the index from an AVI file: the chunk becomes JUNK, and AVIF_HASINDEX in the header is cleared."""
+    data = bytearray(path.read_bytes())
+    index, header = data.rindex(b"idx1"), data.index(b"avih")
+    data[index : index + 4] = b"JUNK"
+    data[header + 8 + 12] &= ~0x10  # dwFlags is the fourth number of the header
+    path.write_bytes(data)
+
+
+def set_edits(path: Path, edits: Sequence[tuple[int, int]]) -> None:
+    """Replace the edit list of an MP4 file whose `moov` is at its end by edits of (first frame, frames).
+
+    ISO/IEC 14496-12, 8.6.6: a version 0 `elst` entry has a duration in movie ticks, a media time in track ticks, and
+    a rate in 16.16.
+    """
+    data = bytearray(path.read_bytes())
+    media, movie = timescale(data, "moov", "trak", "mdia", "mdhd"), timescale(data, "moov", "mvhd")
+    start, end = find_box(data, "moov", "trak", "edts", "elst")
+    delay = int.from_bytes(data[start + 12 : start + 16], "big")
+    body = bytes(4) + len(edits).to_bytes(4, "big")
+    for first, frames in edits:
+        numbers = (frames * movie // FPS, first * media // FPS + delay, 1 << 16)
+        body += b"".join(number.to_bytes(4, "big") for number in numbers)
+    data[start:end] = body
+    for names in (("moov",), ("moov", "trak"), ("moov", "trak", "edts"), ("moov", "trak", "edts", "elst")):
+        place = find_box(data, *names)[0] - 8
+        length = int.from_bytes(data[place : place + 4], "big") + len(body) - (end - start)
+        data[place : place + 4] = length.to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def damage_packets(path: Path, numbers: Sequence[int], start: float, end: float) -> None:
+    """Invert the bytes of some packets, numbered in decode order, from `start` to `end` as parts of their length."""
+    with av.open(str(path)) as source:
+        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    place = 0
+    for number, packet in enumerate(packets):
+        place = data.index(packet, place)
+        if number in numbers:
+            first, last = place + int(len(packet) * start), place + int(len(packet) * end)
+            data[first:last] = bytes(255 - byte for byte in data[first:last])
+        place += len(packet)
+    path.write_bytes(data)
