@@ -6,68 +6,34 @@ what a plain forward decode gives, in the decoder's output order; `test_odd_medi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from odd_files import Part, hide_avi_index, remux, rename_box, times_of, write_parts
+from odd_damage import DAMAGED, WHOLE
+from odd_files import (
+    FRAMES,
+    VPX,
+    X264,
+    Odd,
+    Part,
+    hide_avi_index,
+    odd_video,
+    remux,
+    rename_box,
+    times_of,
+    write_parts,
+)
+from odd_times import TIMES
 from video_files import VideoTruth, make_video
 
-FRAMES = 200
-"""Enough for two cuts where every 96 frames may begin a segment."""
-
-X264 = {"preset": "veryfast", "x264-params": "keyint=24:min-keyint=24:bframes=2:scenecut=0:open-gop=0"}
 LANDSCAPE, PORTRAIT, SMALL, LARGE = (160, 120), (120, 160), (160, 120), (320, 240)
-VPX = {"g": "24", "b": "500k", "deadline": "realtime", "cpu-used": "8"}
 # Presets above 8 are too lossy for the barcode.
 AV1 = {"preset": "8", "crf": "20", "g": "24", "svtav1-params": "lp=1"}
 # Without low delay the decoder holds a picture back, and loses it where the size changes.
 MPEG2 = {"bf": "0", "g": "12", "flags": "low_delay"}
 KEY = "76a6c65c5ea762046bd749a2e632ccbb"
-
-Build = Callable[[Path], VideoTruth]
-
-
-@dataclass(frozen=True)
-class Odd:
-    """An odd video.
-
-    Attributes:
-        name: Unique, fit for a test id.
-        proves: What a decoder that gets it right has shown.
-        build: Writes it into a folder and gives the truth about it. `timestamps_ms` is empty where no answer is the
-            right one; for "doubled times parted" it holds the container's times, doubles included. Width and height
-            are those of the first frame.
-        encoder: FFmpeg's name of the encoder that must be there; see `has_encoder`.
-        expect: "exact": the pictures are those of the truth, in its order. "refused": one clear error, no entry.
-            "damaged": bytes are wrong; what is shown cannot equal the truth, which is the video before the damage.
-        complete: Whether an entry of it may say that it is complete.
-        timeline: Where times come from: "container", "doubled times parted", "restarts joined" or "from frame rate".
-        options: For `av.open`, without which a plain decode does not give the truth.
-    """
-
-    name: str
-    proves: str
-    build: Build
-    encoder: str = "libx264"
-    expect: str = "exact"
-    complete: bool = True
-    timeline: str = "container"
-    options: Mapping[str, str] = field(default_factory=dict)
-
-
-def _video(name: str, suffix: str, patch: Callable[[Path], None] = lambda path: None, **how: Any) -> Build:
-    """A video made by `make_video` and patched afterwards; `late_ms` is what the muxer adds to every timestamp."""
-    late_ms = how.pop("late_ms", 0.0)
-
-    def build(folder: Path) -> VideoTruth:
-        truth = make_video(folder / f"{name}{suffix}", **{"frames": FRAMES, **how})
-        patch(truth.path)
-        return replace(truth, timestamps_ms=tuple(time + late_ms for time in truth.timestamps_ms))
-
-    return build
-
 
 # --- A2: the size changes ---------------------------------------------------------------------------------
 
@@ -117,7 +83,7 @@ RESIZED = [
 
 
 def _without_idx1(name: str, codec: str, pix_fmt: str = "yuv420p") -> Odd:
-    build = _video(name, ".avi", hide_avi_index, codec=codec, pix_fmt=pix_fmt, options={"g": "24", "bf": "0"})
+    build = odd_video(name, ".avi", hide_avi_index, codec=codec, pix_fmt=pix_fmt, options={"g": "24", "bf": "0"})
     return Odd(name, "an AVI without index calls every frame a keyframe", build, codec)
 
 
@@ -137,10 +103,10 @@ LYING = [
     Odd(
         "no_stss_mpeg4",
         "an MP4 without `stss` calls every sample a keyframe",
-        _video("no_stss_mpeg4", ".mp4", _without_stss, codec="mpeg4", options=MPEG4),
+        odd_video("no_stss_mpeg4", ".mp4", _without_stss, codec="mpeg4", options=MPEG4),
         "mpeg4",
     ),
-    Odd("no_stss_h264", "the same with H.264", _video("no_stss_h264", ".mp4", _without_stss, options=X264)),
+    Odd("no_stss_h264", "the same with H.264", odd_video("no_stss_h264", ".mp4", _without_stss, options=X264)),
 ]
 
 # --- A4: presentation times in decode order ---------------------------------------------------------------
@@ -167,12 +133,12 @@ DECODE_ORDER = [
     Odd(
         "no_ctts",
         "an MP4 without `ctts`: decode times are all there is",
-        _video("no_ctts", ".mp4", _without_ctts, options=X264),
+        odd_video("no_ctts", ".mp4", _without_ctts, options=X264),
     ),
     Odd(
         "xvid_bframes",
         "MPEG-4 with B-frames in AVI, which holds decode times",
-        _video("xvid_bframes", ".avi", late_ms=40.0, codec="mpeg4", options={"bf": "2", "g": "24"}),
+        odd_video("xvid_bframes", ".avi", late_ms=40.0, codec="mpeg4", options={"bf": "2", "g": "24"}),
         "mpeg4",
     ),
     _in_decode_order("decode_order_flv", ".flv"),
@@ -184,7 +150,7 @@ DECODE_ORDER = [
 
 
 def _tagged(name: str, suffix: str, pix_fmt: str, codec: str = "rawvideo", **how: Any) -> Odd:
-    build = _video(name, suffix, codec=codec, pix_fmt=pix_fmt, size=(64, 48), **how)
+    build = odd_video(name, suffix, codec=codec, pix_fmt=pix_fmt, size=(64, 48), **how)
     return Odd(name, "the codec's tag alone tells the layout of a picture", build, codec)
 
 
@@ -211,11 +177,11 @@ ENCRYPTED = [
     Odd(
         "encrypted_mp4",
         "encrypted video without its key is no video",
-        _video("encrypted_mp4", ".mp4", options=X264, container_options=CENC),
+        odd_video("encrypted_mp4", ".mp4", options=X264, container_options=CENC),
         expect="refused",
         complete=False,
         options={"decryption_key": KEY},
     )
 ]
 
-ODD: list[Odd] = [*RESIZED, *LYING, *DECODE_ORDER, *TAGGED, *ENCRYPTED]
+ODD: list[Odd] = [*RESIZED, *LYING, *DECODE_ORDER, *TAGGED, *ENCRYPTED, *TIMES, *WHOLE, *DAMAGED]

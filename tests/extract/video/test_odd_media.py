@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ class Plain:
     corrupt: int = 0
 
     @property
-    def shown_ms(self) -> list[float]:
-        """Times of the packets that are shown, sorted, in milliseconds."""
-        return [float(pts * self.time_base * 1000) for pts in sorted(p.pts for p in self.packets if not p.is_discard)]
+    def sorted_ms(self) -> list[float]:
+        """Times of the frames in milliseconds, sorted."""
+        return [float(pts * self.time_base * 1000) for pts in sorted(self.pts)]
 
 
 def decode_plainly(path: Path, options: Mapping[str, str] = {}) -> Plain:
@@ -105,11 +106,47 @@ def test_plain_decode_gives_the_truth(case: Odd, odd: Any) -> None:
         assert len(truth.timestamps_ms) == len(truth.numbers)
 
 
-@pytest.mark.parametrize("case", [c for c in ODD if c.timeline == "container"], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [c for c in ODD if c.expect == "damaged"], ids=lambda case: case.name)
+def test_damage_shows_in_a_plain_decode(case: Odd, odd: Any) -> None:
+    """By packets that fail or by frames that are flagged; else nobody could be asked to notice."""
+    truth, plain = odd(case.name)
+    assert tuple(plain.numbers) != truth.numbers
+    assert plain.numbers[:10] == list(truth.numbers[:10])
+    assert plain.errors + plain.corrupt > 0
+    assert not case.complete
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in ODD if c.expect != "damaged" and c.timeline in ("container", "doubled times parted")],
+    ids=lambda case: case.name,
+)
 def test_container_tells_the_times(case: Odd, odd: Any) -> None:
     truth, plain = odd(case.name)
-    if truth.timestamps_ms:
-        np.testing.assert_allclose(plain.shown_ms, truth.timestamps_ms, rtol=0, atol=1e-6)
+    assert truth.timestamps_ms
+    np.testing.assert_allclose(plain.sorted_ms, truth.timestamps_ms, rtol=0, atol=1e-6)
+    doubled = len(set(truth.timestamps_ms)) < len(truth.timestamps_ms)
+    assert doubled == (case.timeline == "doubled times parted")
+
+
+@pytest.mark.parametrize("case", [c for c in ODD if c.timeline == "restarts joined"], ids=lambda case: case.name)
+def test_clock_falls_back_once(case: Odd, odd: Any) -> None:
+    """The truth takes the first part's times and continues them; the container's go back."""
+    truth, plain = odd(case.name)
+    times = [float(pts * plain.time_base * 1000) for pts in plain.pts]
+    assert sum(later <= earlier for earlier, later in pairwise(times)) == 1
+    np.testing.assert_allclose(times[:100], truth.timestamps_ms[:100], rtol=0, atol=1e-6)
+    assert all(later > earlier for earlier, later in pairwise(truth.timestamps_ms))
+
+
+@pytest.mark.parametrize("case", [c for c in ODD if c.timeline == "from frame rate"], ids=lambda case: case.name)
+def test_times_are_missing(case: Odd, odd: Any) -> None:
+    truth, plain = odd(case.name)
+    if case.name.startswith("stopped_"):
+        assert set(plain.pts) == {0}
+    else:
+        assert plain.pts[0] is None
+        assert (set(plain.pts) == {None}) == bool(truth.timestamps_ms)
 
 
 @pytest.mark.parametrize("name", _named("resized_"))
@@ -138,3 +175,15 @@ def test_encrypted_is_garbage_without_its_key(odd: Any) -> None:
     plain = decode_plainly(truth.path)
     assert plain.errors > 100
     assert sum(a == b for a, b in zip(plain.numbers, truth.numbers, strict=False)) == 0
+
+
+@pytest.mark.parametrize("name", _named("piped_"))
+def test_written_to_a_pipe_promises_a_billion_frames(name: str, odd: Any) -> None:
+    with av.open(str(odd(name)[0].path)) as source:
+        assert source.streams.video[0].frames > 10**9
+
+
+@pytest.mark.parametrize("name", _named("hidden_vp8"))
+def test_hidden_packets_show_nothing(name: str, odd: Any) -> None:
+    _, plain = odd(name)
+    assert (len(plain.packets), len(plain.numbers)) == (200, 190)
