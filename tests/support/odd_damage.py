@@ -171,6 +171,22 @@ DAMAGED: list[Odd] = [
         options=X264,
     ),
     _damaged(
+        "flipped_hevc_quietly",
+        "HEVC leaves out what it cannot decode, and only the count tells",
+        ".mp4",
+        _flipped(0.1, 0.3),
+        codec="libx265",
+        options=X265,
+    ),
+    _damaged(
+        "lossy_hevc_ts",
+        "the same with HEVC, where only the packets are flagged",
+        ".ts",
+        partial(drop_ts_packets, every=40),
+        codec="libx265",
+        options=X265,
+    ),
+    _damaged(
         "lossy_mpeg2_ts",
         "the same with MPEG-2",
         ".ts",
