@@ -37,12 +37,14 @@ class Odd:
         proves: What a decoder that gets it right has shown.
         build: Writes it into a folder and gives the truth about it. `timestamps_ms` is empty where no answer is the
             right one; for "doubled times parted" it holds the container's times, doubles included. Width and height
-            are those of the first frame.
+            are those of the first frame, or of the stream where its encoder chooses the size of each frame.
         encoder: FFmpeg's name of the encoder that must be there; see `has_encoder`.
         expect: "exact": the pictures are those of the truth, in its order. "refused": one clear error, no entry.
             "damaged": bytes are wrong; what is shown cannot equal the truth, which is the video before the damage.
         complete: Whether an entry of it may say that it is complete.
         timeline: Where times come from: "container", "doubled times parted", "restarts joined" or "from frame rate".
+        sizes: Width and height of each frame, where they change in a known way: a barcode stretched to another size
+            would still be read.
         options: For `av.open`, without which a plain decode does not give the truth.
     """
 
@@ -53,6 +55,7 @@ class Odd:
     expect: str = "exact"
     complete: bool = True
     timeline: str = "container"
+    sizes: tuple[tuple[int, int], ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -51,7 +51,8 @@ def _resized(
         truth = write_parts(folder / f"{name}{suffix}", parts, codec, options)
         return replace(truth, timestamps_ms=times_of(len(truth.numbers), late_ms))
 
-    return Odd(name, proves, build, codec)
+    sizes = tuple(part.size for part in parts for _ in range(part.frames))
+    return Odd(name, proves, build, codec, sizes=sizes)
 
 
 def _resized_by_svt(folder: Path) -> VideoTruth:
@@ -82,8 +83,12 @@ RESIZED = [
 # --- A3: flags that call every frame a keyframe -----------------------------------------------------------
 
 
+UNEVEN = {"g": "25", "bf": "0"}  # no true keyframe where 96 frames end
+X264_UNEVEN = {**X264, "x264-params": X264["x264-params"].replace("24", "25")}
+
+
 def _without_idx1(name: str, codec: str, pix_fmt: str = "yuv420p") -> Odd:
-    build = odd_video(name, ".avi", hide_avi_index, codec=codec, pix_fmt=pix_fmt, options={"g": "24", "bf": "0"})
+    build = odd_video(name, ".avi", hide_avi_index, codec=codec, pix_fmt=pix_fmt, options=UNEVEN)
     return Odd(name, "an AVI without index calls every frame a keyframe", build, codec)
 
 
@@ -91,7 +96,6 @@ def _without_stss(path: Path) -> None:
     rename_box(path, "moov", "trak", "mdia", "minf", "stbl", "stss")
 
 
-MPEG4 = {"g": "24", "bf": "0"}
 LYING = [
     _without_idx1("unindexed_msmpeg4v2", "msmpeg4v2"),
     _without_idx1("unindexed_msmpeg4", "msmpeg4"),
@@ -103,10 +107,10 @@ LYING = [
     Odd(
         "no_stss_mpeg4",
         "an MP4 without `stss` calls every sample a keyframe",
-        odd_video("no_stss_mpeg4", ".mp4", _without_stss, codec="mpeg4", options=MPEG4),
+        odd_video("no_stss_mpeg4", ".mp4", _without_stss, codec="mpeg4", options=UNEVEN),
         "mpeg4",
     ),
-    Odd("no_stss_h264", "the same with H.264", odd_video("no_stss_h264", ".mp4", _without_stss, options=X264)),
+    Odd("no_stss_h264", "the same with H.264", odd_video("no_stss_h264", ".mp4", _without_stss, options=X264_UNEVEN)),
 ]
 
 # --- A4: presentation times in decode order ---------------------------------------------------------------
