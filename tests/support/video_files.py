@@ -220,8 +220,8 @@ def skip_first(path: Path, skipped: int, shown: int, fps: int) -> None:
     track ticks, and a rate.
     """
     data = bytearray(path.read_bytes())
-    track_ticks = _timescale(data, "moov", "trak", "mdia", "mdhd")
-    movie_ticks = _timescale(data, "moov", "mvhd")
+    track_ticks = timescale(data, "moov", "trak", "mdia", "mdhd")
+    movie_ticks = timescale(data, "moov", "mvhd")
     start, _ = find_box(data, "moov", "trak", "edts", "elst")
     if data[start] != 0 or int.from_bytes(data[start + 4 : start + 8], "big") != 1:
         raise ValueError(f"{path} has no edit list of one version 0 entry")
@@ -231,7 +231,7 @@ def skip_first(path: Path, skipped: int, shown: int, fps: int) -> None:
     path.write_bytes(data)
 
 
-def _timescale(data: bytearray, *names: str) -> int:
+def timescale(data: bytearray, *names: str) -> int:
     """Ticks per second of a version 0 `mvhd` or `mdhd`: after version, flags and two times of four bytes."""
     start, _ = find_box(data, *names)
     return int.from_bytes(data[start + 12 : start + 16], "big")
