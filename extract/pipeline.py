@@ -5,86 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..cache.common.errors import ContentError
 from ..cache.format.sampling import Sampling
+from ..cache.format.schema import Features
+from .encoded import EncodedItem, join_features
 from .inputs import HashedItem
 from .models.batching import Batcher
 from .models.frame_encoder import FloatArray, FrameEncoder
-from .video.decode import Span
-from .video.index import BoolArray, VideoIndex
-from .video.pixel_measures import Measures
-from .workers.messages import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed
-
-Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
-
-SPAN_FRAMES = 500
-"""Spans of a long video hold at least so many frames: enough work to pay for opening the file again."""
+from .video.index import VideoIndex
+from .video.proof import are_proved
+from .video.spans import part_for, picking_pays, split_spans
+from .video.timeline import BoolArray
+from .workers.messages import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed, WholeTask
 
 _IMAGES_PER_TASK = 256
-
-
-@dataclass(frozen=True)
-class EncodedItem:
-    """An item with all its features.
-
-    Attributes:
-        item: what was encoded.
-        index: the video's index; None for images.
-        sampling: which of its frames were asked for.
-        frames_wanted: how many these are.
-        spans: how each span went, in order.
-        features: (N, D) float16 or float32 as asked for, one row per frame.
-        timestamps_ms: (N,) float64.
-        frame_index: (N,) int64, increasing.
-        quality: (N, Q) float32, as in `CollectedRows`.
-    """
-
-    item: HashedItem
-    index: VideoIndex | None
-    sampling: Sampling
-    frames_wanted: int
-    spans: tuple[SpanDone, ...]
-    features: Features
-    timestamps_ms: npt.NDArray[np.float64]
-    frame_index: npt.NDArray[np.int64]
-    quality: Measures
-
-    @property
-    def errors(self) -> int:
-        """Packets or pictures that could not be decoded."""
-        return sum(span.report.errors for span in self.spans)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every frame asked for is there; a video without an index has no more to miss than what failed."""
-        if self.errors or (self.index is not None and self.index.frames_missing):
-            return False
-        return self.is_unindexed or len(self.features) == self.frames_wanted
-
-    @property
-    def is_unindexed(self) -> bool:
-        """Whether this is a video whose frames were not known before they were decoded."""
-        return self.index is not None and self.index.shown_pts is None
-
-    @property
-    def frames_expected(self) -> int:
-        """Frames of the whole item, before sampling."""
-        if self.index is None:
-            return len(self.item.item.images)
-        if self.is_unindexed and self.complete and self.sampling.is_all:
-            return len(self.features)
-        return self.index.frames_expected
-
-    @property
-    def decoders(self) -> list[str]:
-        """Names of the decoders that took part, sorted."""
-        return sorted(set().union(*(span.report.decoders for span in self.spans)))
+_THREADS_FOR_DAMAGE = 2  # with frame threads FFmpeg conceals some damage that one thread turns into garbage
 
 
 class RunEvents(Protocol):
@@ -110,9 +50,11 @@ class RunEvents(Protocol):
 class _Video:
     item: HashedItem
     sampling: Sampling
-    wanted: int = 0
+    frames_wanted: int = 0
+    wanted: BoolArray | None = None
     index: VideoIndex | None = None
     attempts: list[_Attempt] = field(default_factory=list)
+    best: EncodedItem | None = None
     over: bool = False
 
 
@@ -235,23 +177,32 @@ class Run:
         self._add_tasks(video, tasks)
 
     def _split(self, video: _Video, index: VideoIndex) -> None:
+        """Share a video out among the workers, where it can be cut."""
         video.index = index
-        times = index.timestamps_ms
-        if times is None:
-            self._expect(video, index.frames_expected)
-            self._add_tasks(video, [SpanTask(video.item.item.path, index, Span(0, 0), self._decoder)])
+        if index.times_ms is not None:
+            video.wanted = np.zeros(len(index.times_ms), bool)
+            video.wanted[video.sampling.indices(index.times_ms)] = True
+        self._expect(video, index.frames_expected if video.wanted is None else int(video.wanted.sum()))
+        if video.wanted is None or not index.segments:
+            self._add_tasks(video, [self._whole(video)])
             return
-        wanted = np.zeros(len(times), bool)
-        wanted[video.sampling.indices(times)] = True
-        self._expect(video, int(wanted.sum()))
-        spans = split_spans(index)
-        self._add_tasks(video, [span_task(video.item.item.path, index, span, self._decoder, wanted) for span in spans])
+        is_picked = self._decoder != "decord" and picking_pays(index, video.wanted)
+        pieces = index if is_picked else index.joined()
+        parts = [part_for(pieces, span, video.wanted) for span in split_spans(pieces)]
+        path = video.item.item.path
+        self._add_tasks(
+            video, [SpanTask(path, part, span, self._decoder, wanted, is_picked) for part, span, wanted in parts]
+        )
+
+    def _whole(self, video: _Video, **how: Any) -> WholeTask:
+        assert video.index is not None  # noqa: S101  it was read first
+        return WholeTask(video.item.item.path, video.index.in_one_piece(), video.sampling, video.wanted, **how)
 
     def _expect(self, video: _Video, frames: int) -> None:
-        video.wanted = frames
+        video.frames_wanted = frames
         self._events.on_expected(video.item, frames)
 
-    def _add_tasks(self, video: _Video, tasks: Iterable[SpanTask | ImagesTask]) -> None:
+    def _add_tasks(self, video: _Video, tasks: Iterable[SpanTask | WholeTask | ImagesTask]) -> None:
         tasks = [replace(task, measured=self._measured) for task in tasks]
         video.attempts = [_Attempt(video, task, position) for position, task in enumerate(tasks)]
         self._waiting.extendleft(reversed(video.attempts))
@@ -274,8 +225,35 @@ class Run:
         video = attempt.video
         if any(attempt.features is None for attempt in video.attempts):
             return
-        video.over = True  # nothing more is to come; late messages of a lost attempt are ignored
         encoded = _assemble(video)
+        if (task := self._another_way(video, encoded)) is not None:
+            self._start_again(video, task)
+        else:
+            self._finish(video, _better(video.best, encoded))
+
+    def _another_way(self, video: _Video, encoded: EncodedItem) -> WholeTask | None:
+        """How to decode a video once more, in one piece: where its pieces are not proved to fit, or it is damaged."""
+        task = video.attempts[0].task
+        reports = [span.report for span in encoded.spans]
+        if video.index is None or isinstance(task, ImagesTask):
+            return None
+        by_count = isinstance(task, WholeTask) and task.by_count
+        is_disordered = any(report.is_disordered for report in reports)
+        is_proved = are_proved((report.cuts for report in reports), video.index.first_picture)
+        if (isinstance(task, SpanTask) and not is_proved) or (is_disordered and not by_count):
+            return self._whole(video, by_count=is_disordered)
+        if encoded.is_damaged and video.best is None:
+            video.best = encoded
+            return self._whole(video, by_count=by_count, threads=_THREADS_FOR_DAMAGE)
+        return None
+
+    def _start_again(self, video: _Video, task: WholeTask) -> None:
+        for attempt in video.attempts:
+            self._report(attempt, -attempt.reported)
+        self._add_tasks(video, [task])
+
+    def _finish(self, video: _Video, encoded: EncodedItem) -> None:
+        video.over = True  # nothing more is to come; late words of a lost attempt are ignored
         if len(encoded.features) == 0:
             self._events.on_failed(video.item, "MediaError", "Not one of its frames can be decoded.")
         elif not np.isfinite(encoded.features).all():
@@ -297,6 +275,9 @@ class Run:
         """A lost or failed span is tried once more, with PyAV; a lost index task once more as it is."""
         task = attempt.task
         retry = not attempt.second and (isinstance(task, SpanTask) or reply.is_lost)
+        if not retry and attempt.video.best is not None:
+            self._finish(attempt.video, attempt.video.best)
+            return
         if not retry:
             attempt.video.over = True
             self._events.on_failed(attempt.video.item, reply.error, reply.sentence)
@@ -310,25 +291,9 @@ class Run:
         self._waiting.appendleft(again)
 
 
-def split_spans(index: VideoIndex) -> list[Span]:
-    """Consecutive segments, joined until each span holds SPAN_FRAMES frames, so that workers can share a long video."""
-    spans, first, frames = [], 0, 0
-    for number, segment in enumerate(index.segments):
-        frames += segment.rows
-        if frames >= SPAN_FRAMES:
-            spans.append(Span(first, number + 1))
-            first, frames = number + 1, 0
-    if first < len(index.segments):
-        spans.append(Span(first, len(index.segments)))
-    return spans
-
-
-def span_task(path: Path, index: VideoIndex, span: Span, decoder: str, wanted: BoolArray) -> SpanTask:
-    """The task for a span, with the part of the index that it needs: its segments and their neighbours."""
-    first = max(0, span.first - 1)
-    part = index.part(first, span.end + 1)
-    rows = slice(part.first_row, part.first_row + sum(segment.rows for segment in part.segments))
-    return SpanTask(path, part, Span(span.first - first, span.end - first), decoder, wanted[rows])
+def _better(one: EncodedItem | None, other: EncodedItem) -> EncodedItem:
+    """Of two ways to decode a damaged video, that which gave more sound frames."""
+    return other if one is None or other.good_frames > one.good_frames else one
 
 
 def _assemble(video: _Video) -> EncodedItem:
@@ -337,21 +302,7 @@ def _assemble(video: _Video) -> EncodedItem:
     times = np.concatenate([done.collected.timestamps_ms for done in dones])
     rows = np.concatenate([done.collected.rows for done in dones])
     quality = np.concatenate([done.collected.quality for done in dones])
-    features = _join([part for attempt in video.attempts for part in attempt.give_up_features()], len(rows))
-    if video.index is not None and video.index.shown_pts is None:
-        chosen = video.sampling.indices(times)  # an unindexed video is decoded whole
-        features, times, rows, quality = features[chosen], times[chosen], rows[chosen], quality[chosen]
-    return EncodedItem(video.item, video.index, video.sampling, video.wanted, dones, features, times, rows, quality)
-
-
-def _join(parts: list[Features], rows: int) -> Features:
-    """Concatenate, giving each part back as it is copied: parts and whole together never take twice the memory."""
-    width = max((part.shape[1] for part in parts), default=0)
-    whole: Features = np.empty((rows, width), parts[0].dtype)
-    end = rows
-    while parts:
-        part = parts.pop()
-        if len(part):
-            whole[end - len(part) : end] = part
-            end -= len(part)
-    return whole
+    features = join_features([part for attempt in video.attempts for part in attempt.give_up_features()], len(rows))
+    return EncodedItem(
+        video.item, video.index, video.sampling, video.frames_wanted, dones, features, times, rows, quality
+    )

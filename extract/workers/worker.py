@@ -22,7 +22,21 @@ from ..video.collector import FrameCollector, Ship
 from ..video.decode import DecodeReport, decode_picked, decode_span, decode_whole
 from ..video.index import read_index
 from ..video.resize import Pixels, Resize, ResizeRule, make_resize, read_image
-from .messages import (Beat, ImagesTask, Indexed, IndexTask, PageFree, PageFull, Reply, SpanDone, SpanTask, Stop, Task, TaskFailed, WholeTask)
+from .messages import (
+    Beat,
+    ImagesTask,
+    Indexed,
+    IndexTask,
+    PageFree,
+    PageFull,
+    Reply,
+    SpanDone,
+    SpanTask,
+    Stop,
+    Task,
+    TaskFailed,
+    WholeTask,
+)
 from .shared_pages import PAGES, SharedPages, page_frames
 
 _BEAT_SECONDS = 1.0
