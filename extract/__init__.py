@@ -11,14 +11,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .models.prompts import load_model
+    from .models.prompts import LoadedModel, load_model
     from .options import ExtractOptions
     from .progress import Summary
     from .run import extract
 
-__all__ = ["ExtractOptions", "Summary", "extract", "load_model"]
+__all__ = ["ExtractOptions", "LoadedModel", "Summary", "extract", "load_model"]
 
-_HOME = {"ExtractOptions": "options", "Summary": "progress", "extract": "run", "load_model": "models.prompts"}
+_HOME = {
+    "ExtractOptions": "options",
+    "LoadedModel": "models.prompts",
+    "Summary": "progress",
+    "extract": "run",
+    "load_model": "models.prompts",
+}
 
 
 def __getattr__(name: str) -> Any:

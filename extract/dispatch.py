@@ -95,10 +95,10 @@ def decide(
     if sound is None:
         return Jobs(prepare_items(find_items(inputs, list_file), cache_dir, options), None)
     items = find_items(inputs, list_file, sounds=True)
-    seen = [item for item in items if item.kind != "audio"]
-    heard = [item for item in items if not item.images]
-    pictures = prepare_items(seen, cache_dir, options) if seen else None
-    return Jobs(pictures, prepare_sounds(heard, cache_dir, sound) if heard else None)
+    with_pictures = [item for item in items if item.kind != "audio"]
+    with_sound = [item for item in items if not item.images]
+    pictures = prepare_items(with_pictures, cache_dir, options) if with_pictures else None
+    return Jobs(pictures, prepare_sounds(with_sound, cache_dir, sound) if with_sound else None)
 
 
 def sound_options(

@@ -48,13 +48,13 @@ def prepare_sounds(items: Sequence[Item], cache_dir: Path, options: SoundOptions
     """
     check_is_folder(cache_dir)
     memo = DigestMemo()
-    heard = [item for item in items if not item.images]
-    if not heard:
+    candidates = [item for item in items if not item.images]
+    if not candidates:
         raise UsageError("There is no video and no audio file among the inputs", "name one, or leave out the sound")
     files = find_clap(options.weights, memo)
     model_dir = model_dir_name(files.model, files.sha256)
     sampling = options.windows.sampling
     steps, failed = decide_steps(
-        heard, cache_dir, model_dir, options, memo, lambda cache, sha256: cache.find(model_dir, sha256, sampling)
+        candidates, cache_dir, model_dir, options, memo, lambda cache, sha256: cache.find(model_dir, sha256, sampling)
     )
     return PreparedSound(cache_dir, model_dir, steps, failed, files, options)

@@ -134,7 +134,7 @@ class EncoderFactory(Protocol):
 
         Args:
             model: the whole of `--model`; the `spec` must repeat it as `name`.
-            weights: the file of `--weights`; None: the factory knows where.
+            weights: the file of `--weights`; None: the factory finds it.
             device: "cpu", "cuda" or "cuda:N".
             dtype: torch.float32, bfloat16 or float16, to compute in; features are float32 in any case.
         """

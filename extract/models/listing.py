@@ -32,7 +32,7 @@ class ModelRow:
 
     Attributes:
         name: for `--model`.
-        embed_dim: length of a feature; None where only the model itself would tell.
+        embed_dim: length of a feature; None if it is not known before the model is loaded.
         input_size: side of a picture in pixels; None likewise.
         gflops: billions of operations of one picture, a multiplication and an addition counted as two, as torch's
             `FlopCounterMode` counts matrix products and convolutions; None where they were not counted.

@@ -8,7 +8,8 @@
 | `local-dir:FOLDER`   | `open_clip_config.json` of the folder      | the folder's, or `--weights` in it    |
 
 A state dict does not say which activation it was trained with, GELU or QuickGELU, and with the wrong one the features
-are silently wrong. Where open_clip's registry knows (by tag, or by the checksum in its URLs), a mismatch is refused.
+are wrong without any sign of it. Where open_clip's registry records the activation (by tag, or by the checksum in its
+URLs), a mismatch is refused.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ def _weights_in(folder: Path) -> Path:
 
 def _identify(open_clip: Any, weights: WeightsFile) -> tuple[str, dict[str, Any]]:
     """What open_clip calls the architecture, and the tag's preprocessing where a tag has one of its own."""
-    if weights.model.startswith(FOLDER):  # the name is the folder's last part only: the file knows the rest
+    if weights.model.startswith(FOLDER):  # the name is the folder's last part only
         return f"{FOLDER}{weights.path.absolute().parent}", {}
     arch, tag = _architecture(open_clip, weights.model)
     return arch or weights.model, dict(open_clip.get_pretrained_cfg(arch, tag)) if tag else {}
@@ -294,7 +295,7 @@ def _registered_as(open_clip: Any, sha256: str) -> dict[str, Any]:
 
 
 def _is_cut(tokenizer: Any, prompt: str) -> bool:
-    """Whether a tokenizer drops the end of a prompt, of which it does not tell: with more room it gives more tokens."""
+    """Whether a tokenizer drops the end of a prompt, which it does silently: with more room it gives more tokens."""
     length = tokenizer.context_length
     last = -1 if getattr(tokenizer, "tokenizer_mode", None) == "clips" else None  # this kind ends in a class token
     short, long = tokenizer([prompt])[0][:last], tokenizer([prompt], context_length=2 * length)[0][:last]

@@ -24,7 +24,7 @@ Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
 """A picture file, or (H, W, 3) uint8 RGB pixels."""
 
 
-class PromptEncoder:
+class LoadedModel:
     """A model that is loaded: turns prompts and pictures into vectors.
 
     Attributes:
@@ -113,7 +113,7 @@ def load_model(
     device: str = "auto",
     precision: Precision = "fp32",
     trust: bool = False,
-) -> PromptEncoder:
+) -> LoadedModel:
     """Load a model that turns prompts and pictures into vectors, to compare with cached features of the same model.
 
     Args:
@@ -128,7 +128,7 @@ def load_model(
         ModelError: if the weights are missing, damaged or of another model.
     """
     placement = place(device, precision)
-    return PromptEncoder(find_weights(model, weights, DigestMemo()), placement, trust=trust)
+    return LoadedModel(find_weights(model, weights, DigestMemo()), placement, trust=trust)
 
 
 def load_reference_encoder(
@@ -138,7 +138,7 @@ def load_reference_encoder(
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     trust: bool = False,
-) -> PromptEncoder:
+) -> LoadedModel:
     """Load the model that made cached features, in float32 and one picture at a time, for exact results.
 
     Args:
@@ -167,4 +167,4 @@ def load_reference_encoder(
             f"({weights_sha256[:16]}…), so scores would mean nothing",
             "name those with --weights",
         )
-    return PromptEncoder(found, place(device, "fp32", batch_size=1), trust=trust)
+    return LoadedModel(found, place(device, "fp32", batch_size=1), trust=trust)

@@ -115,7 +115,7 @@ class PageFull:
 class SpanDone:
     """From the worker: a span or a run of images is through; all its pages were announced before.
 
-    `width` and `height` are those of the first picture; 0 for video spans, whose index knows.
+    `width` and `height` are those of the first picture; 0 for video spans, whose index has them.
     """
 
     collected: CollectedRows

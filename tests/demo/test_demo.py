@@ -16,7 +16,7 @@ from clipcache.cli import cli
 from clipcache.demo.library import LIBRARY, TRUTH_FILE, Interval, intervals, write_library
 from clipcache.demo.scenes import Background, Scene, Thing, render
 from clipcache.extract import ExtractOptions, extract, load_model
-from clipcache.extract.models.prompts import PromptEncoder, load_reference_encoder
+from clipcache.extract.models.prompts import LoadedModel, load_reference_encoder
 from clipcache.extract.models.weights import bundled_weights, find_weights, load_clip
 from clipcache.score import similarities
 from demo_library import DemoLibrary
@@ -31,12 +31,12 @@ def label(interval: Interval) -> str:
 
 
 @pytest.fixture(scope="module")
-def encoder() -> PromptEncoder:
+def encoder() -> LoadedModel:
     return load_model("demo", device="cpu")
 
 
 @pytest.fixture(scope="module")
-def cosines(demo_library: DemoLibrary, encoder: PromptEncoder) -> dict[str, np.ndarray]:
+def cosines(demo_library: DemoLibrary, encoder: LoadedModel) -> dict[str, np.ndarray]:
     """(N, captions) of every video."""
     texts = encoder.encode_texts(demo_library.captions)
     return {v.name: similarities(demo_library.entry(v.name).features, texts) for v in LIBRARY}
@@ -72,7 +72,7 @@ def test_qualities_are_told_apart(
     assert max(means, key=lambda caption: means[caption]) == interval.caption
 
 
-def test_an_image_finds_what_it_shows(demo_library: DemoLibrary, encoder: PromptEncoder, tmp_path: Path) -> None:
+def test_an_image_finds_what_it_shows(demo_library: DemoLibrary, encoder: LoadedModel, tmp_path: Path) -> None:
     scene = Scene(
         (Thing("square", "blue", 0.05, -0.05, 0.45, 30.0),), Background("plain", (120, 120, 120), (120, 120, 120))
     )

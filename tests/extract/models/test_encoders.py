@@ -21,7 +21,7 @@ from clipcache.extract.models.contract import EncoderSpec, FloatArray, check_enc
 from clipcache.extract.models.frame_encoder import FrameEncoder
 from clipcache.extract.models.openai import OpenAIClip
 from clipcache.extract.models.placement import Placement
-from clipcache.extract.models.prompts import PromptEncoder, load_reference_encoder
+from clipcache.extract.models.prompts import LoadedModel, load_reference_encoder
 from clipcache.extract.models.registry import find_weights, open_encoder
 from clipcache.extract.video.resize import ResizeRule, make_resize, uses_torch
 from extract_runs import Cli
@@ -293,7 +293,7 @@ def test_a_spec_that_promises_too_much_stops_the_run_at_once(register: Callable[
 
 def test_a_model_of_pictures_alone_says_so_to_prompts(register: Callable[..., None], tmp_path: Path) -> None:
     register("toy", lambda model, *_: Toy(replace(SPEC, name=model, has_text=False)))
-    encoder = PromptEncoder(find_weights("toy", None, DigestMemo()), CPU)
+    encoder = LoadedModel(find_weights("toy", None, DigestMemo()), CPU)
     with pytest.raises(ModelError, match="--image"):
         encoder.encode_texts(["a dog"])
     Image.new("RGB", (40, 20), (255, 0, 51)).save(tmp_path / "a.png")

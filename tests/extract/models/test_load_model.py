@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from clipcache.cache.common.errors import MediaError, ModelError, UsageError
 from clipcache.extract import load_model
-from clipcache.extract.models.prompts import PromptEncoder
+from clipcache.extract.models.prompts import LoadedModel
 from clipcache.score import similarities
 from demo_library import DemoLibrary
 from PIL import Image
 
 
 @pytest.fixture(scope="module")
-def demo_model() -> PromptEncoder:
+def demo_model() -> LoadedModel:
     return load_model("demo", device="cpu")
 
 
@@ -26,7 +26,7 @@ def frames_of(path: Path) -> list[np.ndarray[Any, Any]]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def test_prompts_score_the_demo_library(demo_library: DemoLibrary, demo_model: PromptEncoder) -> None:
+def test_prompts_score_the_demo_library(demo_library: DemoLibrary, demo_model: LoadedModel) -> None:
     subjects = [caption for caption in demo_library.captions if not caption.endswith("photo")]
     texts = demo_model.encode_texts(subjects)
     assert (texts.shape, texts.dtype) == ((len(subjects), demo_model.spec.embed_dim), np.float32)
@@ -38,7 +38,7 @@ def test_prompts_score_the_demo_library(demo_library: DemoLibrary, demo_model: P
 
 
 def test_pictures_have_the_vectors_of_the_frames_that_they_are(
-    demo_library: DemoLibrary, demo_model: PromptEncoder
+    demo_library: DemoLibrary, demo_model: LoadedModel
 ) -> None:
     video = demo_library.truth[0].video
     frames = frames_of(demo_library.folder / video)[::10]
@@ -48,7 +48,7 @@ def test_pictures_have_the_vectors_of_the_frames_that_they_are(
 
 
 def test_a_path_an_array_and_a_batch_are_one_picture(
-    demo_library: DemoLibrary, demo_model: PromptEncoder, tmp_path: Path
+    demo_library: DemoLibrary, demo_model: LoadedModel, tmp_path: Path
 ) -> None:
     frames = frames_of(demo_library.folder / demo_library.truth[0].video)
     first, last = frames[0], np.ascontiguousarray(frames[-1][:50, :70])
@@ -62,11 +62,11 @@ def test_a_path_an_array_and_a_batch_are_one_picture(
     assert not np.allclose(alone[0], alone[1])
 
 
-def test_nothing_gives_no_rows(demo_model: PromptEncoder) -> None:
+def test_nothing_gives_no_rows(demo_model: LoadedModel) -> None:
     assert demo_model.encode_texts([]).shape == demo_model.encode_images([]).shape == (0, 512)
 
 
-def test_what_is_not_a_list_or_not_a_picture_is_refused(demo_model: PromptEncoder, tmp_path: Path) -> None:
+def test_what_is_not_a_list_or_not_a_picture_is_refused(demo_model: LoadedModel, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a list of prompts"):
         demo_model.encode_texts("a red circle")
     for one in ("picture.png", Path("picture.png")):
