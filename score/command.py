@@ -92,11 +92,12 @@ def score(
     are cosines, from -1 to 1, or in the scale of --metric, per frame and summed up per video. Frames that only one of
     a target and a reference video has are ignored; --fps, --every, --start and --end apply to both.
     """
+    from ..cache.common.render import write_text
     from .compare import Cut
     from .pairs import ask_pairs
     from .plots import plot_comparisons
     from .question import Question, ask
-    from .tables import answer_text, write_text
+    from .tables import answer_text
 
     def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
         _extract_targets(wiring, paths, trust_weights, cache=cache_dir, model=its_model, weights=weights, device=device)

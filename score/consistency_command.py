@@ -13,8 +13,8 @@ from ..cache.common.options import PATH, warn
 from .options import CUT, MODEL, OUTPUT, Wiring, surroundings
 
 if TYPE_CHECKING:
+    from ..cache.common.render import Row
     from .consistency import Consistency
-    from .tables import Row
 
 _SUMMARY = (
     "video",
@@ -72,10 +72,10 @@ def consistency(
     --every, --start and --end leave.
     """
     from ..cache import DigestMemo, Entry
+    from ..cache.common.render import render_rows, write_text
     from .compare import Cut
     from .consistency import measure
     from .question import choose
-    from .tables import render_rows, write_text
 
     if jump_count is not None and duplicates is not None:
         raise UsageError("--jumps and --duplicates are two lists", "ask for one at a time")

@@ -1,32 +1,20 @@
-"""Comparisons as rows, and rows as text: a table for people, CSV, JSON and JSON lines for programs.
+"""Comparisons as rows of a table, or in sentences.
 
-Rows are made and written one after the other, so a million frames pass through without being held. Column names
-carry the scale: a `…_cosine` is a cosine in [-1, 1], a `…_ms` milliseconds. Numbers are written with seven
-decimals, which is what float32 holds; the table for people has four.
+Column names carry the scale: a `…_cosine` is a cosine in [-1, 1], a `…_ms` is in milliseconds.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import os
-import secrets
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from itertools import chain, groupby, islice
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
 
-from ..cache.common.errors import UsageError
-from ..cache.common.quoting import one_line, quoted
+from ..cache.common.quoting import one_line
+from ..cache.common.render import Cell, Row, render_rows
 from .compare import Calibration, Comparison
 from .metrics import SCALES
 from .question import Answer
 from .sound import AUDIO, sound_note
-
-Cell = str | int | float | bool | None
-Row = Mapping[str, Cell]
 
 _STATISTICS = ("mean", "median", "min", "max", "std", "pooled")
 _CALIBRATION = ("z_score", "percentile")  # of the mean cosine, among those of generic prompts
@@ -39,7 +27,6 @@ _MADE_WITH = (
     "sampling",  # of the entry; "all" is every frame
     "complete",  # False where part of the video could not be decoded
 )
-ROWS_MEASURED = 1000  # the rows of a table that its column widths are taken from
 _POOLED = "of the reference with the mean of the normalised frames"
 
 
@@ -181,31 +168,6 @@ def probability_lines(comparisons: Iterable[Comparison]) -> Iterator[str]:
     yield f"{SCALES['probability']}\n"
 
 
-def render_rows(
-    rows: Iterable[Row],
-    style: str,
-    columns: Sequence[str],
-    table_columns: Sequence[str] | None = None,
-    footnote: str = "",
-) -> Iterator[str]:
-    """Write any rows as text in pieces.
-
-    Args:
-        rows: each with a value for every column.
-        style: table, csv, json (one array) or jsonl (one object a line).
-        columns: what programs get.
-        table_columns: what people get; None for all columns.
-        footnote: explains the columns below a table.
-    """
-    writers: dict[str, Callable[[], Iterator[str]]] = {
-        "table": lambda: _table(rows, columns if table_columns is None else table_columns, footnote),
-        "csv": lambda: _csv(rows, columns),
-        "json": lambda: _json(rows, columns),
-        "jsonl": lambda: _json_lines(rows, columns),
-    }
-    return writers[style]()
-
-
 def describe(comparison: Comparison) -> Iterator[str]:
     """Write one comparison as a person would read it."""
     summary, attributes = comparison.summary, comparison.video.attributes
@@ -240,91 +202,3 @@ def _describe_calibration(found: Calibration) -> str:
         f"Against {found.prompts} generic prompts (mean {found.null_mean:.4f}, std {found.null_std:.4f}, cosine): "
         f"z-score {found.z_score:.2f} (standard deviations), percentile {found.percentile:.1f} (0 to 100)\n"
     )
-
-
-def write_text(pieces: Iterable[str], output: Path | None) -> None:
-    """Write text to stdout, or to a file that appears whole or not at all.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    if output is None:
-        sys.stdout.writelines(pieces)
-        return
-    temporary = output.parent / f".clipcache-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        temporary.replace(output)
-    except OSError as error:
-        raise UsageError(f"Cannot write {quoted(output)}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # gone already, or never made
-            temporary.unlink()
-
-
-def _csv(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
-    """Write a header and one record a row."""
-    lines = _Lines()
-    writer = csv.writer(lines, lineterminator="\n")
-    for record in chain([columns], ([_rounded(row[column]) for column in columns] for row in rows)):
-        writer.writerow(record)
-        yield lines.take()
-
-
-def _json(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
-    """Write one array with an object a line."""
-    yield "["
-    separator = "\n"
-    for line in _json_lines(rows, columns):
-        yield separator + line.rstrip("\n")
-        separator = ",\n"
-    yield "\n]\n"
-
-
-def _json_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
-    """Write one object a line."""
-    for row in rows:
-        yield json.dumps({column: _rounded(row[column]) for column in columns}, ensure_ascii=False) + "\n"
-
-
-def _table(rows: Iterable[Row], columns: Sequence[str], footnote: str) -> Iterator[str]:
-    """Write aligned columns, names to the left and numbers to the right."""
-    rows = iter(rows)
-    measured = list(islice(rows, ROWS_MEASURED))
-    if not measured:
-        return
-    lines = ([_shown(row[column]) for column in columns] for row in rows)
-    first = [[_shown(row[column]) for column in columns] for row in measured]
-    kept = [i for i in range(len(columns)) if any(line[i] for line in first)]  # no frame_name: no such column
-    widths = {i: max(len(line[i]) for line in [list(columns), *first]) for i in kept}
-    numeric = {i for i in kept if not any(isinstance(row[columns[i]], str) for row in measured)}
-    for line in chain([list(columns)], first, lines):
-        cells = (line[i].rjust(widths[i]) if i in numeric else line[i].ljust(widths[i]) for i in kept)
-        yield "  ".join(cells).rstrip() + "\n"
-    yield footnote
-
-
-def _shown(cell: Cell) -> str:
-    """Return a cell as people read it."""
-    if cell is None:
-        return ""
-    return f"{cell:.4f}" if isinstance(cell, float) else one_line(str(cell))
-
-
-def _rounded(cell: Cell) -> Cell:
-    """Cut the digits that float32 does not hold."""
-    return round(cell, 7) if isinstance(cell, float) else cell
-
-
-class _Lines:
-    """The file that `csv.writer` wants, holding the line it has just written."""
-
-    def __init__(self) -> None:
-        self._line = ""
-
-    def write(self, line: str) -> None:
-        self._line = line
-
-    def take(self) -> str:
-        return self._line

@@ -15,8 +15,8 @@ from ...cache.common.quoting import quoted
 from ..options import MODEL, OUTPUT, Wiring, surroundings
 
 if TYPE_CHECKING:
+    from ...cache.common.render import Row
     from ..question import Surroundings
-    from ..tables import Row
     from .measure import Aligned, Anchors, Described, Pair
 
 _COLUMNS = (
@@ -78,8 +78,8 @@ def align(
     directly: their spaces are unrelated, and a cosine between them means nothing.
     """
     from ...cache import DigestMemo
+    from ...cache.common.render import render_rows, write_text
     from ..question import choose, resolver_for
-    from ..tables import render_rows, write_text
     from .bank import load_bank
     from .bank import save_bank as write_bank
     from .measure import align as align_all

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache.common.errors import UsageError
-from ..tables import Cell, Row, render_rows
+from ...cache.common.render import Cell, Row, render_rows
 from .aesthetic import Column
 from .correlation import Matrix, pearson, spearman
 from .methods import ScoredVideo

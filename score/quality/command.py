@@ -75,8 +75,8 @@ def aesthetic(
     TARGETS are as in `score`; none means the whole cache. The score is of CLIP's opinion by pairs of opposite prompts
     and single ones, or that of a --head; its method and range are named below each table.
     """
+    from ...cache.common.render import write_text
     from ..compare import Cut
-    from ..tables import write_text
     from .attributes import BUNDLED
     from .run import Rating, prepare
 
@@ -111,7 +111,7 @@ def benchmark(
     CONFIG is YAML; docs/quality.md has an example. Its `cache` and `model` come before the options here. Tables and
     pictures go to its `output` folder; the correlations are printed as well.
     """
-    from ..tables import write_text
+    from ...cache.common.render import write_text
     from .benchmark import run_benchmark
     from .config import read_config
     from .results import printed, write_results
@@ -149,7 +149,7 @@ def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
 
 def _ranked(rated: Rated, style: str, plot: Path | None, *, per_frame: bool) -> Iterator[str]:
     """Write videos, the best first, or frames, in order of time."""
-    from ..tables import render_rows
+    from ...cache.common.render import render_rows
     from .rows import (
         footnote,
         frame_columns,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
+from ...cache.common.render import Row, render_rows, write_text
 from ..plots import plot_distribution
-from ..tables import Row, render_rows, write_text
 from .benchmark import Results
 from .correlation import kendall, pearson, spearman
 from .plot import plot_correlations

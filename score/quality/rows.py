@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..tables import Cell, Row
+from ...cache.common.render import Cell, Row
 from .aesthetic import Column
 from .methods import ScoredVideo
 

@@ -96,8 +96,8 @@ def search(
     The formats edl, ffmpeg (commands) and concat (a list for ffmpeg) are for moments.
     """
     from ...cache import DigestMemo
+    from ...cache.common.render import write_text
     from ..compare import Cut
-    from ..tables import write_text
     from .formats import Found, found_text
     from .frames import Limits
     from .locate import SourceFinder

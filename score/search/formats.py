@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import one_line, printable
-from ..tables import Row, render_rows
+from ...cache.common.render import Row, render_rows
 from .frames import Hit
 from .moments import Thresholds
 from .scan import Source
