@@ -12,7 +12,9 @@ import click
 
 from ..cache.common.errors import ClipcacheError, UsageError
 from ..cache.common.options import PATH, warn
+from .metrics import METRICS
 from .options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from .plot_style import KINDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 @click.option("--pairs", type=PATH, help="CSV of videos, each with its own prompt, image or reference_video.")
 @click.option(
     "--metric",
-    type=click.Choice(["cosine", "logit", "probability", "clipscore"]),
-    default="cosine",
+    type=click.Choice(list(METRICS)),
+    default=next(iter(METRICS)),
     show_default=True,
     help="Scale of the scores.",
 )
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
 @click.option("--plot", type=PATH, help="Draw the scores: .png, .svg or .pdf.")
 @click.option(
     "--plot-kind",
-    type=click.Choice(["time", "distribution", "heatmap"]),
-    default="time",
+    type=click.Choice(KINDS),
+    default=KINDS[0],
     show_default=True,
     help="Over time; spread of each video; mean of videos x references.",
 )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..cache import Entry
 from ..cache.common.errors import CacheError, EntryError, UsageError
+from ..cache.common.quoting import quoted
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import TIMED_KINDS
 from ..cache.select import OnSkip
@@ -137,7 +138,7 @@ def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[
     for first in range(0, len(references), group):
         chosen = references[first : first + group]
         cosines = compare_blocks(video.iter_features(), np.stack([reference.vector for reference in chosen]))
-        _check_finite(cosines.pooled, video)
+        check_finite(cosines.pooled, video)
         summaries = summarise_columns(cosines.per_frame, cosines.pooled)
         for column, (reference, summary) in enumerate(zip(chosen, summaries, strict=True)):
             yield Comparison(
@@ -170,7 +171,7 @@ def _against_video(video: Entry, partner: Entry) -> Comparison:
         )
     paired = video.take(rows)
     cosines = pair_blocks(paired.iter_features(), partner.take(partner_rows).iter_features())
-    _check_finite(cosines.pooled, video, partner)
+    check_finite(cosines.pooled, video, partner)
     return Comparison(
         video=paired,
         kind="video",
@@ -193,10 +194,18 @@ def _frame_numbers(video: Entry) -> NDArray[np.int64]:
     return sampling.ticks(video.timestamps_ms, video.zero_ms)
 
 
-def _check_finite(pooled: NDArray[np.float32], *compared: Entry) -> None:
-    """Refuse videos with a feature that is not finite; one such frame makes `pooled` NaN."""
-    if not np.isfinite(pooled).all():
-        names = " or ".join(repr(str(entry.path)) for entry in compared)
+def check_finite(computed: NDArray[np.float32], *compared: Entry) -> None:
+    """Refuse entries with a feature that is not finite.
+
+    Args:
+        computed: what was computed from their features, such that a NaN or infinity in these makes one here.
+        compared: the entries.
+
+    Raises:
+        EntryError: a value is not finite.
+    """
+    if not np.isfinite(computed).all():
+        names = " or ".join(quoted(entry.path) for entry in compared)
         raise EntryError(
             f"{names} holds features that are not finite",
             "delete it by `clipcache cache verify --delete-bad` and extract the video again",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,10 +11,8 @@ from numpy.typing import NDArray
 from ..cache import DigestMemo, Entry, ReferenceStore
 from ..cache.format.names import model_dir_name
 from ..cache.vector_store import reference_folder
-from .references import ReferenceEncoder, ReferenceResolver
+from .references import LoadEncoder, ReferenceResolver
 from .similarity import compare_blocks
-
-LoadEncoder = Callable[[str, str], ReferenceEncoder]  # model name, sha256 of its weights
 
 
 def score_columns(

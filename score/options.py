@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..cache.select import ExtractMissing
-    from .question import LoadEncoder, Surroundings
-    from .references import ReferenceEncoder
+    from .question import Surroundings
+    from .references import LoadEncoder, ReferenceEncoder
 
 CUT = options(
     click.option("--fps", type=float, help="Score this many frames per second of video."),

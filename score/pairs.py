@@ -17,7 +17,7 @@ from ..cache.common.quoting import quoted
 from ..cache.select import Chosen
 from .calibration import read_baseline, resolve_baseline
 from .compare import Comparison, evaluate
-from .metrics import CLIPSCORE_PREFIX
+from .metrics import METRICS, check_sound_metric
 from .prompt_sets import PromptGroup, resolve_groups
 from .question import (
     Answer,
@@ -33,7 +33,6 @@ from .question import (
 )
 from .read_files import read_rows
 from .references import Reference, ReferenceResolver
-from .sound import check_sound_metric
 
 _KINDS = {"prompt": "text", "text": "text", "image": "image", "reference_video": "video"}
 
@@ -103,7 +102,7 @@ def ask_pairs(table: Path, question: Question, surroundings: Surroundings) -> An
     check_sound_metric(question.metric, (one.attributes for one in entries.values()))
     resolver = resolver_for(list(entries.values()), surroundings, memo)
     vectors = _vectors(pairs, question, resolver)
-    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    prefix = METRICS[question.metric].prompt_prefix
     null = resolve_baseline(read_baseline(question.baseline), resolver, prefix=prefix) if question.calibrated else []
     comparisons = _compare(pairs, entries, vectors, null, question, surroundings)
     return answer_of(question, comparisons, entries.values(), len({pair.video for pair in pairs}), len(pairs))
@@ -113,7 +112,7 @@ def _vectors(
     pairs: Sequence[Pair], question: Question, resolver: ReferenceResolver
 ) -> dict[tuple[str, str], Reference]:
     """The vector of each prompt and image, by kind and name; each is encoded once."""
-    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    prefix = METRICS[question.metric].prompt_prefix
     texts = list(dict.fromkeys(pair.reference for pair in pairs if pair.kind == "text"))
     images = list(dict.fromkeys(pair.reference for pair in pairs if pair.kind == "image"))
     groups = [PromptGroup.plain(text) for text in texts]

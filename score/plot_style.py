@@ -9,6 +9,7 @@ from typing import Any
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import one_line, quoted
 
+KINDS = ("time", "distribution", "heatmap")  # plots of scores; the default first
 LABEL_CHARS = 60
 _DPI = 150
 

@@ -14,13 +14,14 @@ from ..cache import Entry
 from ..cache.common.errors import UsageError
 from .compare import Comparison
 from .consistency import scene_starts
+from .metrics import METRICS
 from .plot_style import label, legend, new_figure, save_figure, shorten, tidy, title
+from .similarity import Floats
 
 PeakFrames = Callable[[Entry, Sequence[float]], Iterable[tuple[int, NDArray[np.uint8]]]]
 """Frames of a video at given times, milliseconds: each time's position among them, and (H, W, 3) uint8 RGB. Frames
 that cannot be had may be left out."""
 
-KINDS = ("time", "distribution", "heatmap")
 MAX_VIDEOS = 12
 MAX_LINES = 10
 MAX_GROUPS = 40
@@ -31,12 +32,6 @@ _GROUP_CHARS = 70
 _STRIP = 1.1  # height of the best frames above a panel, inches
 _PEAK_PIXELS = 320  # about the longer side of a best frame as drawn
 _SAMPLES = 2000  # values of one group that are drawn as dots
-_AXES = {
-    "cosine": "cosine (-1 to 1)",
-    "logit": "logit",
-    "probability": "probability (0 to 1)",
-    "clipscore": "CLIPScore (0 to 2.5)",
-}
 
 
 def plot_comparisons(
@@ -59,7 +54,7 @@ def plot_comparisons(
     """
     if not comparisons:
         raise UsageError("There is nothing to plot: no video could be scored")
-    scale = _AXES[comparisons[0].metric]
+    scale = METRICS[comparisons[0].metric].axis
     if kind == "time":
         return plot_similarity(comparisons, path, frames=frames)
     names = _distinct_names(comparisons)
@@ -151,7 +146,7 @@ def _draw_video(axes: Any, lines: Sequence[Comparison], marked: str) -> None:
             axes.plot(places[best], line.scores[best], "o", color=drawn.get_color(), markersize=6)
     if has_clock:
         _shade_scenes(axes, video)
-    axes.set_ylabel(_AXES[lines[0].metric])
+    axes.set_ylabel(METRICS[lines[0].metric].axis)
     axes.set_xlabel("seconds" if has_clock else "image")
     axes.margins(x=0.01)
     tidy(axes)
@@ -166,7 +161,7 @@ def _shade_scenes(axes: Any, video: Entry) -> None:
             axes.axvspan(start, end, color="0.93", linewidth=0, zorder=0)
 
 
-def plot_distribution(groups: Mapping[str, NDArray[np.floating[Any]]], path: Path, scale: str) -> str | None:
+def plot_distribution(groups: Mapping[str, Floats], path: Path, scale: str) -> str | None:
     """Draw the values of each group as dots, with a box from quartile to quartile and a line at the median.
 
     Args:
@@ -199,9 +194,7 @@ def plot_distribution(groups: Mapping[str, NDArray[np.floating[Any]]], path: Pat
     return save_figure(figure, path)
 
 
-def plot_heatmap(
-    values: NDArray[np.floating[Any]], rows: Sequence[str], columns: Sequence[str], path: Path, scale: str
-) -> str | None:
+def plot_heatmap(values: Floats, rows: Sequence[str], columns: Sequence[str], path: Path, scale: str) -> str | None:
     """Draw a matrix in colours, with its numbers while they can be read.
 
     Args:
@@ -238,7 +231,7 @@ def plot_heatmap(
     return save_figure(figure, path)
 
 
-def _write_numbers(axes: Any, values: NDArray[np.floating[Any]]) -> None:
+def _write_numbers(axes: Any, values: Floats) -> None:
     middle = (np.nanmax(values) + np.nanmin(values)) / 2
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):

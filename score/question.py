@@ -15,16 +15,15 @@ from ..cache.common.quoting import quoted
 from ..cache.format.names import model_dir_name
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
 from ..cache.vector_store import reference_folder
-from .calibration import read_baseline, resolve_baseline
+from .calibration import calibrate, read_baseline, resolve_baseline
 from .compare import Comparison, Cut, evaluate
-from .metrics import CLIPSCORE_PREFIX, calibrate, check_metric, convert
+from .conversion import convert
+from .metrics import METRICS, check_metric, check_sound_metric, sound_note
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
-from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings
+from .references import LoadEncoder, Reference, ReferenceResolver, read_embeddings
 from .similarity import similarities
-from .sound import check_sound_metric, sound_note
 
 DEFAULT_MODEL = "ViT-B/32"
-LoadEncoder = Callable[[str, str], ReferenceEncoder]  # model name, sha256 of its weights
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -
     check_alike([*chosen, *partners], surroundings)
     check_sound_metric(question.metric, (one.attributes for one in chosen))
     resolver = resolver_for(chosen, surroundings, memo)
-    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    prefix = METRICS[question.metric].prompt_prefix
     references: list[Reference] = [
         *resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix),
         *resolver.images(question.images),

@@ -24,7 +24,6 @@ from ..cache.vector_store import ReferenceStore, read_array, text_key
 from .similarity import Floats
 
 ReferenceKind = Literal["text", "image", "embedding", "video"]
-Vector = NDArray[np.float32]
 
 
 class ReferenceEncoder(Protocol):
@@ -37,13 +36,16 @@ class ReferenceEncoder(Protocol):
         """Encode I image files to (I, D); an unreadable one is a `MediaError`."""
 
 
+LoadEncoder = Callable[[str, str], ReferenceEncoder]  # given a model's name and the sha256 of its weights
+
+
 @dataclass(frozen=True)
 class Reference:
     """One thing that videos are compared with, as a vector in the model's space."""
 
     kind: ReferenceKind
     name: str  # the prompt, the file's name, or the embedding's own name; fit for printing
-    vector: Vector  # (D,) float32, finite, not necessarily normalised
+    vector: NDArray[np.float32]  # (D,) float32, finite, not necessarily normalised
     is_null: bool = False  # one of the generic prompts that others are calibrated by, not asked for itself
 
 
@@ -116,7 +118,7 @@ class ReferenceResolver:
         kind: Literal["text", "image"],
         keys: Sequence[Sequence[str]],
         encode: Callable[[ReferenceEncoder, list[int]], NDArray[np.float32]],
-    ) -> list[Vector]:
+    ) -> list[NDArray[np.float32]]:
         """Return one vector per item, which may be stored under any of its keys and is stored under the last."""
         vectors = {i: v for i, names in enumerate(keys) if (v := self._recall(kind, names)) is not None}
         missing = [i for i in range(len(keys)) if i not in vectors]
@@ -129,7 +131,7 @@ class ReferenceResolver:
                     self._store.put(kind, keys[i][-1], vector)
         return [vectors[i] for i in range(len(keys))]
 
-    def _recall(self, kind: Literal["text", "image"], keys: Sequence[str]) -> Vector | None:
+    def _recall(self, kind: Literal["text", "image"], keys: Sequence[str]) -> NDArray[np.float32] | None:
         """Return the vector stored under the first known key."""
         if self._store is None:
             return None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..cache.common.errors import UsageError
 
 Floats = NDArray[np.floating[Any]]
-_TILE_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
+TILE_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
 _COLUMNS = 32  # references summed up at once: a copy of their scores in float64 takes 256 bytes a frame
 _TINY = np.float32(1e-15)  # shorter vectors have squares that float32 rounds away
 _HALF_INFINITY = np.int16(0x7C00)  # the exponent of float16's infinities and NaNs
@@ -106,8 +106,8 @@ def compare_blocks(blocks: Iterable[Floats], references: Floats) -> Cosines:
     cosines = [np.empty((0, len(directions)), np.float32)]
     for block in blocks:
         _check_width(block, directions)
-        for start in range(0, len(block), _TILE_ROWS):
-            frames = unit_rows(block[start : start + _TILE_ROWS])
+        for start in range(0, len(block), TILE_ROWS):
+            frames = unit_rows(block[start : start + TILE_ROWS])
             total += np.ones(len(frames), np.float32) @ frames
             cosines.append(_dot(frames, directions.T))
     pooled = _dot(unit_rows(total[None]), directions.T)[0]

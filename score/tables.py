@@ -12,12 +12,12 @@ from itertools import chain, groupby
 from ..cache.common.quoting import one_line
 from ..cache.common.render import Cell, Row, render_rows
 from .compare import Calibration, Comparison
-from .metrics import SCALES
+from .metrics import AUDIO, METRICS, sound_note
 from .question import Answer
-from .sound import AUDIO, sound_note
 
 _STATISTICS = ("mean", "median", "min", "max", "std", "pooled")
 _CALIBRATION = ("z_score", "percentile")  # of the mean cosine, among those of generic prompts
+_BASELINE = ("baseline_prompts", "baseline_mean_cosine", "baseline_std_cosine")
 _MADE_WITH = (
     "frames_ignored",  # that only one of two videos has
     "video_sha256",
@@ -35,27 +35,14 @@ def table_columns(metric: str = "cosine", *, calibrated: bool = False) -> tuple[
     mean, median, low, high, std, pooled = (f"{name}_{metric}" for name in _STATISTICS)
     won = ("won_share",) if metric == "probability" else ()
     extra = _CALIBRATION if calibrated else ()
-    return (
-        "video",
-        "comparison",
-        "reference",
-        "frames",
-        mean,
-        median,
-        low,
-        high,
-        "max_at_ms",
-        std,
-        pooled,
-        *won,
-        *extra,
-    )
+    names = ("video", "comparison", "reference", "frames", mean, median, low, high, "max_at_ms", std, pooled)
+    return (*names, *won, *extra)
 
 
 def summary_columns(metric: str = "cosine", *, calibrated: bool = False) -> tuple[str, ...]:
     """What programs get of a summary."""
-    null = ("baseline_prompts", "baseline_mean_cosine", "baseline_std_cosine") if calibrated else ()
-    return (*table_columns(metric, calibrated=calibrated), *null, *_MADE_WITH)
+    baseline = _BASELINE if calibrated else ()
+    return (*table_columns(metric, calibrated=calibrated), *baseline, *_MADE_WITH)
 
 
 def frame_table_columns(metric: str = "cosine") -> tuple[str, ...]:
@@ -71,8 +58,8 @@ def footnote(metric: str = "cosine", *, calibrated: bool = False) -> str:
         "generic prompts; percentile: share of these that are lower, 0 to 100"
     )
     return (
-        f"{SCALES[metric]}, per frame; max_at_ms: time of the frame with the highest {metric}, milliseconds on the "
-        f"container's clock; std: of the population; pooled: {_POOLED}{won}{null * calibrated}\n"
+        f"{METRICS[metric].scale}, per frame; max_at_ms: time of the frame with the highest {metric}, milliseconds on "
+        f"the container's clock; std: of the population; pooled: {_POOLED}{won}{null * calibrated}\n"
     )
 
 
@@ -90,7 +77,9 @@ def answer_text(answer: Answer, style: str, *, per_frame: bool) -> Iterator[str]
     if per_frame:
         columns = frame_table_columns(metric)
         rows = frame_rows(answer.comparisons)
-        return render_rows(rows, style, (*columns, "video_sha256"), columns, f"{SCALES[metric]}\n{answer.sound_note}")
+        return render_rows(
+            rows, style, (*columns, "video_sha256"), columns, f"{METRICS[metric].scale}\n{answer.sound_note}"
+        )
     if style == "table" and answer.videos == answer.references == 1:
         return chain.from_iterable(describe(comparison) for comparison in answer.comparisons)
     columns = table_columns(metric, calibrated=calibrated)
@@ -125,7 +114,7 @@ def summary_rows(comparisons: Iterable[Comparison]) -> Iterator[Row]:
 
 def _calibration_cells(calibration: Calibration | None) -> dict[str, Cell]:
     if calibration is None:
-        return dict.fromkeys((*_CALIBRATION, "baseline_prompts", "baseline_mean_cosine", "baseline_std_cosine"))
+        return dict.fromkeys((*_CALIBRATION, *_BASELINE))
     return {
         "z_score": None if math.isnan(calibration.z_score) else calibration.z_score,
         "percentile": calibration.percentile,
@@ -165,7 +154,7 @@ def probability_lines(comparisons: Iterable[Comparison]) -> Iterator[str]:
         yield f"Video {one_line(video.video_name)}: {' | '.join(one_line(one.reference) for one in references)}\n"
         for index, values in zip(video.frame_index, zip(*(one.scores for one in references), strict=True), strict=True):
             yield f"frame {index}: [{', '.join(f'{value:.4f}' for value in values)}]\n"
-    yield f"{SCALES['probability']}\n"
+    yield f"{METRICS['probability'].scale}\n"
 
 
 def describe(comparison: Comparison) -> Iterator[str]:
@@ -173,7 +162,8 @@ def describe(comparison: Comparison) -> Iterator[str]:
     summary, attributes = comparison.summary, comparison.video.attributes
     is_sound = attributes.source_kind == AUDIO
     yield f"{'Windows' if is_sound else 'Frames'} analyzed: {summary.frames}\n"
-    name, scale = SCALES[comparison.metric].partition(":")[0].partition(",")[0], SCALES[comparison.metric]
+    metric = METRICS[comparison.metric]
+    name, scale, limits = metric.title, metric.scale, f", {metric.range}" if metric.range else ""
     score = f"{'CLAP' if is_sound else 'CLIP'} score ({comparison.name})"
     at = "" if comparison.max_at_ms is None else f", at {comparison.max_at_ms / 1000:.3f} s"
     yield f"Mean {score}: {summary.mean:.4f} ({scale})\n"
@@ -181,7 +171,7 @@ def describe(comparison: Comparison) -> Iterator[str]:
     yield f"Min {score}: {summary.min:.4f} ({scale})\n"
     yield f"Max {score}: {summary.max:.4f} ({scale}){at}\n"
     yield f"Std {score}: {summary.std:.4f} ({name}, of the population)\n"
-    yield f"Pooled {score}: {summary.pooled:.4f} ({name} with the mean of the normalised frames{_range(scale)})\n"
+    yield f"Pooled {score}: {summary.pooled:.4f} ({name} with the mean of the normalised frames{limits})\n"
     if comparison.calibration is not None:
         yield _describe_calibration(comparison.calibration)
     if comparison.frames_ignored:
@@ -189,12 +179,6 @@ def describe(comparison: Comparison) -> Iterator[str]:
     model, precision = one_line(attributes.model), one_line(attributes.precision)
     yield f"Model: {model} (weights {attributes.weights_sha256[:8]}, {precision})\n"
     yield sound_note([attributes])
-
-
-def _range(scale: str) -> str:
-    """The range at the end of a scale, ", -1 to 1"; none for a logit."""
-    end = scale.rpartition(", ")[2]
-    return f", {end}" if " to " in end else ""
 
 
 def _describe_calibration(found: Calibration) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.common.errors import ClipcacheError, UsageError
+from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
 from ...cache.select import Chosen
 from ..references import ReferenceResolver, read_prompts
@@ -23,7 +23,6 @@ from .relative import Retrieval, RunningMoments, pair_scores, representations, r
 PICTURE_TEMPLATE = "a photo of {}"
 SOUND_TEMPLATE = "This is a sound of {}"
 MIN_WORDS = 128
-OnSkip = Callable[[Path, ClipcacheError], None]
 
 
 @dataclass(frozen=True)

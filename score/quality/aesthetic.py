@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..metrics import COSINE
+from ..similarity import Floats
 from .attributes import Attributes
+from .choices import AGGREGATIONS, PAIR_PROBABILITY
 
-AGGREGATIONS: Mapping[str, str] = {
-    "weighted": "-1.5 to 1.5",
-    "contrastive_only": "-2 to 2",
-    "mean": "-2 to 2",
-}
-"""Ways to make one score of all attributes, the default first, and the range of each."""
-
-PAIR_PROBABILITY = "pair_probability"
 _PROBABILITY_SCALE = "probability, 0 to 1"
-_Values = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ class AttributeScorer:
         return np.column_stack([contrasts, pos, neg, chances, *overall, chances.mean(axis=1)])
 
 
-def aggregate(contrasts: _Values, pos: _Values, neg: _Values) -> dict[str, _Values]:
+def aggregate(contrasts: Floats, pos: Floats, neg: Floats) -> dict[str, Floats]:
     """Make one score a frame in each of the ways of `AGGREGATIONS`.
 
     Args:
@@ -101,18 +93,18 @@ def aggregate(contrasts: _Values, pos: _Values, neg: _Values) -> dict[str, _Valu
     }
 
 
-def pair_probabilities(contrasts: _Values, logit_scale: float) -> _Values:
+def pair_probabilities(contrasts: Floats, logit_scale: float) -> Floats:
     """Softmax over the two logits of each pair, of the positive one: a sigmoid of the scaled difference, 0 to 1."""
     # By tanh, which saturates where exp would overflow.
-    chances: _Values = 0.5 + 0.5 * np.tanh(0.5 * logit_scale * contrasts)
+    chances: Floats = 0.5 + 0.5 * np.tanh(0.5 * logit_scale * contrasts)
     return chances
 
 
-def _mean(values: _Values) -> _Values:
+def _mean(values: Floats) -> Floats:
     """Mean of each row; 0 where there are no columns."""
-    mean: _Values = values.sum(axis=1) / max(1, values.shape[1])
+    mean: Floats = values.sum(axis=1) / max(1, values.shape[1])
     return mean
 
 
 def _detail_scale(name: str) -> str:
-    return "difference of cosines, -2 to 2" if name.startswith("contrast_") else "cosine, -1 to 1"
+    return "difference of cosines, -2 to 2" if name.startswith("contrast_") else COSINE.scale

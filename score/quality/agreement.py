@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...cache.common.errors import UsageError
 from ...cache.common.render import Cell, Row, render_rows
+from ..similarity import Floats
 from .aesthetic import Column
 from .correlation import Matrix, pearson, spearman
 from .methods import ScoredVideo
@@ -137,7 +137,7 @@ def _matrix(
     return render_rows(cells, "table", [corner, *columns], footnote=footnote)
 
 
-def _best_rows(table: NDArray[np.floating[Any]]) -> list[int]:
+def _best_rows(table: Floats) -> list[int]:
     """Row of the (first) highest value of each column; what is NaN is never the highest."""
     return [int(row) for row in np.where(np.isnan(table), -np.inf, table).argmax(axis=0)]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from ...cache.common.errors import UsageError
 from ...cache.common.options import PATH, options, warn
 from ..options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from .choices import AGGREGATIONS, Activation
 
 if TYPE_CHECKING:
     from .aesthetic import Column
@@ -21,14 +22,14 @@ _METHOD = options(
     click.option("--attributes", "attribute_file", type=PATH, help="YAML of prompts to use instead of our own."),
     click.option(
         "--aggregation",
-        type=click.Choice(["weighted", "contrastive_only", "mean"]),
+        type=click.Choice(list(AGGREGATIONS)),
         help="How attributes make one score; weighted by default.",
     ),
     click.option("--probability", is_flag=True, help="Rank by the mean softmax over each pair of opposite prompts."),
     click.option("--head", "head_file", type=PATH, help="Rank by a head: a state dict of linear layers, .pth etc."),
     click.option(
         "--head-activation",
-        type=click.Choice(["none", "relu"]),
+        type=click.Choice(get_args(Activation)),
         help="Between the layers of a head that has several: needed then.",
     ),
 )
@@ -52,7 +53,7 @@ def aesthetic(
     aggregation: str | None,
     probability: bool,
     head_file: Path | None,
-    head_activation: Literal["none", "relu"] | None,
+    head_activation: Activation | None,
     details: bool,
     per_frame: bool,
     compare: bool,

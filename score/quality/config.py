@@ -7,19 +7,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
 from ..compare import Cut
 from ..read_files import read_rows, read_yaml
-from .aesthetic import AGGREGATIONS, PAIR_PROBABILITY
 from .attributes import BUNDLED
-from .heads import Activation
+from .choices import AGGREGATIONS, PAIR_PROBABILITY, Activation
 from .methods import MEASURES
 
 Kind = Literal["aggregation", "head", "measure", "prompt"]
-_KINDS: tuple[Kind, ...] = ("aggregation", "head", "measure", "prompt")
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 _CUT = ("fps", "every", "start", "end")
 _KEYS = {"videos", "cache", "model", "output", "methods", "ratings", *_CUT}
 _NAMES: Mapping[str, set[str]] = {
@@ -133,13 +132,9 @@ def _method(given: object, path: Path) -> MethodSpec:
 
 
 def _activation(given: object, path: Path) -> Activation | None:
-    if given is None:
-        return None
-    if given == "relu":
-        return "relu"
-    if given == "none":
-        return "none"
-    raise UsageError(f"'activation' in {quoted(path)} must be none or relu, not {given!r}")
+    if given is None or given in get_args(Activation):
+        return cast("Activation | None", given)
+    raise UsageError(f"'activation' in {quoted(path)} must be {' or '.join(get_args(Activation))}, not {given!r}")
 
 
 def _cut(content: Mapping[str, object], path: Path) -> Cut:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.quoting import one_line, quoted
 from .aesthetic import Column
+from .choices import Activation
 
-Activation = Literal["none", "relu"]
 _PARTS = ("weight", "bias")
 _SCALE = "rating of the head, without fixed range"
-_Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Head:
     """
 
     name: str
-    weights: Sequence[_Array] = field(repr=False)  # of each layer (outputs, inputs)
-    biases: Sequence[_Array] = field(repr=False)  # of each layer (outputs,)
+    weights: Sequence[NDArray[np.float32]] = field(repr=False)  # of each layer (outputs, inputs)
+    biases: Sequence[NDArray[np.float32]] = field(repr=False)  # of each layer (outputs,)
     activation: Activation = "none"  # between layers
 
     @property
@@ -41,7 +40,7 @@ class Head:
         """What the column of the scores is."""
         return (Column(self.name, _SCALE),)
 
-    def __call__(self, units: _Array) -> _Array:
+    def __call__(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rate (N, D) frames of length one: (N, 1) float32."""
         values = units
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -84,7 +83,7 @@ def load_head(path: Path, embed_dim: int, activation: Activation | None = None) 
     return Head(f"head_{one_line(path.stem)}", weights, biases, activation or "none")
 
 
-def _layer_names(state: Mapping[str, _Array], path: Path) -> list[str]:
+def _layer_names(state: Mapping[str, NDArray[np.float32]], path: Path) -> list[str]:
     """Return what stands before `weight` and `bias` of each layer, in order: `["layers.0.", "layers.2."]`."""
     layers = {re.sub(r"(weight|bias)$", "", name) for name in state}
     sound = {f"{layer}weight" for layer in layers} <= set(state) <= {f"{x}{y}" for x in layers for y in _PARTS}
@@ -98,7 +97,9 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _check_widths(weights: Sequence[_Array], biases: Sequence[_Array], embed_dim: int, path: Path) -> None:
+def _check_widths(
+    weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]], embed_dim: int, path: Path
+) -> None:
     if weights[0].shape[1] != embed_dim:
         raise ModelError(
             f"The head {quoted(path)} takes features of {weights[0].shape[1]} values and the cached ones have "
@@ -114,7 +115,7 @@ def _check_widths(weights: Sequence[_Array], biases: Sequence[_Array], embed_dim
         raise ModelError(f"The layers of the head {quoted(path)} do not lead, one into the next, to a single rating")
 
 
-def _load_state(path: Path) -> dict[str, _Array]:
+def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         return {name: tensor.detach().float().numpy() for name, tensor in _read_tensors(path).items()}
     except OSError as error:

@@ -10,16 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.common.errors import CacheError, EntryError, UsageError
-from ...cache.common.quoting import quoted
+from ...cache.common.errors import CacheError, UsageError
 from ...cache.select import OnSkip
-from ..compare import Cut
+from ..compare import Cut, check_finite
+from ..metrics import COSINE
 from ..references import ReferenceResolver
-from ..similarity import unit_rows
+from ..similarity import TILE_ROWS, unit_rows
 from .aesthetic import AttributeScorer, Column
 from .attributes import Attributes
-
-_BLOCK_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
 
 MEASURES = (
     Column("sharpness", "variance of the Laplacian, 0 and up"),
@@ -54,7 +52,7 @@ class PromptScorer:
     @property
     def columns(self) -> tuple[Column, ...]:
         """What the column of the scores is."""
-        return (Column(self.name, "cosine, -1 to 1"),)
+        return (Column(self.name, COSINE.scale),)
 
     def __call__(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score (N, D) frames of length one: (N, 1) in [-1, 1]."""
@@ -164,13 +162,9 @@ def _score_one(video: Entry, scorers: Sequence[Scorer], measures: Sequence[Colum
     columns = [column.name for scorer in scorers for column in scorer.columns]
     table = np.empty((len(video), len(columns)), np.float32)
     row = 0
-    for block in video.iter_features(_BLOCK_ROWS):
+    for block in video.iter_features(TILE_ROWS):
         units = unit_rows(block)
-        if not np.isfinite(units).all():
-            raise EntryError(
-                f"{quoted(video.path)} holds features that are not finite",
-                "delete it by `clipcache cache verify --delete-bad` and extract the video again",
-            )
+        check_finite(units, video)
         if scorers:
             table[row : row + len(block)] = np.column_stack([scorer(units) for scorer in scorers])
         row += len(block)

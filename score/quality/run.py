@@ -11,9 +11,10 @@ from ...cache.common.errors import UsageError
 from ...cache.select import OnSkip, fullest
 from ..compare import Cut
 from ..question import Surroundings, choose, resolver_for
-from .aesthetic import PAIR_PROBABILITY, Column
+from .aesthetic import Column
 from .attributes import BUNDLED, read_attributes
-from .heads import Activation, load_head
+from .choices import PAIR_PROBABILITY, Activation
+from .heads import load_head
 from .methods import ScoredVideo, Scorer, attribute_scorer, score_videos
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cache.common.errors import UsageError
+from ..metrics import COSINE
 from ..plot_style import label, legend, new_figure, save_figure, tidy, title
 from .formats import Found
 from .frames import Hit
@@ -57,7 +58,7 @@ def _draw_video(axes: Any, found: Found, scores: VideoScores) -> None:
         (line,) = axes.plot(places, cosines, linewidth=1.3, label=label(found.queries[query]))
         _mark(axes, hits, line.get_color(), has_clock=has_clock)
     title(axes, scores.source.name)
-    axes.set_ylabel("cosine (-1 to 1)")
+    axes.set_ylabel(COSINE.axis)
     axes.set_xlabel("seconds" if has_clock else "image")
     axes.margins(x=0.01)
     tidy(axes)

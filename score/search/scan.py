@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.common.errors import CacheError, EntryError, UsageError
-from ...cache.common.quoting import quoted
+from ...cache.common.errors import CacheError, UsageError
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import OnSkip
-from ..compare import Cut
-from ..similarity import unit_rows
+from ..compare import Cut, check_finite
+from ..similarity import TILE_ROWS, unit_rows
 
 COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more of them is gone through once more
-_BLOCK_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -91,12 +89,8 @@ def _cosines(video: Entry, directions: NDArray[np.float32]) -> NDArray[np.float3
     """Return (R, N) cosines of R directions with the N frames of a video."""
     cosines = np.empty((len(directions), len(video)), np.float32)
     row = 0
-    for block in video.iter_features(_BLOCK_ROWS):
+    for block in video.iter_features(TILE_ROWS):
         cosines[:, row : row + len(block)] = directions @ unit_rows(block).T
         row += len(block)
-    if not np.isfinite(cosines).all():
-        raise EntryError(
-            f"{quoted(video.path)} holds features that are not finite",
-            "delete it by `clipcache cache verify --delete-bad` and extract the video again",
-        )
+    check_finite(cosines, video)
     return cosines.clip(-1, 1, out=cosines)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from clipcache.cache.common.errors import ClipcacheError, UsageError
 from clipcache.cli import cli
 from clipcache.score.calibration import read_baseline
-from clipcache.score.metrics import softmax
+from clipcache.score.conversion import softmax
 from score_caches import FRAMES, VECTORS, FakeEncoder, X, Y, Z, make_video, put
 
 COSINES = {"x axis": [1, 0, 0.6], "y axis": [0, 1, 0.8]}  # of FRAMES

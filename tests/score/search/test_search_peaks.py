@@ -101,7 +101,7 @@ def test_portions_change_nothing(library: list[Path], monkeypatch: pytest.Monkey
     """Small memory: several passes over a video, and small blocks."""
     whole = found(library, DIRECTIONS, Limits(top=25))
     monkeypatch.setattr(scan_module, "COSINES_IN_MEMORY", 700)
-    monkeypatch.setattr(scan_module, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(scan_module, "TILE_ROWS", 7)
     assert found(library, DIRECTIONS, Limits(top=25)) == whole
 
 
