@@ -21,7 +21,7 @@ COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are 
 
 
 @dataclass(frozen=True)
-class Cut:
+class FrameSelection:
     """Which frames of each video count; the default is all of them."""
 
     fps: float | None = None  # frames per second of the video's clock, > 0
@@ -96,7 +96,7 @@ def evaluate(
     entries: Iterable[Entry],
     references: Sequence[Reference],
     reference_videos: Sequence[Entry],
-    cut: Cut,
+    selection: FrameSelection,
     on_skip: OnSkip,
 ) -> Iterator[Comparison]:
     """Compare every entry with every reference, in order; one block of features is in memory at a time.
@@ -105,22 +105,22 @@ def evaluate(
         entries: the videos to score.
         references: vectors that every frame is compared with.
         reference_videos: compared frame i with frame i; frames that only one of the two has are ignored.
-        cut: which frames count, in the reference videos too.
+        selection: which frames count, in the reference videos too.
         on_skip: told of each entry that cannot be scored, or not with one of the reference videos, and why; the
             others are scored all the same.
     """
-    partners = [cut.of(partner) for partner in reference_videos]
+    partners = [selection.of(partner) for partner in reference_videos]
     for entry in entries:
-        yield from _evaluate_one(entry, references, partners, cut, on_skip)
+        yield from _evaluate_one(entry, references, partners, selection, on_skip)
 
 
 def _evaluate_one(
-    entry: Entry, references: Sequence[Reference], partners: Sequence[Entry], cut: Cut, on_skip: OnSkip
+    entry: Entry, references: Sequence[Reference], partners: Sequence[Entry], selection: FrameSelection, on_skip: OnSkip
 ) -> Iterator[Comparison]:
     """Compare one entry with everything, or say why that cannot be done."""
     try:
         with entry.kept_open():
-            video = cut.of(entry)
+            video = selection.of(entry)
             yield from _against_vectors(video, references)
     except (CacheError, UsageError) as error:
         on_skip(entry.path, error)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..cache import Entry
 from ..cache.common.errors import CacheError, UsageError
 from ..cache.select import OnSkip
-from .compare import Cut
+from .compare import FrameSelection
 from .similarity import Floats, unit_rows
 
 SCENE_CHANGE = 0.1
@@ -71,18 +71,18 @@ class Run:
     min_cosine: float  # lowest of consecutive frames in the run, -1 to 1
 
 
-def measure(entries: Iterable[Entry], cut: Cut, on_skip: OnSkip) -> Iterator[Consistency]:
+def measure(entries: Iterable[Entry], selection: FrameSelection, on_skip: OnSkip) -> Iterator[Consistency]:
     """Measure each entry, a block of features at a time.
 
     Args:
         entries: Of videos or image folders.
-        cut: Which frames count; consecutive means consecutive among these.
+        selection: Which frames count; consecutive means consecutive among these.
         on_skip: Told of each entry that cannot be measured, and why.
     """
     for entry in entries:
         try:
             with entry.kept_open():
-                video = cut.of(entry)
+                video = selection.of(entry)
                 to_previous, to_first = consecutive_cosines(video.iter_features())
                 found = Consistency(video, to_previous, to_first)
                 video.timestamps_ms  # noqa: B018  read while the file is open

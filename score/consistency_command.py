@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import cloup
 
 from ..cache.common.errors import UsageError
 from ..cache.common.options import PATH, warn
-from .options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from .options import TARGETS, Scoring, output_options, scoring_command
 
 if TYPE_CHECKING:
     from ..cache.common.render import Row
+    from .compare import FrameSelection
     from .consistency import Consistency
 
 _SUMMARY = (
@@ -38,33 +40,27 @@ _RUNS_NOTE = (
 )
 
 
-@click.command(short_help="Measure how videos hold together in time; find cuts and standstills.")
-@click.argument("targets", nargs=-1, type=PATH)
-@click.option("--jumps", "jump_count", type=click.IntRange(1), help="List the K largest jumps of each video instead.")
-@click.option("--duplicates", type=click.FloatRange(-1, 1), help="List runs whose cosines reach this instead.")
-@CUT
-@OUTPUT
-@click.option("--plot", type=PATH, help="Draw consecutive cosines over time: .png, .svg or .pdf.")
-@MODEL
-@click.pass_obj
+@scoring_command(
+    TARGETS,
+    cloup.option_group(
+        "Lists, instead of the consistency",
+        click.option("--jumps", "jump_count", type=click.IntRange(1), help="The K largest jumps of each video."),
+        click.option("--duplicates", type=click.FloatRange(-1, 1), help="Runs of frames whose cosines reach this."),
+    ),
+    output=output_options(
+        click.option("--plot", type=PATH, help="Draw consecutive cosines over time: .png, .svg or .pdf.")
+    ),
+    short_help="Measure how videos hold together in time; find cuts and standstills.",
+)
 def consistency(
-    wiring: Wiring,
+    scoring: Scoring,
     targets: tuple[Path, ...],
     jump_count: int | None,
     duplicates: float | None,
-    fps: float | None,
-    every: int | None,
-    start: float | None,
-    end: float | None,
     style: str,
     output: Path | None,
     plot: Path | None,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
+    selection: FrameSelection,
 ) -> None:
     """Measure how cached videos hold together in time: their frames against each other, by cosine.
 
@@ -73,16 +69,14 @@ def consistency(
     """
     from ..cache import DigestMemo, Entry
     from ..cache.common.render import render_rows, write_text
-    from .compare import Cut
     from .consistency import measure
     from .question import choose
 
     if jump_count is not None and duplicates is not None:
         raise UsageError("--jumps and --duplicates are two lists", "ask for one at a time")
-    skipped: list[Path] = []
-    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
-    cut = Cut(fps=fps, every=every, start=start, end=end)
-    found = _told(measure((Entry(one.path) for one in choose(targets, around, DigestMemo())), cut, around.on_skip))
+    context = scoring.context()
+    entries = (Entry(one.path) for one in choose(targets, context, DigestMemo()))
+    found = _told(measure(entries, selection, context.on_skip))
     if plot:
         kept = list(found)
         if problem := _plot(kept, plot):
@@ -95,8 +89,6 @@ def consistency(
     else:
         pieces = render_rows(_summary_rows(found), style, (*_SUMMARY, "video_sha256"), _SUMMARY, _SUMMARY_NOTE)
     write_text(pieces, output)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
 def _told(found: Iterator[Consistency]) -> Iterator[Consistency]:

@@ -22,7 +22,7 @@ from .prompt_sets import PromptGroup, resolve_groups
 from .question import (
     Answer,
     Question,
-    Surroundings,
+    ScoringContext,
     answer_of,
     check_alike,
     check_question,
@@ -78,13 +78,13 @@ def _located(name: str, table: Path) -> Path:
     return beside if not given.exists() and beside.exists() else given
 
 
-def ask_pairs(table: Path, question: Question, surroundings: Surroundings) -> Answer:
+def ask_pairs(table: Path, question: Question, context: ScoringContext) -> Answer:
     """Compare each video of a CSV with its own references; as `ask` otherwise.
 
     Args:
         table: See `read_pairs`.
-        question: Its cut, metric and baseline; the table stands for targets and references.
-        surroundings: Of the question.
+        question: Its selection of frames, metric and baseline; the table stands for targets and references.
+        context: Of the question.
 
     Raises:
         UsageError: The table is malformed, a name means nothing, or the metric does not fit.
@@ -95,16 +95,16 @@ def ask_pairs(table: Path, question: Question, surroundings: Surroundings) -> An
     pairs = read_pairs(table)
     check_question(question, [pair.kind for pair in pairs], pairs=True)
     memo = DigestMemo()
-    selector = selector_of(surroundings, memo)
+    selector = selector_of(context, memo)
     paths = dict.fromkeys([pair.video for pair in pairs] + [Path(p.reference) for p in pairs if p.kind == "video"])
     entries = {path: only(readable(found), path) for path, found in selector.select_each(list(paths)).items()}
-    check_alike(list(dict.fromkeys(entries.values())), surroundings)
+    check_alike(list(dict.fromkeys(entries.values())), context)
     check_sound_metric(question.metric, (one.attributes for one in entries.values()))
-    resolver = resolver_for(list(entries.values()), surroundings, memo)
+    resolver = resolver_for(list(entries.values()), context, memo)
     vectors = _vectors(pairs, question, resolver)
     prefix = METRICS[question.metric].prompt_prefix
     null = resolve_baseline(read_baseline(question.baseline), resolver, prefix=prefix) if question.calibrated else []
-    comparisons = _compare(pairs, entries, vectors, null, question, surroundings)
+    comparisons = _compare(pairs, entries, vectors, null, question, context)
     return answer_of(question, comparisons, entries.values(), len({pair.video for pair in pairs}), len(pairs))
 
 
@@ -130,11 +130,11 @@ def _compare(
     vectors: dict[tuple[str, str], Reference],
     null: list[Reference],
     question: Question,
-    surroundings: Surroundings,
+    context: ScoringContext,
 ) -> Iterator[Comparison]:
     """In the order of the table; the rows of one video that follow each other are read together."""
     for path, group in groupby(pairs, key=lambda pair: entries[pair.video].path):  # copies of a video share an entry
         rows = list(group)
         references = [vectors[pair.kind, pair.reference] for pair in rows if pair.kind != "video"]
         partners = [Entry(entries[Path(pair.reference)].path) for pair in rows if pair.kind == "video"]
-        yield from evaluate([Entry(path)], [*null, *references], partners, question.cut, surroundings.on_skip)
+        yield from evaluate([Entry(path)], [*null, *references], partners, question.selection, context.on_skip)

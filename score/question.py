@@ -16,7 +16,7 @@ from ..cache.format.names import model_dir_name
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
 from ..cache.vector_store import reference_folder
 from .calibration import calibrate, read_baseline, resolve_baseline
-from .compare import Comparison, Cut, evaluate
+from .compare import Comparison, FrameSelection, evaluate
 from .conversion import convert
 from .metrics import METRICS, check_metric, check_sound_metric, sound_note
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
@@ -37,14 +37,14 @@ class Question:
     videos: Sequence[Path] = ()  # cached videos, or entries
     embeddings: Sequence[Path] = ()  # .npy or .npz of (R, D)
     truncate: bool = False  # cut prompts that are too long instead of refusing them
-    cut: Cut = Cut()  # noqa: RUF009 - frozen, so one default serves all
+    selection: FrameSelection = FrameSelection()  # noqa: RUF009 - frozen, so one default serves all
     metric: str = "cosine"  # one of `metrics.METRICS`
     calibrated: bool = False  # put each score beside those of generic prompts
     baseline: Path | None = None  # the generic prompts, one a line; None: the bundled ones
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ScoringContext:
     """Where the cache is, and what may be done and said while a question is answered."""
 
     cache_dir: Path
@@ -72,7 +72,7 @@ class Answer:
         return replace(self, comparisons=list(self.comparisons))
 
 
-def ask(question: Question, surroundings: Surroundings) -> Answer:
+def ask(question: Question, context: ScoringContext) -> Answer:
     """Find the videos and the references; the features are read as the answer's comparisons are taken.
 
     Raises:
@@ -81,21 +81,17 @@ def ask(question: Question, surroundings: Surroundings) -> Answer:
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
         MediaError: a reference image cannot be decoded.
     """
-    return _ask_all(question, surroundings, DigestMemo())
-
-
-def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -> Answer:
-    """Every video against every reference."""
     if not any((question.texts, question.text_files, question.images, question.videos, question.embeddings)):
         raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings")
     groups = [*map(PromptGroup.plain, question.texts), *chain.from_iterable(map(read_prompt_file, question.text_files))]
+    memo = DigestMemo()
     baseline = read_baseline(question.baseline) if question.calibrated else []
-    selector = selector_of(surroundings, memo)
+    selector = selector_of(context, memo)
     chosen = readable(selector.select(question.targets))
     partners = [only(selector.select([path]), path) for path in question.videos]
-    check_alike([*chosen, *partners], surroundings)
+    check_alike([*chosen, *partners], context)
     check_sound_metric(question.metric, (one.attributes for one in chosen))
-    resolver = resolver_for(chosen, surroundings, memo)
+    resolver = resolver_for(chosen, context, memo)
     prefix = METRICS[question.metric].prompt_prefix
     references: list[Reference] = [
         *resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix),
@@ -105,7 +101,7 @@ def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -
     check_question(question, [*(one.kind for one in references), *("video" for _ in partners)])
     null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
     entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
-    comparisons = evaluate(entries, [*null, *references], videos, question.cut, surroundings.on_skip)
+    comparisons = evaluate(entries, [*null, *references], videos, question.selection, context.on_skip)
     return answer_of(question, comparisons, chosen, len(chosen), len(references) + len(videos))
 
 
@@ -132,36 +128,36 @@ def answer_of(
     return Answer(videos, references, comparisons, question.metric, note, question.calibrated)
 
 
-def choose(targets: Sequence[Path], surroundings: Surroundings, memo: DigestMemo) -> list[Chosen]:
+def choose(targets: Sequence[Path], context: ScoringContext, memo: DigestMemo) -> list[Chosen]:
     """Return the entries that targets stand for, at least one, all of one model; what differs in them is said.
 
     Args:
         targets: videos, images, folders, entries; none means everything in the cache.
-        surroundings: of the question.
+        context: of the question.
         memo: remembers content hashes.
 
     Raises:
         UsageError: a target does not exist, or the entries are of several models.
         CacheError: there is no such cache, a video is not in it, or no entry can be read.
     """
-    chosen = readable(selector_of(surroundings, memo).select(targets))
-    check_alike(chosen, surroundings)
+    chosen = readable(selector_of(context, memo).select(targets))
+    check_alike(chosen, context)
     return chosen
 
 
-def resolver_for(chosen: Sequence[Chosen], surroundings: Surroundings, memo: DigestMemo) -> ReferenceResolver:
+def resolver_for(chosen: Sequence[Chosen], context: ScoringContext, memo: DigestMemo) -> ReferenceResolver:
     """What turns prompts and images into vectors of the model that made the chosen entries (at least one)."""
     made_with = chosen[0].attributes
-    return _resolver(surroundings, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
+    return _resolver(context, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
 
 
-def compare_images(a: Path, b: Path, surroundings: Surroundings, weights: Path | None = None) -> float:
+def compare_images(a: Path, b: Path, context: ScoringContext, weights: Path | None = None) -> float:
     """Return the cosine, in [-1, 1], of two images; their vectors are remembered in the cache where there is one.
 
     Args:
         a: an image file.
         b: another.
-        surroundings: of the question; without a model named, the only one in the cache serves, else ViT-B/32.
+        context: of the question; without a model named, the only one in the cache serves, else ViT-B/32.
         weights: file of weights that overrides what the cache was made with.
 
     Raises:
@@ -170,41 +166,39 @@ def compare_images(a: Path, b: Path, surroundings: Surroundings, weights: Path |
         ModelError: the model cannot be loaded.
     """
     memo = DigestMemo()
-    model, weights_sha256, embed_dim = _identify_model(surroundings, weights, memo)
-    first, second = _resolver(surroundings, memo, model, weights_sha256, embed_dim).images([a, b])
+    model, weights_sha256, embed_dim = _identify_model(context, weights, memo)
+    first, second = _resolver(context, memo, model, weights_sha256, embed_dim).images([a, b])
     return float(similarities(first.vector[None], second.vector[None])[0, 0])
 
 
-def _identify_model(surroundings: Surroundings, weights: Path | None, memo: DigestMemo) -> tuple[str, str, int | None]:
+def _identify_model(context: ScoringContext, weights: Path | None, memo: DigestMemo) -> tuple[str, str, int | None]:
     """Return a model's name, the sha256 of its weights (those given, the cache's, or the published ones), and its D.
 
     D is None where only the weights themselves would tell.
     """
-    name = surroundings.model or DEFAULT_MODEL
+    name = context.model or DEFAULT_MODEL
     if weights is not None:
         return name, memo.sha256(weights), None
-    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
+    if os.path.exists(context.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
         with contextlib.suppress(NotCachedError):
-            made_with = Selector(surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip).any_one()
+            made_with = Selector(context.cache_dir, context.model, memo, context.on_skip).any_one()
             return made_with.model, made_with.weights_sha256, made_with.embed_dim
-    return name, surroundings.published_weights(name), None
+    return name, context.published_weights(name), None
 
 
 def _resolver(
-    surroundings: Surroundings, memo: DigestMemo, model: str, weights_sha256: str, embed_dim: int | None
+    context: ScoringContext, memo: DigestMemo, model: str, weights_sha256: str, embed_dim: int | None
 ) -> ReferenceResolver:
     """Resolve references of one model, remembering their vectors in the cache where there is one."""
     store = None
-    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
-        store = ReferenceStore(reference_folder(surroundings.cache_dir), model_dir_name(model, weights_sha256))
-    return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
+    if os.path.exists(context.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
+        store = ReferenceStore(reference_folder(context.cache_dir), model_dir_name(model, weights_sha256))
+    return ReferenceResolver(store, lambda: context.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
 
 
-def selector_of(surroundings: Surroundings, memo: DigestMemo) -> Selector:
+def selector_of(context: ScoringContext, memo: DigestMemo) -> Selector:
     """What finds entries."""
-    return Selector(
-        surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip, surroundings.extract_missing
-    )
+    return Selector(context.cache_dir, context.model, memo, context.on_skip, context.extract_missing)
 
 
 def readable(chosen: list[Chosen]) -> list[Chosen]:
@@ -214,11 +208,11 @@ def readable(chosen: list[Chosen]) -> list[Chosen]:
     return chosen
 
 
-def check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
+def check_alike(chosen: Sequence[Chosen], context: ScoringContext) -> None:
     """Refuse entries of several models, and say how else they differ."""
     check_one_model(chosen)
     for sentence in differences(chosen):
-        surroundings.warn(sentence)
+        context.warn(sentence)
 
 
 def only(chosen: Sequence[Chosen], path: Path) -> Chosen:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...cache import DigestMemo, Entry
 from ...cache.common.errors import UsageError
-from ..question import Surroundings, choose, resolver_for
+from ..question import ScoringContext, choose, resolver_for
 from ..references import ReferenceResolver
 from .aesthetic import Column
 from .attributes import read_attributes
@@ -32,7 +32,7 @@ class Results:
     ratings: Mapping[str, float] | None = None  # of people, by the name of the item; None: not asked for
 
 
-def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Results:
+def run_benchmark(config: BenchmarkConfig, context: ScoringContext) -> Results:
     """Score all items by all methods.
 
     Raises:
@@ -42,9 +42,9 @@ def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Result
     """
     ratings = read_ratings(config.ratings) if config.ratings else None
     memo = DigestMemo()
-    chosen = choose(config.videos, surroundings, memo)
+    chosen = choose(config.videos, context, memo)
     made_with = chosen[0].attributes
-    resolver = resolver_for(chosen, surroundings, memo)
+    resolver = resolver_for(chosen, context, memo)
     scorers = [
         _scorer(spec, resolver, made_with.embed_dim, made_with.logit_scale)
         for spec in config.methods
@@ -56,7 +56,7 @@ def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Result
     columns |= {measure.name: measure for measure in measures}
     entries = (Entry(one.path) for one in chosen)
     names, frames, scores = [], [], []
-    for scored in score_videos(entries, scorers, config.cut, surroundings.on_skip, measures):
+    for scored in score_videos(entries, scorers, config.selection, context.on_skip, measures):
         for name, rows in _items(scored):
             names.append(name)
             frames.append(len(scored.values[wanted[0]][rows]))
@@ -64,7 +64,7 @@ def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Result
     if not names:
         raise UsageError("There is nothing to compare: no video could be scored")
     if ratings is not None:
-        _check_ratings(names, ratings, surroundings.warn)
+        _check_ratings(names, ratings, context.warn)
     return Results(tuple(names), tuple(frames), tuple(columns[name] for name in wanted), np.array(scores), ratings)
 
 

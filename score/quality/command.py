@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
+import cloup
 
 from ...cache.common.errors import UsageError
-from ...cache.common.options import PATH, options, warn
-from ..options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from ...cache.common.options import PATH, warn
+from ..options import TARGETS, Scoring, output_options, scoring_command
 from .choices import AGGREGATIONS, Activation
 
 if TYPE_CHECKING:
+    from ..compare import FrameSelection
     from .aesthetic import Column
     from .methods import ScoredVideo
     from .run import Rated
 
-_METHOD = options(
+_METHOD = cloup.option_group(
+    "How to rate",
     click.option("--attributes", "attribute_file", type=PATH, help="YAML of prompts to use instead of our own."),
     click.option(
         "--aggregation",
@@ -32,44 +36,33 @@ _METHOD = options(
         type=click.Choice(get_args(Activation)),
         help="Between the layers of a head that has several: needed then.",
     ),
+    click.option("--compare", is_flag=True, help="All methods and cached measures, and how they agree."),
+)
+_OUTPUT = output_options(
+    click.option("--details", is_flag=True, help="Also each attribute: contrast_…, pos_…, neg_…."),
+    click.option("--per-frame", is_flag=True, help="One row a frame or image, with its time or name."),
+    click.option("--plot", type=PATH, help="Draw the scores of each video, or with --compare the correlations."),
 )
 
 
-@click.command(short_help="Rate how good videos and images look; find the best frame of each.")
-@click.argument("targets", nargs=-1, type=PATH)
-@_METHOD
-@click.option("--details", is_flag=True, help="Also each attribute: contrast_…, pos_…, neg_….")
-@click.option("--per-frame", is_flag=True, help="One row a frame or image, with its time or name.")
-@click.option("--compare", is_flag=True, help="All methods and cached measures, and how they agree.")
-@CUT
-@OUTPUT
-@click.option("--plot", type=PATH, help="Draw the scores of each video, or with --compare the correlations.")
-@MODEL
-@click.pass_obj
+@scoring_command(
+    TARGETS, _METHOD, output=_OUTPUT, short_help="Rate how good videos and images look; find the best frame of each."
+)
 def aesthetic(
-    wiring: Wiring,
+    scoring: Scoring,
     targets: tuple[Path, ...],
     attribute_file: Path | None,
     aggregation: str | None,
     probability: bool,
     head_file: Path | None,
     head_activation: Activation | None,
-    details: bool,
-    per_frame: bool,
     compare: bool,
-    fps: float | None,
-    every: int | None,
-    start: float | None,
-    end: float | None,
     style: str,
     output: Path | None,
+    details: bool,
+    per_frame: bool,
     plot: Path | None,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
+    selection: FrameSelection,
 ) -> None:
     """Rate cached videos and images, the best first, with the best frame of each.
 
@@ -77,7 +70,6 @@ def aesthetic(
     and single ones, or that of a --head; its method and range are named below each table.
     """
     from ...cache.common.render import write_text
-    from ..compare import Cut
     from .attributes import BUNDLED
     from .run import Rating, prepare
 
@@ -85,28 +77,16 @@ def aesthetic(
         raise UsageError("--compare is about whole videos", "leave out --per-frame")
     prompts = attribute_file or BUNDLED
     rating = Rating(prompts, aggregation, probability, head_file, head_activation, details, compare)
-    skipped: list[Path] = []
-    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
-    rated = prepare(rating, targets, Cut(fps=fps, every=every, start=start, end=end), around)
+    rated = prepare(rating, targets, selection, scoring.context())
     write_text(_compared(rated, style, plot) if compare else _ranked(rated, style, plot, per_frame=per_frame), output)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
-@click.command(short_help="Score a data set by many methods, as a config file says.")
-@click.argument("config_file", metavar="CONFIG", type=PATH)
-@MODEL
-@click.pass_obj
-def benchmark(
-    wiring: Wiring,
-    config_file: Path,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
-) -> None:
+@scoring_command(
+    click.argument("config_file", metavar="CONFIG", type=PATH),
+    short_help="Score a data set by many methods, as a config file says.",
+    frames=False,
+)
+def benchmark(scoring: Scoring, config_file: Path) -> None:
     """Score cached videos and images by all methods of CONFIG, and correlate them, also with ratings of people.
 
     CONFIG is YAML; docs/quality.md has an example. Its `cache` and `model` come before the options here. Tables and
@@ -118,16 +98,12 @@ def benchmark(
     from .results import printed, write_results
 
     config = read_config(config_file)
-    skipped: list[Path] = []
-    folder, name = config.cache or cache_dir, config.model or model
-    around = surroundings(wiring, folder, name, weights, trust_weights, device, verbose, skipped.append)
-    results = run_benchmark(config, around)
+    scoring = replace(scoring, cache_dir=config.cache or scoring.cache_dir, model=config.model or scoring.model)
+    results = run_benchmark(config, scoring.context())
     written, said = write_results(results, config.output)
     for sentence in (*said, f"Wrote {', '.join(map(str, written))}."):
         warn(sentence)
     write_text(printed(results), None)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
 def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:

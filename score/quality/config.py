@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
-from ..compare import Cut
+from ..compare import FrameSelection
 from ..read_files import read_rows, read_yaml
 from .attributes import BUNDLED
 from .choices import AGGREGATIONS, PAIR_PROBABILITY, Activation
@@ -19,8 +19,8 @@ from .methods import MEASURES
 
 Kind = Literal["aggregation", "head", "measure", "prompt"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
-_CUT = ("fps", "every", "start", "end")
-_KEYS = {"videos", "cache", "model", "output", "methods", "ratings", *_CUT}
+_SELECTION = ("fps", "every", "start", "end")
+_KEYS = {"videos", "cache", "model", "output", "methods", "ratings", *_SELECTION}
 _NAMES: Mapping[str, set[str]] = {
     "aggregation": {*AGGREGATIONS, PAIR_PROBABILITY},
     "measure": {measure.name for measure in MEASURES},
@@ -54,7 +54,7 @@ class BenchmarkConfig:
     cache: Path | None = None
     model: str | None = None
     ratings: Path | None = None  # CSV with columns `item` and `rating`
-    cut: Cut = Cut()  # noqa: RUF009 - frozen, so one default serves all
+    selection: FrameSelection = FrameSelection()  # noqa: RUF009 - frozen, so one default serves all
 
 
 def read_config(path: Path) -> BenchmarkConfig:
@@ -85,7 +85,7 @@ def read_config(path: Path) -> BenchmarkConfig:
         cache=_path(content["cache"], path) if content.get("cache") else None,
         model=_text(model, "model", path) if model else None,
         ratings=_path(content["ratings"], path) if content.get("ratings") else None,
-        cut=_cut(content, path),
+        selection=_selection(content, path),
     )
 
 
@@ -137,11 +137,11 @@ def _activation(given: object, path: Path) -> Activation | None:
     raise UsageError(f"'activation' in {quoted(path)} must be {' or '.join(get_args(Activation))}, not {given!r}")
 
 
-def _cut(content: Mapping[str, object], path: Path) -> Cut:
-    for name in _CUT:
+def _selection(content: Mapping[str, object], path: Path) -> FrameSelection:
+    for name in _SELECTION:
         if not isinstance(content.get(name, 0), (int, float)):
             raise UsageError(f"{name!r} in {quoted(path)} must be a number, not {content[name]!r}")
-    return Cut(**{name: content[name] for name in _CUT if name in content})  # type: ignore[arg-type]  # checked above
+    return FrameSelection(**{name: content[name] for name in _SELECTION if name in content})  # type: ignore[arg-type]  # checked above
 
 
 def _path(given: object, path: Path) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...cache import Entry
 from ...cache.common.errors import CacheError, UsageError
 from ...cache.select import OnSkip
-from ..compare import Cut, check_finite
+from ..compare import FrameSelection, check_finite
 from ..metrics import COSINE
 from ..references import ReferenceResolver
 from ..similarity import TILE_ROWS, unit_rows
@@ -135,7 +135,7 @@ class ScoredVideo:
 def score_videos(
     entries: Iterable[Entry],
     scorers: Sequence[Scorer],
-    cut: Cut,
+    selection: FrameSelection,
     on_skip: OnSkip,
     measures: Sequence[Column] = (),
 ) -> Iterator[ScoredVideo]:
@@ -144,14 +144,14 @@ def score_videos(
     Args:
         entries: of one model.
         scorers: each with columns of its own names.
-        cut: which frames count.
+        selection: which frames count.
         on_skip: told of each entry that cannot be scored, and why.
         measures: cached measures that become columns too; NaN where an entry lacks one.
     """
     for entry in entries:
         try:
             with entry.kept_open():
-                scored = _score_one(cut.of(entry), scorers, measures)
+                scored = _score_one(selection.of(entry), scorers, measures)
         except (CacheError, UsageError) as error:
             on_skip(entry.path, error)
         else:

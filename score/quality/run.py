@@ -9,8 +9,8 @@ from pathlib import Path
 from ...cache import DigestMemo, Entry
 from ...cache.common.errors import UsageError
 from ...cache.select import OnSkip, fullest
-from ..compare import Cut
-from ..question import Surroundings, choose, resolver_for
+from ..compare import FrameSelection
+from ..question import ScoringContext, choose, resolver_for
 from .aesthetic import Column
 from .attributes import BUNDLED, read_attributes
 from .choices import PAIR_PROBABILITY, Activation
@@ -45,16 +45,16 @@ class Rated:
     details: tuple[Column, ...]  # asked for beside it
     methods: tuple[Column, ...]  # all ways to rate a frame by its features, whose scorers are there
     entries: tuple[Path, ...]
-    cut: Cut
+    selection: FrameSelection
     on_skip: OnSkip
     scorers: Sequence[Scorer] = field(repr=False)
 
     def frames(self, measures: Sequence[Column] = ()) -> Iterator[ScoredVideo]:
         """Score the frames of each video; cached measures become columns too."""
-        return score_videos(map(Entry, self.entries), self.scorers, self.cut, self.on_skip, measures)
+        return score_videos(map(Entry, self.entries), self.scorers, self.selection, self.on_skip, measures)
 
 
-def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Surroundings) -> Rated:
+def prepare(rating: Rating, targets: Sequence[Path], selection: FrameSelection, context: ScoringContext) -> Rated:
     """Find the entries, the head, and the vectors of the prompts; a head alone needs no model.
 
     Raises:
@@ -64,7 +64,7 @@ def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Sur
     """
     attributes = read_attributes(rating.attributes)
     memo = DigestMemo()
-    chosen = list(fullest(choose(targets, surroundings, memo)))
+    chosen = list(fullest(choose(targets, context, memo)))
     made_with = chosen[0].attributes
     scorers: list[Scorer] = []
     methods: list[Column] = []
@@ -74,7 +74,7 @@ def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Sur
         scorers.append(head)
         methods += head.columns
     if rating.head is None or rating.details or rating.compare:
-        prompts = attribute_scorer(attributes, resolver_for(chosen, surroundings, memo), made_with.logit_scale)
+        prompts = attribute_scorer(attributes, resolver_for(chosen, context, memo), made_with.logit_scale)
         scorers.append(prompts)
         methods += prompts.methods
         details += prompts.details + prompts.chances * rating.probability
@@ -84,7 +84,7 @@ def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Sur
         details=tuple(details) if rating.details else (),
         methods=tuple(methods),
         entries=tuple(one.path for one in chosen),
-        cut=cut,
-        on_skip=surroundings.on_skip,
+        selection=selection,
+        on_skip=context.on_skip,
         scorers=scorers,
     )

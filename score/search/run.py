@@ -13,8 +13,8 @@ from ...cache import DigestMemo
 from ...cache.common.errors import ClipcacheError, UsageError
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import Chosen, OnSkip, fullest
-from ..compare import Cut
-from ..question import Surroundings, choose, resolver_for
+from ..compare import FrameSelection
+from ..question import ScoringContext, choose, resolver_for
 from .frames import FrameFinder, Hit, Limits
 from .moments import MomentFinder, Spread, Thresholds
 from .query import Query, query_vectors
@@ -28,13 +28,13 @@ class Search:
     queries: tuple[str, ...]  # names, fit for printing
     directions: NDArray[np.float32] = field(repr=False)  # (Q, D), rows of length one
     entries: tuple[Chosen, ...]
-    cut: Cut
+    selection: FrameSelection
     on_skip: OnSkip  # told once of each entry that cannot be searched, and why
 
     def frames(self, limits: Limits) -> list[Hit]:
         """Return the best frames, those of one query in a row, best first."""
         finder = FrameFinder(len(self.queries), limits)
-        for scores in scan([one.path for one in self.entries], self.directions, self.cut, self.on_skip):
+        for scores in scan([one.path for one in self.entries], self.directions, self.selection, self.on_skip):
             finder.add(scores)
         return [hit for hits in finder.ranked() for hit in hits]
 
@@ -59,26 +59,26 @@ class Search:
 
         if high is None or low is None:
             spread = Spread(len(self.queries))
-            for scores in scan(paths, self.directions, self.cut, skip):
+            for scores in scan(paths, self.directions, self.selection, skip):
                 spread.add(scores)
             thresholds = spread.thresholds(high, low)
         else:
             thresholds = [Thresholds(high, low)] * len(self.queries)
         finder = MomentFinder(thresholds, limits)
-        for scores in scan([path for path in paths if path not in skipped], self.directions, self.cut, skip):
+        for scores in scan([path for path in paths if path not in skipped], self.directions, self.selection, skip):
             finder.add(scores)
         return [hit for hits in finder.ranked() for hit in hits], thresholds
 
     def scores(self, entries: Sequence[Path], queries: int) -> Iterator[VideoScores]:
         """Yield the cosines of all frames of some entries with the first queries."""
-        return scan(entries, self.directions[:queries], self.cut, self.on_skip)
+        return scan(entries, self.directions[:queries], self.selection, self.on_skip)
 
 
 def prepare(
     queries: Sequence[Query],
     targets: Sequence[Path],
-    cut: Cut,
-    surroundings: Surroundings,
+    selection: FrameSelection,
+    context: ScoringContext,
     memo: DigestMemo,
     *,
     truncate: bool = False,
@@ -88,8 +88,8 @@ def prepare(
     Args:
         queries: what to look for, at least one.
         targets: videos, images, folders, entries to search; none means the whole cache.
-        cut: which of their frames count.
-        surroundings: where the cache is, and what may be done and said.
+        selection: which of their frames count.
+        context: where the cache is, and what may be done and said.
         memo: gives the content hash of files.
         truncate: cut prompts that are longer than the model takes, instead of refusing them.
 
@@ -99,7 +99,7 @@ def prepare(
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
         MediaError: an image cannot be decoded.
     """
-    chosen = choose(targets, surroundings, memo)
-    directions = query_vectors(queries, resolver_for(chosen, surroundings, memo), truncate=truncate)
+    chosen = choose(targets, context, memo)
+    directions = query_vectors(queries, resolver_for(chosen, context, memo), truncate=truncate)
     names = tuple(query.name for query in queries)
-    return Search(names, directions, tuple(fullest(chosen)), cut, surroundings.on_skip)
+    return Search(names, directions, tuple(fullest(chosen)), selection, context.on_skip)

@@ -13,7 +13,7 @@ from ...cache import Entry
 from ...cache.common.errors import CacheError, UsageError
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import OnSkip
-from ..compare import Cut, check_finite
+from ..compare import FrameSelection, check_finite
 from ..similarity import TILE_ROWS, unit_rows
 
 COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more of them is gone through once more
@@ -47,13 +47,15 @@ class VideoScores:
     cosines: NDArray[np.float32] = field(repr=False)  # (R, N), queries by frames, in [-1, 1]
 
 
-def scan(entries: Iterable[Path], directions: NDArray[np.float32], cut: Cut, on_skip: OnSkip) -> Iterator[VideoScores]:
+def scan(
+    entries: Iterable[Path], directions: NDArray[np.float32], selection: FrameSelection, on_skip: OnSkip
+) -> Iterator[VideoScores]:
     """Score every frame of every entry with every query.
 
     Args:
         entries: paths of the entries, of one model.
         directions: (Q, D), rows of length one.
-        cut: which frames count.
+        selection: which frames count.
         on_skip: told of each entry that cannot be scored, and why.
 
     Yields:
@@ -63,7 +65,7 @@ def scan(entries: Iterable[Path], directions: NDArray[np.float32], cut: Cut, on_
         entry = Entry(path)
         try:
             with entry.kept_open():
-                yield from _scan_one(cut.of(entry), directions)
+                yield from _scan_one(selection.of(entry), directions)
         except (CacheError, UsageError) as error:
             on_skip(path, error)
 

@@ -13,7 +13,7 @@ from clipcache.cache.common.errors import ClipcacheError, MediaError, UsageError
 from clipcache.cache.common.hashing import DigestMemo, content_sha256
 from clipcache.cache.select import Selector
 from clipcache.extract.video.frames_at import frames_at
-from clipcache.score.compare import Cut
+from clipcache.score.compare import FrameSelection
 from clipcache.score.search.formats import Found
 from clipcache.score.search.frames import Hit, Limits
 from clipcache.score.search.locate import SourceFinder
@@ -121,7 +121,7 @@ def test_one_file_that_fails_does_not_stop_the_others() -> None:
 
     def decode(path: Path, times: Sequence[float]) -> list[tuple[int, np.ndarray]]:
         if path.name == "bad":
-            raise MediaError("It is damaged.")
+            raise MediaError("It is damaged")
         return [(n, GREY) for n in reversed(range(len(times)))]
 
     hits = [hit(), hit(name="bad.mp4"), hit(2000), hit(name="gone.mp4")]
@@ -162,7 +162,7 @@ def search_of(tmp_path: Path) -> Callable[..., Search]:
             put(tmp_path / "features", make_video(tmp_path, f"{n}.mp4"), FRAMES, **how)
         chosen = Selector(tmp_path / "features", None, DigestMemo(), lambda _, error: fail(error)).select([])
         directions = np.eye(1, 4, dtype=np.float32).repeat(len(queries), axis=0)
-        return Search(tuple(queries), directions, tuple(chosen), Cut(), lambda _, error: fail(error))
+        return Search(tuple(queries), directions, tuple(chosen), FrameSelection(), lambda _, error: fail(error))
 
     return make
 

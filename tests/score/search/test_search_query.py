@@ -48,7 +48,7 @@ def test_a_query_is_read(text: str, terms: list[tuple[str, float]]) -> None:
     ],
 )
 def test_what_starts_as_a_sum_and_is_none_says_where(text: str, position: int) -> None:
-    with pytest.raises(UsageError, match=f"from its character {position} on: write a sum as") as error:
+    with pytest.raises(UsageError, match=f"from its character {position} on; write a sum as") as error:
         parse_query(text)
     assert "\n" not in str(error.value)
 
