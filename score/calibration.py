@@ -5,36 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache.common.errors import UsageError
-from ..cache.common.quoting import quoted
 from .compare import Calibration, Comparison
 from .prompt_sets import PromptGroup, resolve_groups
-from .references import Reference, ReferenceResolver, read_prompts
+from .read_files import StrPath
+from .references import Reference, ReferenceResolver, read_list
 
+_BUNDLED = Path(__file__).with_name("baseline_prompts.txt")
 MIN_PROMPTS = 10
 """A mean and a standard deviation of fewer say too little."""
 
 
-def read_baseline(path: Path | None) -> list[str]:
+def read_baseline(path: StrPath | None) -> list[str]:
     """The generic prompts of a text file, one a line; of the bundled list if `path` is None.
 
     Raises:
         UsageError: The file cannot be read, or holds fewer than MIN_PROMPTS different prompts.
     """
-    if path is None:
-        with resources.as_file(resources.files("clipcache.score") / "baseline_prompts.txt") as bundled:
-            return read_prompts(bundled)
-    prompts = list(dict.fromkeys(read_prompts(path)))
-    if len(prompts) < MIN_PROMPTS:
-        raise UsageError(f"A baseline needs {MIN_PROMPTS} prompts or more; {quoted(path)} holds {len(prompts)}")
-    return prompts
+    return read_list(path, _BUNDLED, "baseline needs {} prompts", MIN_PROMPTS)
 
 
 def resolve_baseline(prompts: list[str], resolver: ReferenceResolver, *, prefix: str = "") -> list[Reference]:

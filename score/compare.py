@@ -14,6 +14,7 @@ from ..cache.common.quoting import quoted
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import TIMED_KINDS
 from ..cache.select import OnSkip
+from .metrics import AUDIO
 from .references import Reference, ReferenceKind
 from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
 
@@ -77,7 +78,7 @@ class Comparison:
     @property
     def name(self) -> str:
         """What is compared with what, such as `video-to-text`."""
-        return f"{'audio' if self.video.source_kind == 'audio' else 'video'}-to-{self.kind}"
+        return f"{AUDIO if self.video.source_kind == AUDIO else 'video'}-to-{self.kind}"
 
     @property
     def summary(self) -> Summary:
@@ -87,9 +88,14 @@ class Comparison:
     @property
     def max_at_ms(self) -> float | None:
         """Timestamp of the (first) frame with the highest score, in milliseconds; None for images: no clock."""
-        if self.video.source_kind not in TIMED_KINDS:
+        if not has_clock(self.video):
             return None
         return float(self.video.timestamps_ms[np.argmax(self.scores)])
+
+
+def has_clock(entry: Entry) -> bool:
+    """Whether the frames of an entry have a time; images have none."""
+    return entry.source_kind in TIMED_KINDS
 
 
 def evaluate(

@@ -100,7 +100,7 @@ def _told(found: Iterator[Consistency]) -> Iterator[Consistency]:
 
 
 def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
-    from ..cache.format.schema import TIMED_KINDS
+    from .compare import has_clock
     from .consistency import jumps
 
     for one in found:
@@ -112,17 +112,18 @@ def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
             "first_frame_consistency_cosine": one.first_frame,
             "background_consistency_vbench": one.background,
             "min_cosine": lowest.cosine if lowest else None,
-            "min_at_ms": lowest.at_ms if lowest and one.video.source_kind in TIMED_KINDS else None,
+            "min_at_ms": lowest.at_ms if lowest and has_clock(one.video) else None,
             "video_sha256": one.video.video_sha256,
         }
 
 
 def _jump_rows(found: Iterator[Consistency], count: int) -> Iterator[Row]:
+    from .compare import has_clock
     from .consistency import jumps
 
     for one in found:
         for rank, jump in enumerate(jumps(one, count), 1):
-            at_ms = jump.at_ms if one.video.source_kind == "video" else None  # images have no time
+            at_ms = jump.at_ms if has_clock(one.video) else None  # images have no time
             at = {"at_ms": at_ms, "frame_index": jump.frame_index, "cosine": jump.cosine}
             yield {"video": one.video.video_name, "rank": rank, **at}
 

@@ -31,7 +31,7 @@ from .question import (
     resolver_for,
     selector_of,
 )
-from .read_files import read_rows
+from .read_files import StrPath, read_rows
 from .references import Reference, ReferenceResolver
 
 _KINDS = {"prompt": "text", "text": "text", "image": "image", "reference_video": "video"}
@@ -46,12 +46,13 @@ class Pair:
     reference: str  # the prompt, or a path
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_pairs(path: StrPath) -> list[Pair]:
     """The pairs of a CSV file, in order.
 
     Raises:
         UsageError: The file cannot be read, has no such columns, or a row has no reference.
     """
+    path = Path(path)
     rows = read_rows(path, ["video"])
     columns = [name for name in _KINDS if name in rows[0]]
     if not columns:
@@ -78,7 +79,7 @@ def _located(name: str, table: Path) -> Path:
     return beside if not given.exists() and beside.exists() else given
 
 
-def ask_pairs(table: Path, question: Question, context: ScoringContext) -> Answer:
+def ask_pairs(table: StrPath, question: Question, context: ScoringContext) -> Answer:
     """Compare each video of a CSV with its own references; as `ask` otherwise.
 
     Args:

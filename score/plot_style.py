@@ -1,13 +1,14 @@
-"""What all pictures share: a figure without a display, plain axes, labels that fit, files written or refused."""
+"""What all plots share: a figure without a display, plain axes, labels that fit, and writing the file."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import one_line, quoted
+from .read_files import StrPath
 
 KINDS = ("time", "distribution", "heatmap")  # plots of scores; the default first
 LABEL_CHARS = 60
@@ -24,7 +25,7 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
     return figure
 
 
-def save_figure(figure: Any, path: Path) -> str | None:
+def save_figure(figure: Any, path: StrPath) -> str | None:
     """Write a figure as .png, .svg or .pdf.
 
     Returns:
@@ -50,6 +51,30 @@ def tidy(axes: Any) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def finish_timeline(axes: Any, scale: str, heading: str, *, has_clock: bool) -> None:
+    """Label the axes of scores over time.
+
+    Args:
+        axes: with a line for each reference or query.
+        scale: what the scores are, with their range.
+        heading: stands above the names of the lines.
+        has_clock: whether frames lie at their seconds; images lie at their numbers.
+    """
+    axes.set_ylabel(scale)
+    axes.set_xlabel("seconds" if has_clock else "image")
+    axes.margins(x=0.01)
+    tidy(axes)
+    legend(axes, heading)
+
+
+def name_cells(axes: Any, rows: Sequence[str], columns: Sequence[str], chars: int) -> None:
+    """Write the names of a matrix's rows and columns beside it, each cut to `chars` characters."""
+    axes.set_yticks(range(len(rows)), [shorten(name, chars) for name in rows], parse_math=False)
+    names = [shorten(name, chars) for name in columns]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.tick_params(length=0)
 
 
 def title(axes: Any, text: str) -> None:

@@ -15,7 +15,8 @@ from ..cache.common.errors import UsageError
 from .compare import Comparison
 from .consistency import scene_starts
 from .metrics import METRICS
-from .plot_style import label, legend, new_figure, save_figure, shorten, tidy, title
+from .plot_style import finish_timeline, label, name_cells, new_figure, save_figure, shorten, tidy, title
+from .read_files import StrPath
 from .similarity import Floats
 
 PeakFrames = Callable[[Entry, Sequence[float]], Iterable[tuple[int, NDArray[np.uint8]]]]
@@ -35,7 +36,7 @@ _SAMPLES = 2000  # values of one group that are drawn as dots
 
 
 def plot_comparisons(
-    comparisons: Sequence[Comparison], path: Path, kind: str = "time", frames: PeakFrames | None = None
+    comparisons: Sequence[Comparison], path: StrPath, kind: str = "time", frames: PeakFrames | None = None
 ) -> str | None:
     """Draw what `score` found.
 
@@ -82,7 +83,7 @@ def _distinct_names(comparisons: Sequence[Comparison]) -> dict[Path, str]:
 
 
 def plot_similarity(
-    comparisons: Sequence[Comparison], path: Path, *, marked: str = "best frame", frames: PeakFrames | None = None
+    comparisons: Sequence[Comparison], path: StrPath, *, marked: str = "best frame", frames: PeakFrames | None = None
 ) -> str | None:
     """Draw scores against the time of each frame in seconds, images against their number; the axis names the scale.
 
@@ -146,11 +147,8 @@ def _draw_video(axes: Any, lines: Sequence[Comparison], marked: str) -> None:
             axes.plot(places[best], line.scores[best], "o", color=drawn.get_color(), markersize=6)
     if has_clock:
         _shade_scenes(axes, video)
-    axes.set_ylabel(METRICS[lines[0].metric].axis)
-    axes.set_xlabel("seconds" if has_clock else "image")
-    axes.margins(x=0.01)
-    tidy(axes)
-    legend(axes, f"● {marked}" if marked else "")
+    heading = f"● {marked}" if marked else ""
+    finish_timeline(axes, METRICS[lines[0].metric].axis, heading, has_clock=has_clock)
 
 
 def _shade_scenes(axes: Any, video: Entry) -> None:
@@ -161,7 +159,7 @@ def _shade_scenes(axes: Any, video: Entry) -> None:
             axes.axvspan(start, end, color="0.93", linewidth=0, zorder=0)
 
 
-def plot_distribution(groups: Mapping[str, Floats], path: Path, scale: str) -> str | None:
+def plot_distribution(groups: Mapping[str, Floats], path: StrPath, scale: str) -> str | None:
     """Draw the values of each group as dots, with a box from quartile to quartile and a line at the median.
 
     Args:
@@ -194,7 +192,7 @@ def plot_distribution(groups: Mapping[str, Floats], path: Path, scale: str) -> s
     return save_figure(figure, path)
 
 
-def plot_heatmap(values: Floats, rows: Sequence[str], columns: Sequence[str], path: Path, scale: str) -> str | None:
+def plot_heatmap(values: Floats, rows: Sequence[str], columns: Sequence[str], path: StrPath, scale: str) -> str | None:
     """Draw a matrix in colours, with its numbers while they can be read.
 
     Args:
@@ -215,16 +213,7 @@ def plot_heatmap(values: Floats, rows: Sequence[str], columns: Sequence[str], pa
     figure = new_figure(3.5 + 0.75 * len(columns), 2.6 + 0.34 * len(rows))
     axes = figure.subplots()
     image = axes.imshow(values, aspect="auto", cmap="viridis")
-    axes.set_yticks(range(len(rows)), [shorten(name, _ROW_CHARS) for name in rows], parse_math=False)
-    axes.set_xticks(
-        range(len(columns)),
-        [shorten(name, _ROW_CHARS) for name in columns],
-        rotation=40,
-        ha="right",
-        rotation_mode="anchor",
-        parse_math=False,
-    )
-    axes.tick_params(length=0)
+    name_cells(axes, rows, columns, _ROW_CHARS)
     figure.colorbar(image, label=scale, fraction=0.05)
     if values.size <= MAX_CELLS_WITH_NUMBERS:
         _write_numbers(axes, values)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import quoted
-from .read_files import read_yaml
+from .read_files import StrPath, read_yaml
 from .references import Reference, ReferenceResolver, read_prompts
 from .similarity import unit_rows
 
@@ -36,18 +36,18 @@ class PromptGroup:
         return cls(prompt, (prompt,))
 
 
-def read_prompt_file(path: Path) -> list[PromptGroup]:
+def read_prompt_file(path: StrPath) -> list[PromptGroup]:
     """The prompts of a file: a set if its name ends in .yaml or .yml, else one prompt a line.
 
     Raises:
         UsageError: The file cannot be read, or holds no such thing.
     """
-    if path.suffix.lower() in YAML_SUFFIXES:
+    if Path(path).suffix.lower() in YAML_SUFFIXES:
         return read_prompt_set(path)
     return [PromptGroup.plain(prompt) for prompt in read_prompts(path)]
 
 
-def read_prompt_set(path: Path) -> list[PromptGroup]:
+def read_prompt_set(path: StrPath) -> list[PromptGroup]:
     """A YAML set: `names` with `templates` that hold {}, or a mapping of names to lists of prompts.
 
     Raises:
@@ -94,7 +94,7 @@ def resolve_groups(
     return references
 
 
-def _texts(value: object, what: str, path: Path) -> list[str]:
+def _texts(value: object, what: str, path: StrPath) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise UsageError(f"{quoted(path)}: {what!r} must be a list of texts, none of them empty")

@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from ..cache import DigestMemo, Entry, ReferenceStore
+from ..cache import DigestMemo, Entry
 from ..cache.common.errors import CacheError, NotCachedError, UsageError
 from ..cache.common.quoting import quoted
-from ..cache.format.names import model_dir_name
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
-from ..cache.vector_store import reference_folder
 from .calibration import calibrate, read_baseline, resolve_baseline
 from .compare import Comparison, FrameSelection, evaluate
 from .conversion import convert
 from .metrics import METRICS, check_metric, check_sound_metric, sound_note
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
+from .read_files import StrPath
 from .references import LoadEncoder, Reference, ReferenceResolver, read_embeddings
 from .similarity import similarities
 
@@ -30,24 +29,24 @@ DEFAULT_MODEL = "ViT-B/32"
 class Question:
     """What is to be compared with what."""
 
-    targets: Sequence[Path] = ()  # videos, images, folders, entries; none = everything in the cache
+    targets: Sequence[StrPath] = ()  # videos, images, folders, entries; none = everything in the cache
     texts: Sequence[str] = ()
-    text_files: Sequence[Path] = ()  # one prompt a line, or YAML sets
-    images: Sequence[Path] = ()
-    videos: Sequence[Path] = ()  # cached videos, or entries
-    embeddings: Sequence[Path] = ()  # .npy or .npz of (R, D)
+    text_files: Sequence[StrPath] = ()  # one prompt a line, or YAML sets
+    images: Sequence[StrPath] = ()
+    videos: Sequence[StrPath] = ()  # cached videos, or entries
+    embeddings: Sequence[StrPath] = ()  # .npy or .npz of (R, D)
     truncate: bool = False  # cut prompts that are too long instead of refusing them
     selection: FrameSelection = FrameSelection()  # noqa: RUF009 - frozen, so one default serves all
     metric: str = "cosine"  # one of `metrics.METRICS`
     calibrated: bool = False  # put each score beside those of generic prompts
-    baseline: Path | None = None  # the generic prompts, one a line; None: the bundled ones
+    baseline: StrPath | None = None  # the generic prompts, one a line; None: the bundled ones
 
 
 @dataclass(frozen=True)
 class ScoringContext:
     """Where the cache is, and what may be done and said while a question is answered."""
 
-    cache_dir: Path
+    cache_dir: StrPath
     model: str | None  # None: the only one in the cache
     load_encoder: LoadEncoder  # called at most once, and only for references that are not in the cache
     published_weights: Callable[[str], str]  # sha256 of the weights that a model's name means by itself
@@ -87,8 +86,8 @@ def ask(question: Question, context: ScoringContext) -> Answer:
     memo = DigestMemo()
     baseline = read_baseline(question.baseline) if question.calibrated else []
     selector = selector_of(context, memo)
-    chosen = readable(selector.select(question.targets))
-    partners = [only(selector.select([path]), path) for path in question.videos]
+    chosen = readable(selector.select([Path(one) for one in question.targets]))
+    partners = [only(selector.select([Path(one)]), Path(one)) for one in question.videos]
     check_alike([*chosen, *partners], context)
     check_sound_metric(question.metric, (one.attributes for one in chosen))
     resolver = resolver_for(chosen, context, memo)
@@ -128,7 +127,7 @@ def answer_of(
     return Answer(videos, references, comparisons, question.metric, note, question.calibrated)
 
 
-def choose(targets: Sequence[Path], context: ScoringContext, memo: DigestMemo) -> list[Chosen]:
+def choose(targets: Sequence[StrPath], context: ScoringContext, memo: DigestMemo) -> list[Chosen]:
     """Return the entries that targets stand for, at least one, all of one model; what differs in them is said.
 
     Args:
@@ -140,7 +139,7 @@ def choose(targets: Sequence[Path], context: ScoringContext, memo: DigestMemo) -
         UsageError: a target does not exist, or the entries are of several models.
         CacheError: there is no such cache, a video is not in it, or no entry can be read.
     """
-    chosen = readable(selector_of(context, memo).select(targets))
+    chosen = readable(selector_of(context, memo).select([Path(one) for one in targets]))
     check_alike(chosen, context)
     return chosen
 
@@ -151,7 +150,7 @@ def resolver_for(chosen: Sequence[Chosen], context: ScoringContext, memo: Digest
     return _resolver(context, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
 
 
-def compare_images(a: Path, b: Path, context: ScoringContext, weights: Path | None = None) -> float:
+def compare_images(a: StrPath, b: StrPath, context: ScoringContext, weights: StrPath | None = None) -> float:
     """Return the cosine, in [-1, 1], of two images; their vectors are remembered in the cache where there is one.
 
     Args:
@@ -171,7 +170,7 @@ def compare_images(a: Path, b: Path, context: ScoringContext, weights: Path | No
     return float(similarities(first.vector[None], second.vector[None])[0, 0])
 
 
-def _identify_model(context: ScoringContext, weights: Path | None, memo: DigestMemo) -> tuple[str, str, int | None]:
+def _identify_model(context: ScoringContext, weights: StrPath | None, memo: DigestMemo) -> tuple[str, str, int | None]:
     """Return a model's name, the sha256 of its weights (those given, the cache's, or the published ones), and its D.
 
     D is None where only the weights themselves would tell.
@@ -181,7 +180,7 @@ def _identify_model(context: ScoringContext, weights: Path | None, memo: DigestM
         return name, memo.sha256(weights), None
     if os.path.exists(context.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
         with contextlib.suppress(NotCachedError):
-            made_with = Selector(context.cache_dir, context.model, memo, context.on_skip).any_one()
+            made_with = Selector(Path(context.cache_dir), context.model, memo, context.on_skip).any_one()
             return made_with.model, made_with.weights_sha256, made_with.embed_dim
     return name, context.published_weights(name), None
 
@@ -189,16 +188,12 @@ def _identify_model(context: ScoringContext, weights: Path | None, memo: DigestM
 def _resolver(
     context: ScoringContext, memo: DigestMemo, model: str, weights_sha256: str, embed_dim: int | None
 ) -> ReferenceResolver:
-    """Resolve references of one model, remembering their vectors in the cache where there is one."""
-    store = None
-    if os.path.exists(context.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
-        store = ReferenceStore(reference_folder(context.cache_dir), model_dir_name(model, weights_sha256))
-    return ReferenceResolver(store, lambda: context.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
+    return ReferenceResolver.of_cache(context.cache_dir, model, weights_sha256, context.load_encoder, memo, embed_dim)
 
 
 def selector_of(context: ScoringContext, memo: DigestMemo) -> Selector:
     """What finds entries."""
-    return Selector(context.cache_dir, context.model, memo, context.on_skip, context.extract_missing)
+    return Selector(Path(context.cache_dir), context.model, memo, context.on_skip, context.extract_missing)
 
 
 def readable(chosen: list[Chosen]) -> list[Chosen]:

@@ -73,7 +73,7 @@ def render_rows(
     return writers[style]()
 
 
-def write_text(pieces: Iterable[str], output: Path | None) -> None:
+def write_text(pieces: Iterable[str], output: str | os.PathLike[str] | None) -> None:
     """Write text to stdout, or to a file that appears whole or not at all.
 
     Raises:
@@ -82,6 +82,7 @@ def write_text(pieces: Iterable[str], output: Path | None) -> None:
     if output is None:
         sys.stdout.writelines(pieces)
         return
+    output = Path(output)
     temporary = output.parent / f".clipcache-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         with temporary.open("x", encoding="utf-8", newline="") as file:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.common.errors import UsageError
-from ...cache.common.quoting import quoted
 from ...cache.select import Chosen
-from ..references import ReferenceResolver, read_prompts
+from ..read_files import StrPath
+from ..references import ReferenceResolver, read_list
 from ..similarity import compare_blocks, unit_rows
 from .bank import FEW_ITEMS, MIN_ITEMS, Bank, made_with
 from .cka import SharedChange, shared_change
@@ -23,6 +22,7 @@ from .relative import Retrieval, RunningMoments, pair_scores, representations, r
 PICTURE_TEMPLATE = "a photo of {}"
 SOUND_TEMPLATE = "This is a sound of {}"
 MIN_WORDS = 128
+_BUNDLED = Path(__file__).with_name("vocabulary.txt")
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,13 @@ class Aligned:
     set: Retrieval | None  # None for fewer than two videos
 
 
-def read_vocabulary(path: Path | None) -> list[str]:
+def read_vocabulary(path: StrPath | None) -> list[str]:
     """The anchors' words, one a line; the bundled ones if `path` is None.
 
     Raises:
         UsageError: The file cannot be read, or holds fewer than MIN_WORDS different words.
     """
-    if path is None:
-        with resources.as_file(resources.files("clipcache.score.align") / "vocabulary.txt") as bundled:
-            return read_prompts(bundled)
-    words = list(dict.fromkeys(read_prompts(path)))
-    if len(words) < MIN_WORDS:
-        raise UsageError(f"A vocabulary needs {MIN_WORDS} things or more; {quoted(path)} holds {len(words)}")
-    return words
+    return read_list(path, _BUNDLED, "vocabulary needs {} things", MIN_WORDS)
 
 
 def pair_up(pictures: Sequence[Chosen], sounds: Sequence[Chosen]) -> list[Pair]:

@@ -13,7 +13,7 @@ from ...cache.common.errors import UsageError
 from ...cache.common.render import Cell, Row, render_rows
 from ..similarity import Floats
 from .aesthetic import Column
-from .correlation import Matrix, pearson, spearman
+from .correlation import Matrix, finite_or_none, pearson, spearman
 from .methods import ScoredVideo
 from .rows import scale_lines
 
@@ -108,14 +108,14 @@ def _facts(compared: MethodComparison) -> Iterator[Row]:
     methods = compared.methods
     for video, means, ranks in zip(compared.videos, compared.means, compared.ranks, strict=True):
         for method, mean, rank in zip(methods, means, ranks, strict=True):
-            yield _fact("mean", method.scale, video=video, method=method.name, value=_number(mean))
+            yield _fact("mean", method.scale, video=video, method=method.name, value=finite_or_none(mean))
             if method.ranks:
                 yield _fact("rank", "1 is the best", video=video, method=method.name, value=_whole(rank))
     for kind, matrix in (("pearson", compared.pearson), ("spearman", compared.spearman)):
         for (row, column), value in np.ndenumerate(matrix):
             if row < column:
                 pair = {"method": methods[row].name, "with_method": methods[column].name}
-                yield _fact(kind, _CORRELATION_SCALE, **pair, value=_number(value))
+                yield _fact(kind, _CORRELATION_SCALE, **pair, value=finite_or_none(value))
     yield _fact("frames_correlated", "number", value=compared.frames)
     for name, best in compared.best.items():
         yield _fact("best", "video, or frame of a single one", method=name, value=best)
@@ -131,7 +131,7 @@ def _matrix(
 ) -> Iterator[str]:
     """Write a matrix with the names of its rows and columns."""
     cells = (
-        {corner: name, **dict(zip(columns, map(_number, line), strict=True))}
+        {corner: name, **dict(zip(columns, map(finite_or_none, line), strict=True))}
         for name, line in zip(rows, values, strict=True)
     )
     return render_rows(cells, "table", [corner, *columns], footnote=footnote)
@@ -148,10 +148,6 @@ def _label(videos: Sequence[ScoredVideo], row: int) -> str:
         return videos[row].video.video_name
     at_ms = videos[0].at_ms(row)
     return f"{at_ms / 1000:.3f} s" if at_ms is not None else videos[0].frame_name(row) or videos[0].video.video_name
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 def _whole(value: float) -> int | None:

@@ -12,7 +12,7 @@ from typing import Literal, cast, get_args
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
 from ..compare import FrameSelection
-from ..read_files import read_rows, read_yaml
+from ..read_files import StrPath, read_rows, read_yaml
 from .attributes import BUNDLED
 from .choices import AGGREGATIONS, PAIR_PROBABILITY, Activation
 from .methods import MEASURES
@@ -57,12 +57,13 @@ class BenchmarkConfig:
     selection: FrameSelection = FrameSelection()  # noqa: RUF009 - frozen, so one default serves all
 
 
-def read_config(path: Path) -> BenchmarkConfig:
+def read_config(path: StrPath) -> BenchmarkConfig:
     """Read a config: keys `output` and `methods`, and if wanted `videos`, `cache`, `model`, `ratings`, `fps` etc.
 
     Raises:
-        UsageError: the file cannot be read, is not sound YAML, or says something else.
+        UsageError: the file cannot be read, is not valid YAML, or says something else.
     """
+    path = Path(path)
     content = read_yaml(path)
     if not isinstance(content, Mapping) or not {"output", "methods"} <= set(content):
         raise UsageError(f"The benchmark {quoted(path)} must have the keys 'output' and 'methods'")
@@ -89,11 +90,11 @@ def read_config(path: Path) -> BenchmarkConfig:
     )
 
 
-def read_ratings(path: Path) -> dict[str, float]:
+def read_ratings(path: StrPath) -> dict[str, float]:
     """Read the ratings of people, by the name of the item, from a CSV file with the columns `item` and `rating`.
 
     Raises:
-        UsageError: the file is no such CSV, a rating is no number, or an item is rated twice.
+        UsageError: the file is not such a CSV, a rating is not a number, or an item is rated twice.
     """
     ratings: dict[str, float] = {}
     for row in read_rows(path, ("item", "rating")):
@@ -102,7 +103,7 @@ def read_ratings(path: Path) -> dict[str, float]:
         except ValueError:
             rating = math.nan
         if not math.isfinite(rating):
-            raise UsageError(f"The rating {row['rating']!r} of {row['item']!r} in {quoted(path)} is no number")
+            raise UsageError(f"The rating {row['rating']!r} of {row['item']!r} in {quoted(path)} is not a number")
         if row["item"] in ratings:
             raise UsageError(f"{quoted(path)} rates {row['item']!r} twice", "give the mean of its ratings")
         ratings[row["item"]] = rating

@@ -54,6 +54,11 @@ def average_ranks(series: ArrayLike) -> Matrix:
     return ranks
 
 
+def finite_or_none(value: float) -> float | None:
+    """The cell of a table for a value that may be NaN: not defined, or not measured."""
+    return float(value) if np.isfinite(value) else None
+
+
 def _tied_pairs(labels: NDArray[np.intp]) -> int:
     sizes = np.unique(labels, return_counts=True)[1]
     return int((sizes * (sizes - 1) // 2).sum())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.quoting import one_line, quoted
+from ..read_files import StrPath
 from .aesthetic import Column
 from .choices import Activation
 
@@ -55,7 +56,7 @@ class Head:
         return values
 
 
-def load_head(path: Path, embed_dim: int, activation: Activation | None = None) -> Head:
+def load_head(path: StrPath, embed_dim: int, activation: Activation | None = None) -> Head:
     """Load a head from the state dict of a linear layer, or of several in a row; no code of the file is run.
 
     Args:
@@ -68,6 +69,7 @@ def load_head(path: Path, embed_dim: int, activation: Activation | None = None) 
         ModelError: the file cannot be read, holds anything but such layers, or the widths do not fit.
         UsageError: there are several layers, and it is not said what lies between them.
     """
+    path = Path(path)
     state = _load_state(path)
     names = _layer_names(state, path)
     weights = [state[f"{name}weight"] for name in names]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...cache import Entry
 from ...cache.common.errors import CacheError, UsageError
 from ...cache.select import OnSkip
-from ..compare import FrameSelection, check_finite
+from ..compare import FrameSelection, check_finite, has_clock
 from ..metrics import COSINE
 from ..references import ReferenceResolver
 from ..similarity import TILE_ROWS, unit_rows
@@ -96,7 +96,7 @@ def prompt_scorer(name: str, prompt: str, resolver: ReferenceResolver) -> Prompt
     """Ask a model for the vector of one prompt.
 
     Raises:
-        UsageError: the prompt is empty, or no valid Unicode.
+        UsageError: the prompt is empty, or not valid Unicode.
         ModelError: the prompt does not fit the model, or the model cannot be loaded.
     """
     return PromptScorer(name, unit_rows(resolver.texts([prompt])[0].vector[None])[0])
@@ -112,7 +112,7 @@ class ScoredVideo:
     @property
     def has_clock(self) -> bool:
         """Whether its frames have a time; images have none."""
-        return self.video.source_kind == "video"
+        return has_clock(self.video)
 
     def mean(self, column: str) -> float:
         """Mean over the frames, in float64; NaN where something was not measured."""

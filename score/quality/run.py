@@ -11,6 +11,7 @@ from ...cache.common.errors import UsageError
 from ...cache.select import OnSkip, fullest
 from ..compare import FrameSelection
 from ..question import ScoringContext, choose, resolver_for
+from ..read_files import StrPath
 from .aesthetic import Column
 from .attributes import BUNDLED, read_attributes
 from .choices import PAIR_PROBABILITY, Activation
@@ -22,10 +23,10 @@ from .methods import ScoredVideo, Scorer, attribute_scorer, score_videos
 class Rating:
     """How frames are to be rated; at most one of `aggregation`, `probability` and `head` says what `overall` is."""
 
-    attributes: Path = BUNDLED  # YAML of prompts
+    attributes: StrPath = BUNDLED  # YAML of prompts
     aggregation: str | None = None  # one of AGGREGATIONS; None: "weighted", where nothing else is chosen
     probability: bool = False
-    head: Path | None = None  # state dict of linear layers
+    head: StrPath | None = None  # state dict of linear layers
     head_activation: Activation | None = None
     details: bool = False  # the score of each attribute too
     compare: bool = False  # all methods
@@ -54,7 +55,7 @@ class Rated:
         return score_videos(map(Entry, self.entries), self.scorers, self.selection, self.on_skip, measures)
 
 
-def prepare(rating: Rating, targets: Sequence[Path], selection: FrameSelection, context: ScoringContext) -> Rated:
+def prepare(rating: Rating, targets: Sequence[StrPath], selection: FrameSelection, context: ScoringContext) -> Rated:
     """Find the entries, the head, and the vectors of the prompts; a head alone needs no model.
 
     Raises:

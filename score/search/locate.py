@@ -11,6 +11,7 @@ from ...cache.common.errors import UsageError
 from ...cache.common.hashing import content_sha256, image_files
 from ...cache.common.media_types import IMAGE_SUFFIXES, is_video
 from ...cache.common.quoting import quoted
+from ..read_files import StrPath
 from .scan import Source
 
 
@@ -23,14 +24,14 @@ class SourceFinder:
         on_missing: told once of each source that is nowhere.
 
     Raises:
-        UsageError: the root is no folder.
+        UsageError: the root is not a folder.
     """
 
-    def __init__(self, memo: DigestMemo, root: Path | None, on_missing: Callable[[UsageError], None]) -> None:
+    def __init__(self, memo: DigestMemo, root: StrPath | None, on_missing: Callable[[UsageError], None]) -> None:
         if root is not None and not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises for a name too long
             raise UsageError(f"There is no folder {quoted(root)} to search", "check --video-root")
         self._memo = memo
-        self._root = root
+        self._root = None if root is None else Path(root)
         self._on_missing = on_missing
         self._known: dict[str, Path | None] = {}
         self._listed: list[tuple[Path, int]] | None = None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import printable
+from ..read_files import StrPath
 from ..references import ReferenceResolver
 from ..similarity import unit_rows
 
@@ -41,10 +42,11 @@ class Query:
     terms: tuple[Term, ...] = ()
     images: tuple[Path, ...] = ()
 
-    def with_images(self, images: Sequence[Path]) -> Query:
+    def with_images(self, images: Sequence[StrPath]) -> Query:
         """Return the query with images added to the sum."""
-        parts = [*([self.name] if self.name else []), *(f"[{printable(path.name)}]" for path in images)]
-        return replace(self, name=" + ".join(parts), images=(*self.images, *images))
+        paths = [Path(image) for image in images]
+        parts = [*([self.name] if self.name else []), *(f"[{printable(path.name)}]" for path in paths)]
+        return replace(self, name=" + ".join(parts), images=(*self.images, *paths))
 
 
 def parse_query(text: str) -> Query:

@@ -15,6 +15,7 @@ from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import Chosen, OnSkip, fullest
 from ..compare import FrameSelection
 from ..question import ScoringContext, choose, resolver_for
+from ..read_files import StrPath
 from .frames import FrameFinder, Hit, Limits
 from .moments import MomentFinder, Spread, Thresholds
 from .query import Query, query_vectors
@@ -76,7 +77,7 @@ class Search:
 
 def prepare(
     queries: Sequence[Query],
-    targets: Sequence[Path],
+    targets: Sequence[StrPath],
     selection: FrameSelection,
     context: ScoringContext,
     memo: DigestMemo,

@@ -14,6 +14,7 @@ from ...cache.common.errors import ClipcacheError, UsageError
 from ...cache.common.quoting import quoted
 from ..options import FramesAt
 from ..plot_style import new_figure, save_figure, shorten
+from ..read_files import StrPath
 from .formats import Found, clock, ranks, safe_stem
 from .frames import Hit
 from .scan import Source
@@ -42,8 +43,8 @@ class Picture:
 def write_pictures(
     found: Found,
     read: Callable[[Sequence[Hit]], Iterable[Picture]],
-    thumbnails: Path | None,
-    sheet: Path | None,
+    thumbnails: StrPath | None,
+    sheet: StrPath | None,
 ) -> tuple[dict[int, str], str | None]:
     """Write the frames of hits to files of their own in a folder, and all of them to one sheet.
 
@@ -66,7 +67,7 @@ def write_pictures(
     small: dict[int, Rgb] = {}
     for picture in read(found.hits):
         if thumbnails is not None:
-            write_thumbnail(picture.rgb, thumbnails / names[picture.number])
+            write_thumbnail(picture.rgb, Path(thumbnails) / names[picture.number])
             written[picture.number] = names[picture.number]
         if sheet is not None:
             small[picture.number] = reduced(picture.rgb)
@@ -113,7 +114,7 @@ def thumbnail_names(queries: Sequence[str], hits: Sequence[Hit]) -> list[str]:
     return names
 
 
-def write_thumbnail(rgb: Rgb, path: Path) -> None:
+def write_thumbnail(rgb: Rgb, path: StrPath) -> None:
     """Write a frame as JPEG at its own size; the folder is made if need be.
 
     Raises:
@@ -122,7 +123,7 @@ def write_thumbnail(rgb: Rgb, path: Path) -> None:
     from PIL import Image
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rgb).save(path, quality=_JPEG_QUALITY)
     except OSError as error:
         raise UsageError(f"Cannot write the picture {quoted(path)}: {error.strerror or error}") from error
@@ -137,7 +138,7 @@ def reduced(rgb: Rgb) -> Rgb:
     return np.asarray(image)
 
 
-def write_contact_sheet(found: Found, pictures: Mapping[int, Rgb], path: Path) -> str | None:
+def write_contact_sheet(found: Found, pictures: Mapping[int, Rgb], path: StrPath) -> str | None:
     """Draw all hits on one picture, each with rank, video, time and cosine below, and a heading for each query.
 
     Args:

@@ -175,10 +175,10 @@ def test_a_set_may_list_the_prompts_of_each_name(cache: Path, tmp_path: Path) ->
         ("names: [x]\ntemplates: [a photo]", "has no {}"),
         ("names: []\ntemplates: ['{}']", "list of texts"),
         ("- x", "no prompt set"),
-        ("a: [1, 2", "not sound YAML, line 1"),
+        ("a: [1, 2", "not valid YAML, line 1"),
         ("a: ['']", "none of them empty"),
         ("yes: [x axis]", "the name True is not text"),
-        ("a: 2020-13-45", "not sound YAML"),
+        ("a: 2020-13-45", "not valid YAML"),
         ("", "no prompt set"),
     ],
 )

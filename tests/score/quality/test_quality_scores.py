@@ -38,7 +38,7 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("pairs: {a: {positive: x, negative: y}", "not sound YAML, line"),
+        ("pairs: {a: {positive: x, negative: y}", "not valid YAML, line"),
         ("", "must have the key 'pairs'"),
         ("pairs: {}", "must have the key 'pairs'"),
         ("pairs: {a: {positive: x, negative: y}}\npositve: [z]", "no others"),
