@@ -1,4 +1,4 @@
-"""The null that scores are calibrated against: generic prompts, of which most have nothing to do with a video."""
+"""Calibration: a score in relation to its null, the scores of the same video with generic prompts."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from .references import Reference, ReferenceResolver, read_list
 
 _BUNDLED = Path(__file__).with_name("baseline_prompts.txt")
 MIN_PROMPTS = 10
-"""A mean and a standard deviation of fewer say too little."""
+"""The mean and standard deviation of fewer are not reliable."""
 
 
 def read_baseline(path: StrPath | None) -> list[str]:
     """The generic prompts of a text file, one a line; of the bundled list if `path` is None.
 
     Raises:
-        UsageError: The file cannot be read, or holds fewer than MIN_PROMPTS different prompts.
+        UsageError: the file cannot be read, or holds fewer than MIN_PROMPTS different prompts.
     """
     return read_list(path, _BUNDLED, "baseline needs {} prompts", MIN_PROMPTS)
 
 
 def resolve_baseline(prompts: list[str], resolver: ReferenceResolver, *, prefix: str = "") -> list[Reference]:
-    """The null as references, marked as such."""
+    """The generic prompts as references, with `is_null` set."""
     groups = [PromptGroup.plain(prompt) for prompt in prompts]
     return [replace(one, is_null=True) for one in resolve_groups(groups, resolver, truncate=True, prefix=prefix)]
 
 
 def calibrate(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:
-    """Use up the comparisons with the null, which come first of each video's, and put the others beside them.
+    """Take out the comparisons with the null, which come first for each video, and calibrate the others by them.
 
-    CLIP's cosines of one video with any text lie close together and differ from video to video, so that "0.26" says
-    little by itself; its place among the cosines of the same video with generic prompts says whether it is a match.
+    CLIP's cosines of one video with any text are close together and differ from video to video, so a value such as 0.26
+    has no meaning by itself; its rank among the cosines of the same video with generic prompts tells whether it is a
+    match.
 
     Args:
-        comparisons: In cosines, all of a video in a row.
+        comparisons: in cosines, those of one video one after the other.
     """
     for _, group in groupby(comparisons, key=lambda one: one.video.path):
         null: list[float] = []

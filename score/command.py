@@ -1,4 +1,4 @@
-"""`clipcache score` and `clipcache compare`: a question in, a table or a plot out."""
+"""`clipcache score` and `clipcache compare`: compare cached videos, or two images; print a table or draw a plot."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SCALE = cloup.option_group(
         show_default=True,
         help="Scale of the scores.",
     ),
-    click.option("--baseline", is_flag=True, help="Say where each score lies among those of generic prompts."),
+    click.option("--baseline", is_flag=True, help="Rank each score among those of generic prompts."),
     click.option("--baseline-file", type=PATH, help="Generic prompts of your own, one a line; implies --baseline."),
 )
 _OUTPUT = output_options(
@@ -58,7 +58,7 @@ _OUTPUT = output_options(
         type=click.Choice(KINDS),
         default=KINDS[0],
         show_default=True,
-        help="Over time; spread of each video; mean of videos x references.",
+        help="Over time; distribution for each video; means of videos x references.",
     ),
     click.option("--plot-frames", is_flag=True, help="Show the best frames in a plot over time."),
 )
@@ -98,8 +98,8 @@ def score(
     """Compare cached videos with prompts, images, videos or given embeddings.
 
     TARGETS are videos, image folders, folders of them, or entries of the cache; none means the whole cache. Scores
-    are cosines, from -1 to 1, or in the scale of --metric, per frame and summed up per video. Frames that only one of
-    a target and a reference video has are ignored; --fps, --every, --start and --end apply to both.
+    are cosines, from -1 to 1, or in the scale of --metric, per frame and as statistics per video. Frames that only one
+    of a target and a reference video has are ignored; --fps, --every, --start and --end apply to both.
     """
     from ..cache.common.render import write_text
     from .pairs import ask_pairs
@@ -111,7 +111,7 @@ def score(
         raise UsageError("--plot-frames is for a plot over time", "give --plot FILE, and no other --plot-kind")
     asked = (targets, texts, text_files, images, videos, embeddings)
     if pairs and any(asked):
-        raise UsageError("--pairs says what is compared with what", "leave out the targets and references")
+        raise UsageError("--pairs names the videos and their references", "leave out the targets and references")
     context = scoring.context(functools.partial(_extract_targets, scoring) if extract_missing else None)
     calibrated = baseline or baseline_file is not None
     question = Question(*asked, truncate, selection, metric, calibrated, baseline_file)
@@ -135,7 +135,7 @@ def compare(scoring: Scoring, image_a: Path, image_b: Path) -> None:
 
 
 def _peak_frames(wiring: Wiring) -> PeakFrames:
-    """Decode frames from where a video was when it was last hashed; says so where it is not there."""
+    """A function that decodes frames of a video from where it was when last hashed, and warns if it is not there."""
     from ..cache import DigestMemo
 
     memo = DigestMemo()
@@ -143,7 +143,7 @@ def _peak_frames(wiring: Wiring) -> PeakFrames:
     def read(video: Entry, at_ms: Sequence[float]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         path = next(iter(memo.paths_of(video.video_sha256)), None)
         if path is None or video.source_kind != "video":
-            warn(f"The plot shows no frames of {video.video_name!r}: it is no video file, or not where it was.")
+            warn(f"The plot shows no frames of {video.video_name!r}: it is not a video file, or was moved.")
             return
         try:
             yield from wiring.frames_at(path, at_ms)
@@ -154,12 +154,12 @@ def _peak_frames(wiring: Wiring) -> PeakFrames:
 
 
 def _extract_targets(scoring: Scoring, paths: Sequence[Path], model: str | None) -> None:
-    """Run `clipcache extract` as a user would; its summary goes to stderr, for stdout belongs to the scores."""
+    """Run `clipcache extract` as a user would; its summary goes to stderr, because stdout is for the scores."""
     given = {"cache": scoring.cache_dir, "model": model, "weights": scoring.weights, "device": scoring.device}
     words = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
     if scoring.trust_weights:
         words.append("--trust-weights")
     with contextlib.redirect_stdout(sys.stderr):
         code = scoring.wiring.run(["extract", *words, "--", *map(str, paths)])
-    if code not in (0, 1):  # 1: some failed, which the scores will miss if they need them; else interrupted
+    if code not in (0, 1):  # 1: some files failed, which scoring reports if it needs them; other codes: interrupted
         click.get_current_context().exit(code)

@@ -1,4 +1,4 @@
-"""Cached videos against references: reads features block by block and yields one comparison per pair."""
+"""Cached videos compared with references: features are read block by block; each pair gives one `Comparison`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FrameSelection:
     end: float | None = None  # seconds on the video's clock, exclusive
 
     def __post_init__(self) -> None:
-        Sampling(self.fps, self.every)  # a rate that makes no sense is refused before any video is read
+        Sampling(self.fps, self.every)  # an invalid rate is refused before any video is read
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}", "swap or widen them")
 
@@ -50,7 +50,7 @@ class FrameSelection:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where a video's mean cosine lies among its mean cosines with generic prompts."""
+    """A video's mean cosine in relation to its mean cosines with generic prompts, the null."""
 
     prompts: int  # of the null
     null_mean: float  # mean of the generic prompts' mean cosines, -1 to 1
@@ -61,7 +61,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One video against one reference."""
+    """One video compared with one reference."""
 
     video: Entry  # the frames that counted, each with its score
     kind: ReferenceKind
@@ -70,14 +70,14 @@ class Comparison:
     pooled: float  # score of the reference with the mean of the normalised frames, in the scale of `metric`
     frames_ignored: int = 0  # frames that only one of two videos has
     metric: str = "cosine"  # one of `metrics.METRICS`; a cosine is in [-1, 1]
-    is_null: bool = False  # the reference is one of the generic prompts that others are calibrated by
+    is_null: bool = False  # the reference is one of the generic prompts of a calibration
     won_share: float | None = None  # share of the frames on which this reference is the most probable one, 0 to 1
     calibration: Calibration | None = None
     known_summary: Summary | None = field(default=None, repr=False)  # of these scores; None: made when asked for
 
     @property
     def name(self) -> str:
-        """What is compared with what, such as `video-to-text`."""
+        """The kinds that are compared, such as `video-to-text`."""
         return f"{AUDIO if self.video.source_kind == AUDIO else 'video'}-to-{self.kind}"
 
     @property
@@ -112,8 +112,8 @@ def evaluate(
         references: vectors that every frame is compared with.
         reference_videos: compared frame i with frame i; frames that only one of the two has are ignored.
         selection: which frames count, in the reference videos too.
-        on_skip: told of each entry that cannot be scored, or not with one of the reference videos, and why; the
-            others are scored all the same.
+        on_skip: called with each entry that cannot be compared, or not with one of the reference videos, and the
+            reason; the others are compared.
     """
     partners = [selection.of(partner) for partner in reference_videos]
     for entry in entries:
@@ -123,7 +123,7 @@ def evaluate(
 def _evaluate_one(
     entry: Entry, references: Sequence[Reference], partners: Sequence[Entry], selection: FrameSelection, on_skip: OnSkip
 ) -> Iterator[Comparison]:
-    """Compare one entry with everything, or say why that cannot be done."""
+    """Compare one entry with all references and videos; `on_skip` is called where that fails."""
     try:
         with entry.kept_open():
             video = selection.of(entry)
@@ -189,9 +189,9 @@ def _against_video(video: Entry, partner: Entry) -> Comparison:
 
 
 def _frame_numbers(video: Entry) -> NDArray[np.int64]:
-    """Return what makes frames of two videos the same frame, (N,), non-decreasing.
+    """Return the numbers by which frames of two videos are paired, (N,), non-decreasing.
 
-    It is the position in the video; of frames chosen by time it is the tick, for at the same time two videos of
+    They are positions in the video; of frames chosen by `--fps` they are ticks, because at the same time two videos of
     different frame rates are at different positions.
     """
     sampling = Sampling.parse(video.sampling)

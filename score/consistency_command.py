@@ -1,4 +1,4 @@
-"""`clipcache consistency`: how videos hold together in time, where they jump, and where they stand still."""
+"""`clipcache consistency`: how consistent videos are in time, where they jump, and which frames repeat."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _RUNS_NOTE = (
     output=output_options(
         click.option("--plot", type=PATH, help="Draw consecutive cosines over time: .png, .svg or .pdf.")
     ),
-    short_help="Measure how videos hold together in time; find cuts and standstills.",
+    short_help="Measure the consistency of videos in time; find cuts and repeated frames.",
 )
 def consistency(
     scoring: Scoring,
@@ -62,7 +62,7 @@ def consistency(
     plot: Path | None,
     selection: FrameSelection,
 ) -> None:
-    """Measure how cached videos hold together in time: their frames against each other, by cosine.
+    """Measure the consistency of cached videos in time: the cosines of their frames with each other.
 
     TARGETS are as in `score`; none means the whole cache. Consecutive means consecutive among the frames that --fps,
     --every, --start and --end leave.
@@ -73,10 +73,10 @@ def consistency(
     from .question import choose
 
     if jump_count is not None and duplicates is not None:
-        raise UsageError("--jumps and --duplicates are two lists", "ask for one at a time")
+        raise UsageError("--jumps and --duplicates give different lists", "ask for one at a time")
     context = scoring.context()
     entries = (Entry(one.path) for one in choose(targets, context, DigestMemo()))
-    found = _told(measure(entries, selection, context.on_skip))
+    found = _warning_of_single_frames(measure(entries, selection, context.on_skip))
     if plot:
         kept = list(found)
         if problem := _plot(kept, plot):
@@ -91,11 +91,11 @@ def consistency(
     write_text(pieces, output)
 
 
-def _told(found: Iterator[Consistency]) -> Iterator[Consistency]:
-    """Say of which videos only one frame counts, for their columns are empty and their lists too."""
+def _warning_of_single_frames(found: Iterator[Consistency]) -> Iterator[Consistency]:
+    """Pass them on, with a warning for each video of which one frame counts: its columns and lists are empty."""
     for one in found:
         if len(one.video) == 1:
-            warn(f"{one.video.video_name!r} has one frame here: there is nothing to compare it with.")
+            warn(f"{one.video.video_name!r} has one frame here, so there is nothing to compare.")
         yield one
 
 

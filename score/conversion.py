@@ -15,7 +15,7 @@ from .similarity import BLOCK_ROWS, Floats
 
 
 def convert(comparisons: Iterable[Comparison], metric: str) -> Iterator[Comparison]:
-    """Turn comparisons in cosines, all of a video in a row, into those of another metric, in the same order."""
+    """Convert comparisons in cosines, those of one video one after the other, to another metric, in the same order."""
     if metric == "cosine":
         yield from comparisons
     elif metric == "probability":

@@ -21,16 +21,16 @@ def score_columns(
 
     Args:
         entry: N frames, perhaps a slice.
-        texts: Prompts.
-        cache_dir: Where their vectors are remembered.
-        load_encoder: Loads the model of the prompts, at most once for all entries of one model; pass the same function.
+        texts: prompts.
+        cache_dir: where their vectors are remembered.
+        load_encoder: loads the model of the prompts, at most once for all entries of one model; pass the same function.
 
     Returns:
         (N,) float32 cosines, -1 to 1, for each prompt.
 
     Raises:
-        UsageError: A prompt is empty.
-        ModelError: A prompt does not fit the model, or the model cannot be loaded.
+        UsageError: a prompt is empty.
+        ModelError: a prompt does not fit the model, or the model cannot be loaded.
     """
     vectors = _vectors(entry.model, entry.weights_sha256, entry.embed_dim, texts, Path(cache_dir), load_encoder)
     cosines = compare_blocks(entry.iter_features(), np.stack(list(vectors.values()))).per_frame

@@ -125,7 +125,12 @@ def output_options(*own: Option, formats: Sequence[str] = ("table", "csv", "json
         formats: what `--format` offers, the default first.
     """
     style = click.option(
-        "--format", "style", type=click.Choice(formats), default=formats[0], show_default=True, help="Of the output."
+        "--format",
+        "style",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Format of the output.",
     )
     return cloup.option_group("Output", style, _OUTPUT_FILE, *own)
 

@@ -50,7 +50,7 @@ def read_pairs(path: StrPath) -> list[Pair]:
     """The pairs of a CSV file, in order.
 
     Raises:
-        UsageError: The file cannot be read, has no such columns, or a row has no reference.
+        UsageError: the file cannot be read, lacks these columns, or a row has no reference.
     """
     path = Path(path)
     rows = read_rows(path, ["video"])
@@ -73,7 +73,7 @@ def _pairs_of(row: dict[str, str], columns: Sequence[str], path: Path) -> Iterat
 
 
 def _located(name: str, table: Path) -> Path:
-    """A path that the table names; the table's own folder serves where the current one has no such file."""
+    """A path of the table: from the current folder, or from the table's own where the file is not there."""
     given = Path(name.strip())
     beside = table.parent / given
     return beside if not given.exists() and beside.exists() else given
@@ -83,15 +83,15 @@ def ask_pairs(table: StrPath, question: Question, context: ScoringContext) -> An
     """Compare each video of a CSV with its own references; as `ask` otherwise.
 
     Args:
-        table: See `read_pairs`.
-        question: Its selection of frames, metric and baseline; the table stands for targets and references.
-        context: Of the question.
+        table: see `read_pairs`.
+        question: its selection of frames, metric and baseline count; targets and references come from the table.
+        context: of the question.
 
     Raises:
-        UsageError: The table is malformed, a name means nothing, or the metric does not fit.
-        CacheError: A video is not in the cache.
-        ModelError: A prompt does not fit the model, or the model cannot be loaded.
-        MediaError: A reference image cannot be decoded.
+        UsageError: the table is malformed, a path does not exist, or the metric does not fit.
+        CacheError: a video is not in the cache.
+        ModelError: a prompt does not fit the model, or the model cannot be loaded.
+        MediaError: a reference image cannot be decoded.
     """
     pairs = read_pairs(table)
     check_question(question, [pair.kind for pair in pairs], pairs=True)

@@ -16,7 +16,7 @@ _DPI = 150
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
-    """A matplotlib figure of so many inches that no window belongs to."""
+    """A matplotlib figure, `width` x `height` inches, without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,10 +29,10 @@ def save_figure(figure: Any, path: StrPath) -> str | None:
     """Write a figure as .png, .svg or .pdf.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
-        UsageError: The file cannot be written.
+        UsageError: the file cannot be written.
     """
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -60,7 +60,7 @@ def finish_timeline(axes: Any, scale: str, heading: str, *, has_clock: bool) -> 
         axes: with a line for each reference or query.
         scale: what the scores are, with their range.
         heading: stands above the names of the lines.
-        has_clock: whether frames lie at their seconds; images lie at their numbers.
+        has_clock: whether the horizontal axis is in seconds; of images it is their number.
     """
     axes.set_ylabel(scale)
     axes.set_xlabel("seconds" if has_clock else "image")
@@ -78,7 +78,7 @@ def name_cells(axes: Any, rows: Sequence[str], columns: Sequence[str], chars: in
 
 
 def title(axes: Any, text: str) -> None:
-    """A name above the plot, to the left; a dollar sign in it is a dollar sign."""
+    """A name above the plot, to the left; a dollar sign in it does not start a formula."""
     axes.set_title(shorten(text, 2 * LABEL_CHARS), loc="left", fontsize=11, parse_math=False)
 
 
@@ -95,6 +95,6 @@ def label(text: str) -> str:
 
 
 def shorten(text: str, chars: int) -> str:
-    """One line of at most `chars` characters: what is too long loses its middle."""
+    """One line of at most `chars` characters: longer text loses its middle."""
     line = one_line(text)
     return line if len(line) <= chars else f"{line[: chars // 2 - 1]}…{line[len(line) - (chars - chars // 2) :]}"

@@ -1,4 +1,4 @@
-"""Scores as pictures: over time, as distributions, as a map of videos and references."""
+"""Plots of scores: over time, as distributions, as a heat map of videos and references."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .similarity import Floats
 
 PeakFrames = Callable[[Entry, Sequence[float]], Iterable[tuple[int, NDArray[np.uint8]]]]
 """Frames of a video at given times, milliseconds: each time's position among them, and (H, W, 3) uint8 RGB. Frames
-that cannot be had may be left out."""
+that cannot be decoded may be left out."""
 
 MAX_VIDEOS = 12
 MAX_LINES = 10
@@ -38,20 +38,20 @@ _SAMPLES = 2000  # values of one group that are drawn as dots
 def plot_comparisons(
     comparisons: Sequence[Comparison], path: StrPath, kind: str = "time", frames: PeakFrames | None = None
 ) -> str | None:
-    """Draw what `score` found.
+    """Draw the scores of `clipcache score`.
 
     Args:
-        comparisons: All of one metric, those of a video in a row.
+        comparisons: all of one metric, those of a video in a row.
         path: .png, .svg or .pdf.
         kind: "time": scores over time, a panel a video; "distribution": of each video and reference; "heatmap": mean
             scores, videos down and references across.
-        frames: For "time": shows the best frames, as `plot_similarity` does.
+        frames: for "time": shows the best frames, as `plot_similarity` does.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
-        UsageError: Nothing to draw, too much for one picture, or a file that cannot be written.
+        UsageError: nothing to draw, too much for one picture, or a file that cannot be written.
     """
     if not comparisons:
         raise UsageError("There is nothing to plot: no video could be scored")
@@ -71,7 +71,7 @@ def plot_comparisons(
 
 
 def _distinct_names(comparisons: Sequence[Comparison]) -> dict[Path, str]:
-    """Names of videos by entry, in order; videos of one name are other videos, so they are numbered."""
+    """Names of videos by entry, in order; further videos of the same name get a number."""
     seen: dict[str, int] = {}
     names: dict[Path, str] = {}
     for one in comparisons:
@@ -87,19 +87,19 @@ def plot_similarity(
 ) -> str | None:
     """Draw scores against the time of each frame in seconds, images against their number; the axis names the scale.
 
-    Every other scene is shaded; where one starts is told from the features (`consistency.scene_starts`).
+    Every other scene is shaded; scenes are found from the features (`consistency.scene_starts`).
 
     Args:
-        comparisons: Of at most MAX_VIDEOS videos with at most MAX_LINES references each.
+        comparisons: of at most MAX_VIDEOS videos with at most MAX_LINES references each.
         path: .png, .svg or .pdf.
-        marked: What the dot on the highest value of each line says; nothing leaves it out.
-        frames: Gives the best frames of a video, which are then shown above its lines.
+        marked: name of the dot on the highest value of each line; empty for no dot.
+        frames: gives the best frames of a video, which are then shown above its lines.
 
     Returns:
         As `plot_comparisons`.
 
     Raises:
-        UsageError: As `plot_comparisons`.
+        UsageError: as `plot_comparisons`.
     """
     videos: dict[Path, list[Comparison]] = {}
     for comparison in comparisons:
@@ -163,22 +163,22 @@ def plot_distribution(groups: Mapping[str, Floats], path: StrPath, scale: str) -
     """Draw the values of each group as dots, with a box from quartile to quartile and a line at the median.
 
     Args:
-        groups: At most MAX_GROUPS, by name, each of one value or more.
+        groups: at most MAX_GROUPS, by name, each of one value or more.
         path: .png, .svg or .pdf.
-        scale: What the values are, with their range.
+        scale: what the values are, with their range.
 
     Returns:
         As `plot_comparisons`.
 
     Raises:
-        UsageError: As `plot_comparisons`.
+        UsageError: as `plot_comparisons`.
     """
     if not groups or len(groups) > MAX_GROUPS:
         raise UsageError(f"A plot of distributions holds 1 to {MAX_GROUPS} groups, not {len(groups)}", "name fewer")
     figure = new_figure(11, 1.2 + 0.42 * len(groups))
     axes = figure.subplots()
     axes.use_sticky_edges = False  # dots at the end of a box are drawn whole
-    rng = np.random.default_rng(0)  # where a dot lies across its row means nothing
+    rng = np.random.default_rng(0)  # the position of a dot across its row has no meaning
     for row, values in enumerate(groups.values()):
         dots = values if len(values) <= _SAMPLES else rng.choice(values, _SAMPLES, replace=False)
         axes.plot(dots, row + rng.uniform(-0.3, 0.3, len(dots)), ".", markersize=3, alpha=0.35, color="tab:blue")
@@ -200,13 +200,13 @@ def plot_heatmap(values: Floats, rows: Sequence[str], columns: Sequence[str], pa
         rows: R names.
         columns: C names.
         path: .png, .svg or .pdf.
-        scale: What the values are, with their range.
+        scale: what the values are, with their range.
 
     Returns:
         As `plot_comparisons`.
 
     Raises:
-        UsageError: As `plot_comparisons`.
+        UsageError: as `plot_comparisons`.
     """
     if len(rows) > MAX_ROWS or len(columns) > MAX_COLUMNS:
         raise UsageError(f"A heat map holds at most {MAX_ROWS} videos and {MAX_COLUMNS} references", "name fewer")

@@ -1,4 +1,4 @@
-"""One question to the cache, from names to comparisons: which videos, compared with what, over which frames."""
+"""Answer a question from the cache: which videos, compared with which references, over which frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_MODEL = "ViT-B/32"
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be compared with what."""
+    """The videos to compare, and the references."""
 
     targets: Sequence[StrPath] = ()  # videos, images, folders, entries; none = everything in the cache
     texts: Sequence[str] = ()
@@ -38,36 +38,36 @@ class Question:
     truncate: bool = False  # cut prompts that are too long instead of refusing them
     selection: FrameSelection = FrameSelection()  # noqa: RUF009 - frozen, so one default serves all
     metric: str = "cosine"  # one of `metrics.METRICS`
-    calibrated: bool = False  # put each score beside those of generic prompts
+    calibrated: bool = False  # calibrate each score by those of generic prompts
     baseline: StrPath | None = None  # the generic prompts, one a line; None: the bundled ones
 
 
 @dataclass(frozen=True)
 class ScoringContext:
-    """Where the cache is, and what may be done and said while a question is answered."""
+    """What is needed to answer a question: the cache, the model, and where warnings go."""
 
     cache_dir: StrPath
     model: str | None  # None: the only one in the cache
     load_encoder: LoadEncoder  # called at most once, and only for references that are not in the cache
     published_weights: Callable[[str], str]  # sha256 of the weights that a model's name means by itself
-    warn: Callable[[str], None]  # told, in a sentence, what a reader of the scores must know
-    on_skip: OnSkip  # told of each entry that cannot be scored, and why
+    warn: Callable[[str], None]  # called with each warning, a sentence
+    on_skip: OnSkip  # called with each entry that cannot be scored, and the reason
     extract_missing: ExtractMissing | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Comparisons, made as they are asked for."""
+    """The comparisons of a question, computed one after the other as they are read."""
 
     videos: int
     references: int
     comparisons: Iterable[Comparison]  # videos x references, all references of a video in a row
     metric: str = "cosine"  # of all comparisons
     sound_note: str = ""  # lines on what made the features of sound, if there are any
-    calibrated: bool = False  # whether they say where they lie among generic prompts
+    calibrated: bool = False  # whether they hold a calibration by generic prompts
 
     def kept(self) -> Answer:
-        """The same with all comparisons made and held, to be gone through more than once."""
+        """The same with all comparisons computed and held in memory, to be read more than once."""
         return replace(self, comparisons=list(self.comparisons))
 
 
@@ -75,13 +75,15 @@ def ask(question: Question, context: ScoringContext) -> Answer:
     """Find the videos and the references; the features are read as the answer's comparisons are taken.
 
     Raises:
-        UsageError: no reference is given, or a name means nothing, or the videos are of several models.
+        UsageError: no reference is given, a path does not exist, or the videos are of several models.
         CacheError: there is no such cache, or a video is not in it.
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
         MediaError: a reference image cannot be decoded.
     """
     if not any((question.texts, question.text_files, question.images, question.videos, question.embeddings)):
-        raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings")
+        raise UsageError(
+            "There is nothing to compare with: give --text, --text-file, --image, --video or --text-embeddings"
+        )
     groups = [*map(PromptGroup.plain, question.texts), *chain.from_iterable(map(read_prompt_file, question.text_files))]
     memo = DigestMemo()
     baseline = read_baseline(question.baseline) if question.calibrated else []
@@ -105,10 +107,10 @@ def ask(question: Question, context: ScoringContext) -> Answer:
 
 
 def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = False) -> None:
-    """Refuse a metric or a calibration that means nothing for the references given.
+    """Refuse a metric or a calibration that is not defined for the references given.
 
     Raises:
-        UsageError: Saying why.
+        UsageError: saying why.
     """
     check_metric(question.metric, kinds, pairs=pairs)
     if question.calibrated and question.metric == "probability":
@@ -120,7 +122,7 @@ def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = Fa
 def answer_of(
     question: Question, cosines: Iterable[Comparison], chosen: Iterable[Chosen], videos: int, references: int
 ) -> Answer:
-    """Comparisons of the chosen entries in cosines, null first, become what the question asks for."""
+    """Convert comparisons in cosines, the null first for each video, to the question's metric and calibration."""
     note = sound_note(one.attributes for one in chosen)
     calibrated = calibrate(cosines) if question.calibrated else cosines
     comparisons = convert(calibrated, question.metric)
@@ -128,7 +130,7 @@ def answer_of(
 
 
 def choose(targets: Sequence[StrPath], context: ScoringContext, memo: DigestMemo) -> list[Chosen]:
-    """Return the entries that targets stand for, at least one, all of one model; what differs in them is said.
+    """Find the entries of the targets, at least one, all of one model; a warning names other differences.
 
     Args:
         targets: videos, images, folders, entries; none means everything in the cache.
@@ -145,18 +147,18 @@ def choose(targets: Sequence[StrPath], context: ScoringContext, memo: DigestMemo
 
 
 def resolver_for(chosen: Sequence[Chosen], context: ScoringContext, memo: DigestMemo) -> ReferenceResolver:
-    """What turns prompts and images into vectors of the model that made the chosen entries (at least one)."""
+    """A resolver of references for the model of the chosen entries (at least one)."""
     made_with = chosen[0].attributes
     return _resolver(context, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
 
 
 def compare_images(a: StrPath, b: StrPath, context: ScoringContext, weights: StrPath | None = None) -> float:
-    """Return the cosine, in [-1, 1], of two images; their vectors are remembered in the cache where there is one.
+    """Return the cosine, in [-1, 1], of two images; their vectors are kept in the cache where there is one.
 
     Args:
         a: an image file.
         b: another.
-        context: of the question; without a model named, the only one in the cache serves, else ViT-B/32.
+        context: of the question; without a model, that of the cache is used, or ViT-B/32 where there is none.
         weights: file of weights that overrides what the cache was made with.
 
     Raises:
@@ -173,7 +175,7 @@ def compare_images(a: StrPath, b: StrPath, context: ScoringContext, weights: Str
 def _identify_model(context: ScoringContext, weights: StrPath | None, memo: DigestMemo) -> tuple[str, str, int | None]:
     """Return a model's name, the sha256 of its weights (those given, the cache's, or the published ones), and its D.
 
-    D is None where only the weights themselves would tell.
+    D is None where only loading the weights would tell it.
     """
     name = context.model or DEFAULT_MODEL
     if weights is not None:
@@ -192,7 +194,7 @@ def _resolver(
 
 
 def selector_of(context: ScoringContext, memo: DigestMemo) -> Selector:
-    """What finds entries."""
+    """A selector of entries in the cache."""
     return Selector(Path(context.cache_dir), context.model, memo, context.on_skip, context.extract_missing)
 
 
@@ -204,14 +206,14 @@ def readable(chosen: list[Chosen]) -> list[Chosen]:
 
 
 def check_alike(chosen: Sequence[Chosen], context: ScoringContext) -> None:
-    """Refuse entries of several models, and say how else they differ."""
+    """Refuse entries of several models, and warn of other differences."""
     check_one_model(chosen)
     for sentence in differences(chosen):
         context.warn(sentence)
 
 
 def only(chosen: Sequence[Chosen], path: Path) -> Chosen:
-    """Return the one entry that a reference video's name means."""
+    """Return the only one of the entries that were found for a path."""
     if len(chosen) != 1:
-        raise UsageError(f"{quoted(path)} means {len(chosen)} videos where one belongs", "name a single one")
+        raise UsageError(f"{quoted(path)} stands for {len(chosen)} videos where one is expected", "name a single one")
     return chosen[0]

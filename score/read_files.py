@@ -18,7 +18,7 @@ def read_yaml(path: StrPath) -> object:
     """The one document of a YAML file, made of dicts, lists, strings and numbers.
 
     Raises:
-        UsageError: The file cannot be read, is not UTF-8, or is not YAML.
+        UsageError: the file cannot be read, is not UTF-8, or is not YAML.
     """
     import yaml
 
@@ -35,7 +35,7 @@ def read_rows(path: StrPath, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file with a header; other columns than those named come along.
 
     Raises:
-        UsageError: The file cannot be read, is not UTF-8, holds no rows, lacks a column or a value of one, or a row has
+        UsageError: the file cannot be read, is not UTF-8, holds no rows, lacks a column or a value of one, or a row has
             more values than there are columns.
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)

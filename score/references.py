@@ -1,6 +1,6 @@
-"""What frames are compared with: prompts, images and given embeddings, each resolved to one vector.
+"""References that frames are compared with: prompts, images and given embeddings, each as one vector.
 
-A vector comes from the cache's reference store when the same prompt or image was asked of the same weights
+A vector comes from the cache's reference store when the same weights encoded the same prompt or image
 before. Only what is missing is encoded, by an encoder that is loaded at most once, and not at all when nothing is
 missing: a repeated question loads neither torch nor weights.
 """
@@ -44,16 +44,16 @@ LoadEncoder = Callable[[str, str], ReferenceEncoder]  # given a model's name and
 
 @dataclass(frozen=True)
 class Reference:
-    """One thing that videos are compared with, as a vector in the model's space."""
+    """A prompt, image or embedding that videos are compared with, as a vector in the model's space."""
 
     kind: ReferenceKind
-    name: str  # the prompt, the file's name, or the embedding's own name; fit for printing
+    name: str  # the prompt, the file's name, or the embedding's own name; printable
     vector: NDArray[np.float32]  # (D,) float32, finite, not necessarily normalised
     is_null: bool = False  # one of the generic prompts of a calibration, not asked for itself
 
 
 class ReferenceResolver:
-    """Turns prompts and images into vectors of one model, from its store first.
+    """Gives the vectors of prompts and images by one model: from the store, or else encoded.
 
     Args:
         store: where vectors of this model are kept, or None to keep nothing.
@@ -208,10 +208,10 @@ def read_list(path: StrPath | None, bundled: Path, what: str, least: int) -> lis
 def read_embeddings(path: StrPath, embed_dim: int) -> list[Reference]:
     """Read given embeddings: an .npy of (R, D), or an .npz with `features` (R, D) and optional `names` (R,).
 
-    Without names a row is called after the file and its number, counted from 0: `F.npy[3]`.
+    Without names a row is named by the file and its number, from 0: `F.npy[3]`.
 
     Raises:
-        UsageError: the file is not such a file, D is not `embed_dim`, or a value is not finite.
+        UsageError: the file does not hold such arrays, D is not `embed_dim`, or a value is not finite.
     """
     path = Path(path)
     features, names = _load_arrays(path)
@@ -260,7 +260,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 
 
 def _text_keys(prompt: str, truncate: bool) -> list[str]:
-    """Name a prompt's vector in the store.
+    """The keys of a prompt's vector in the store.
 
     A vector that may be of a cut prompt has a key of its own: asked again without `truncate`, the prompt is
     refused as it was the first time, instead of being answered from the store.

@@ -1,6 +1,6 @@
-"""Comparisons as rows of a table, or in sentences.
+"""Comparisons as rows of a table, or as text.
 
-Column names carry the scale: a `…_cosine` is a cosine in [-1, 1], a `…_ms` is in milliseconds.
+Column names hold the scale: a `…_cosine` is a cosine in [-1, 1], a `…_ms` is in milliseconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POOLED = "of the reference with the mean of the normalised frames"
 
 
 def table_columns(metric: str = "cosine", *, calibrated: bool = False) -> tuple[str, ...]:
-    """What people get of a summary; names carry the metric. `max_at_ms` is empty for images."""
+    """The columns of a summary for people; names hold the metric. `max_at_ms` is empty for images."""
     mean, median, low, high, std, pooled = (f"{name}_{metric}" for name in _STATISTICS)
     won = ("won_share",) if metric == "probability" else ()
     extra = _CALIBRATION if calibrated else ()
@@ -40,18 +40,18 @@ def table_columns(metric: str = "cosine", *, calibrated: bool = False) -> tuple[
 
 
 def summary_columns(metric: str = "cosine", *, calibrated: bool = False) -> tuple[str, ...]:
-    """What programs get of a summary."""
+    """The columns of a summary for programs."""
     baseline = _BASELINE if calibrated else ()
     return (*table_columns(metric, calibrated=calibrated), *baseline, *_MADE_WITH)
 
 
 def frame_table_columns(metric: str = "cosine") -> tuple[str, ...]:
-    """What people get of each frame."""
+    """The columns of frames for people."""
     return ("video", "comparison", "reference", "frame_index", "timestamp_ms", "frame_name", metric)
 
 
 def footnote(metric: str = "cosine", *, calibrated: bool = False) -> str:
-    """What the columns of a summary mean."""
+    """Explain the columns of a summary."""
     won = "; won_share: of the frames on which this reference is the most probable, 0 to 1" * (metric == "probability")
     null = (
         "\nz_score: of the mean cosine, in standard deviations from the mean of the same video's mean cosines with "
@@ -64,10 +64,10 @@ def footnote(metric: str = "cosine", *, calibrated: bool = False) -> str:
 
 
 def answer_text(answer: Answer, style: str, *, per_frame: bool) -> Iterator[str]:
-    """Write an answer as text in pieces; one video against one reference reads as a person would say it.
+    """Write an answer as text in pieces; one video against one reference as lines of text, anything else as rows.
 
     Args:
-        answer: what `ask` gave.
+        answer: the result of `ask`.
         style: table, csv, json (one array) or jsonl (one object a line).
         per_frame: one row a frame instead of one a comparison.
     """
@@ -158,7 +158,7 @@ def probability_lines(comparisons: Iterable[Comparison]) -> Iterator[str]:
 
 
 def describe(comparison: Comparison) -> Iterator[str]:
-    """Write one comparison as a person would read it."""
+    """Write one comparison as lines of text."""
     summary, attributes = comparison.summary, comparison.video.attributes
     is_sound = attributes.source_kind == AUDIO
     yield f"{'Windows' if is_sound else 'Frames'} analyzed: {summary.frames}\n"

@@ -60,8 +60,8 @@ def render_rows(
     Args:
         rows: each with a value for every column.
         style: table, csv, json (one array) or jsonl (one object a line).
-        columns: what programs get.
-        table_columns: what people get; None for all columns.
+        columns: the columns for programs.
+        table_columns: the columns of a table; None for all.
         footnote: explains the columns below a table.
     """
     writers: dict[str, Callable[[], Iterator[str]]] = {
@@ -134,14 +134,14 @@ def _table(rows: Iterable[Row], columns: Sequence[str], footnote: str) -> Iterat
 
 
 def _shown(cell: Cell) -> str:
-    """Return a cell as people read it."""
+    """Return a cell as a table shows it."""
     if cell is None:
         return ""
     return f"{cell:.4f}" if isinstance(cell, float) else one_line(str(cell))
 
 
 def _rounded(cell: Cell) -> Cell:
-    """Cut the digits that float32 does not hold."""
+    """Round off the digits that float32 does not hold."""
     return round(cell, 7) if isinstance(cell, float) else cell
 
 

@@ -1,4 +1,4 @@
-"""The bank that scores are standardised over: made of the cache itself, saved, used again."""
+"""The bank of windows that scores are standardised over: made from cached videos, saved, loaded."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _ARRAYS = ("picture_mean", "picture_std", "sound_mean", "sound_std")
 
 @dataclass(frozen=True)
 class Bank:
-    """What is typical of pictures and of sound, anchor by anchor, and of what it was made."""
+    """Mean and standard deviation of each anchor for pictures and for sound, and what they were computed from."""
 
     pictures: Moments
     sounds: Moments
     items: int  # videos that it was made of
-    made_with: str  # sha256 over vocabulary and both models' weights: a bank serves no other
+    made_with: str  # sha256 over vocabulary and both models' weights: a bank is valid for these alone
 
 
 def made_with(words: Sequence[str], picture_weights: str, sound_weights: str) -> str:
-    """What a bank depends on, as one hash."""
+    """The sha256 of what a bank depends on: words and weights."""
     return hashlib.sha256("\0".join([*words, picture_weights, sound_weights]).encode()).hexdigest()
 
 
@@ -42,7 +42,7 @@ def save_bank(bank: Bank, path: StrPath) -> None:
     """Write a bank as .npz.
 
     Raises:
-        CacheError: The file cannot be written.
+        CacheError: the file cannot be written.
     """
     data = io.BytesIO()
     moments = (bank.pictures.mean, bank.pictures.std, bank.sounds.mean, bank.sounds.std)
@@ -55,12 +55,12 @@ def load_bank(path: StrPath, expected: str, anchors: int) -> Bank:
     """Read a bank that was made with the same words and weights.
 
     Args:
-        path: An .npz of `save_bank`.
-        expected: As `made_with` gives it.
+        path: an .npz of `save_bank`.
+        expected: as `made_with` gives it.
         anchors: K.
 
     Raises:
-        UsageError: It cannot be read, is not a bank, or was made with other words or weights.
+        UsageError: it cannot be read, is not a bank, or was made with other words or weights.
     """
     try:
         with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as archive:

@@ -1,4 +1,4 @@
-"""Whether two sequences change together: debiased linear CKA, with circular shifts as its null. No text at all.
+"""Whether two sequences change together: debiased linear CKA, with circular shifts as its null; no text is needed.
 
 CKA compares the similarities within one sequence with those within the other (Kornblith et al. 2019); the unbiased
 estimate of HSIC makes unrelated sequences score near 0 however long their vectors are (Song et al. 2012; Nguyen et al.

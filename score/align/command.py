@@ -1,4 +1,4 @@
-"""`clipcache align`: do picture and sound of a video belong together, without a caption?"""
+"""`clipcache align`: whether picture and sound of a video belong together, without a caption."""
 
 from __future__ import annotations
 
@@ -46,16 +46,19 @@ _CKA_NOTE = (
     TARGETS,
     cloup.option_group(
         "How to compare",
-        click.option("--sound-model", default="clap", show_default=True, help="Of the sound, where there are several."),
-        click.option("--vocabulary", type=PATH, help="Things seen and heard, one a line, instead of the bundled ones."),
+        click.option("--sound-model", default="clap", show_default=True, help="Model of the sound."),
+        click.option("--vocabulary", type=PATH, help="Words, one a line, instead of the bundled ones."),
         click.option(
             "--bank", "bank_file", type=PATH, help="Standardise over this bank instead of the videos themselves."
         ),
         click.option("--save-bank", type=PATH, help="Write the bank of these videos to a file (.npz) for --bank."),
         click.option(
-            "--silence", default=-60.0, show_default=True, help="Windows below so many dB of full scale do not count."
+            "--silence",
+            default=-60.0,
+            show_default=True,
+            help="Leave out windows below this level, in dB of full scale.",
         ),
-        click.option("--cka", is_flag=True, help="Measure shared change too, without any text."),
+        click.option("--cka", is_flag=True, help="Also measure by CKA whether both change together."),
     ),
     output=output_options(),
     short_help="Tell whether picture and sound of videos belong together, without captions.",
@@ -76,7 +79,7 @@ def align(
     """Compare picture and sound of cached videos through a vocabulary of things that are seen and heard.
 
     TARGETS are as in `score`; none means the whole cache. Features of pictures and of sound are never compared
-    directly: their spaces are unrelated, and a cosine between them means nothing.
+    directly: their spaces are unrelated, so a cosine between them has no meaning.
     """
     from ...cache import DigestMemo
     from ...cache.common.render import render_rows, write_text
@@ -155,9 +158,9 @@ def _rows(aligned: Aligned) -> Iterator[Row]:
 
 
 def _set_text(aligned: Aligned, bank_items: int) -> str:
-    """The set as a whole, without which no single score says anything."""
+    """How well the scores of the whole set tell matched pairs from mismatched ones."""
     if aligned.set is None:
-        return "One video with picture and sound: nothing to tell matched from mismatched by.\n"
+        return "There is only one video with picture and sound: no mismatched pair to compare with.\n"
     found = aligned.set
     recall = ", ".join(f"recall@{k} {share:.3f}" for k, share in found.recall.items())
     return (

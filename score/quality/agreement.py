@@ -1,4 +1,4 @@
-"""Methods against each other: how far their scores go together, and whether they pick the same best."""
+"""Methods compared with each other: correlations of their scores, and whether they agree on the best item."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CORRELATION_SCALE = "correlation, -1 to 1"
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """V videos under M methods; the frames of all videos count alike in the correlations."""
+    """V videos rated by M methods; all frames have the same weight in the correlations."""
 
     methods: tuple[Column, ...]
     videos: tuple[str, ...]
@@ -81,7 +81,7 @@ def compare_methods(scored: Iterable[ScoredVideo], methods: Sequence[Column]) ->
 
 
 def comparison_text(compared: MethodComparison, style: str) -> Iterator[str]:
-    """Write a comparison in pieces: several tables for people, one of single facts (`TIDY_COLUMNS`) for programs."""
+    """Write a comparison in pieces: several tables for people; for programs one, a value in each row."""
     if style != "table":
         yield from render_rows(_facts(compared), style, TIDY_COLUMNS)
         return
@@ -104,7 +104,7 @@ def comparison_text(compared: MethodComparison, style: str) -> Iterator[str]:
 
 
 def _facts(compared: MethodComparison) -> Iterator[Row]:
-    """Say everything in rows of one shape."""
+    """All values as rows of the columns `TIDY_COLUMNS`."""
     methods = compared.methods
     for video, means, ranks in zip(compared.videos, compared.means, compared.ranks, strict=True):
         for method, mean, rank in zip(methods, means, ranks, strict=True):
@@ -138,7 +138,7 @@ def _matrix(
 
 
 def _best_rows(table: Floats) -> list[int]:
-    """Row of the (first) highest value of each column; what is NaN is never the highest."""
+    """Row of the (first) highest value of each column; NaN is never the highest."""
     return [int(row) for row in np.where(np.isnan(table), -np.inf, table).argmax(axis=0)]
 
 

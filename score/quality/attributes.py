@@ -1,4 +1,4 @@
-"""Attribute prompts: pairs of opposites, and single prompts that speak for or against a picture."""
+"""Attribute prompts: pairs of opposites, and single prompts that count for or against a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEYS = {"pairs", "positive", "negative"}
 
 @dataclass(frozen=True)
 class Pair:
-    """Two prompts that say the opposite of each other."""
+    """Two prompts of opposite meaning."""
 
     name: str  # of the attribute, such as "composition"
     positive: str
@@ -27,7 +27,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a picture is asked about; no prompt is empty, all names of scores differ."""
+    """The prompts that pictures are compared with; no prompt is empty, all names of scores differ."""
 
     pairs: tuple[Pair, ...]  # one or more
     positives: tuple[str, ...] = ()

@@ -23,20 +23,20 @@ from .methods import MEASURES, OneColumn, ScoredVideo, Scorer, attribute_scorer,
 
 @dataclass(frozen=True)
 class Results:
-    """I items (videos and images) under M methods."""
+    """I items (videos and images) rated by M methods."""
 
     items: tuple[str, ...]  # name of a video, or of an image, also of one in a folder
     frames: tuple[int, ...]  # frames of each item
     methods: tuple[Column, ...]
     scores: NDArray[np.float64] = field(repr=False)  # (I, M), mean over the frames; NaN: not measured
-    ratings: Mapping[str, float] | None = None  # of people, by the name of the item; None: not asked for
+    ratings: Mapping[str, float] | None = None  # by people, by the name of the item; None: not given
 
 
 def run_benchmark(config: BenchmarkConfig, context: ScoringContext) -> Results:
     """Score all items by all methods.
 
     Raises:
-        UsageError: a target, prompt or file means nothing, or nothing could be scored.
+        UsageError: a target, prompt or file is not valid, or nothing could be scored.
         CacheError: there is no such cache, or a target is not in it.
         ModelError: a head does not fit the features, or the model cannot be loaded.
     """
@@ -89,7 +89,7 @@ def _items(scored: ScoredVideo) -> Iterator[tuple[str, slice]]:
 
 
 def _check_ratings(items: Sequence[str], ratings: Mapping[str, float], warn: Callable[[str], None]) -> None:
-    """Refuse ratings that are of none of the items, or of which one may mean several; say how many are left out."""
+    """Refuse ratings of which none names an item, or one names several; warn how many name no item."""
     times = Counter(items)
     known = [item for item in ratings if item in times]
     if not known:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Activation = Literal["none", "relu"]
-"""What lies between the layers of a head."""
+"""The function between the layers of a head."""
 
 AGGREGATIONS: Mapping[str, str] = {
     "weighted": "-1.5 to 1.5",

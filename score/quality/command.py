@@ -1,4 +1,4 @@
-"""`clipcache aesthetic` and `clipcache benchmark`: how good pictures are, by one method or by many."""
+"""`clipcache aesthetic` and `clipcache benchmark`: rate pictures by one method or by many."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 _METHOD = cloup.option_group(
     "How to rate",
-    click.option("--attributes", "attribute_file", type=PATH, help="YAML of prompts to use instead of our own."),
+    click.option("--attributes", "attribute_file", type=PATH, help="YAML of prompts, instead of the bundled ones."),
     click.option(
         "--aggregation",
         type=click.Choice(list(AGGREGATIONS)),
-        help="How attributes make one score; weighted by default.",
+        help="How the attributes are combined into one score; weighted by default.",
     ),
     click.option("--probability", is_flag=True, help="Rank by the mean softmax over each pair of opposite prompts."),
     click.option("--head", "head_file", type=PATH, help="Rank by a head: a state dict of linear layers, .pth etc."),
     click.option(
         "--head-activation",
         type=click.Choice(get_args(Activation)),
-        help="Between the layers of a head that has several: needed then.",
+        help="Activation between the layers of a head; needed where it has several.",
     ),
-    click.option("--compare", is_flag=True, help="All methods and cached measures, and how they agree."),
+    click.option("--compare", is_flag=True, help="Compare all methods and cached measures with each other."),
 )
 _OUTPUT = output_options(
     click.option("--details", is_flag=True, help="Also each attribute: contrast_…, pos_…, neg_…."),
@@ -66,24 +66,24 @@ def aesthetic(
 ) -> None:
     """Rate cached videos and images, the best first, with the best frame of each.
 
-    TARGETS are as in `score`; none means the whole cache. The score is of CLIP's opinion by pairs of opposite prompts
-    and single ones, or that of a --head; its method and range are named below each table.
+    TARGETS are as in `score`; none means the whole cache. The score comes from CLIP's cosines with pairs of
+    opposite prompts and single ones, or from a --head; its method and range are named below each table.
     """
     from ...cache.common.render import write_text
     from .attributes import BUNDLED
-    from .run import Rating, prepare
+    from .run import RatingOptions, prepare
 
     if per_frame and compare:
         raise UsageError("--compare is about whole videos", "leave out --per-frame")
     prompts = attribute_file or BUNDLED
-    rating = Rating(prompts, aggregation, probability, head_file, head_activation, details, compare)
+    rating = RatingOptions(prompts, aggregation, probability, head_file, head_activation, details, compare)
     rated = prepare(rating, targets, selection, scoring.context())
     write_text(_compared(rated, style, plot) if compare else _ranked(rated, style, plot, per_frame=per_frame), output)
 
 
 @scoring_command(
     click.argument("config_file", metavar="CONFIG", type=PATH),
-    short_help="Score a data set by many methods, as a config file says.",
+    short_help="Score a data set by the methods of a config file.",
     frames=False,
 )
 def benchmark(scoring: Scoring, config_file: Path) -> None:
@@ -107,7 +107,7 @@ def benchmark(scoring: Scoring, config_file: Path) -> None:
 
 
 def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
-    """Compare all methods; say on stderr what the tables do not."""
+    """Compare all methods; warn of videos without measures."""
     from .agreement import compare_methods, comparison_text
     from .methods import MEASURES
     from .plot import plot_correlations
@@ -115,7 +115,7 @@ def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
     compared = compare_methods(rated.frames(MEASURES), (*rated.methods, *MEASURES))
     if compared.unmeasured or MEASURES[0] not in compared.methods:
         without = compared.unmeasured or len(compared.videos)
-        warn(f"{without} of {len(compared.videos)} have no measures: extract them again with --quality.")
+        warn(f"{without} of {len(compared.videos)} have no measures; extract them again with --quality.")
     if plot:
         names = [method.name for method in compared.methods]
         title = f"Spearman correlation of methods, {compared.frames} frames"

@@ -1,4 +1,4 @@
-"""What a benchmark is to do, from YAML: which videos, by which methods, against which ratings."""
+"""The config file of a benchmark, YAML: which videos, which methods, which ratings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_config(path: StrPath) -> BenchmarkConfig:
     """Read a config: keys `output` and `methods`, and if wanted `videos`, `cache`, `model`, `ratings`, `fps` etc.
 
     Raises:
-        UsageError: the file cannot be read, is not valid YAML, or says something else.
+        UsageError: the file cannot be read, is not valid YAML, or holds something else.
     """
     path = Path(path)
     content = read_yaml(path)

@@ -83,7 +83,7 @@ class OneColumn:
 
 
 def attribute_scorer(attributes: Attributes, resolver: ReferenceResolver, logit_scale: float) -> AttributeScorer:
-    """Ask a model for the vectors of attribute prompts.
+    """A scorer by attribute prompts; their vectors come from the cache or the model.
 
     Raises:
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
@@ -93,7 +93,7 @@ def attribute_scorer(attributes: Attributes, resolver: ReferenceResolver, logit_
 
 
 def prompt_scorer(name: str, prompt: str, resolver: ReferenceResolver) -> PromptScorer:
-    """Ask a model for the vector of one prompt.
+    """A scorer by one prompt; its vector comes from the cache or the model.
 
     Raises:
         UsageError: the prompt is empty, or not valid Unicode.
@@ -145,7 +145,7 @@ def score_videos(
         entries: of one model.
         scorers: each with columns of its own names.
         selection: which frames count.
-        on_skip: told of each entry that cannot be scored, and why.
+        on_skip: called with each entry that cannot be scored, and the reason.
         measures: cached measures that become columns too; NaN where an entry lacks one.
     """
     for entry in entries:

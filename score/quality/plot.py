@@ -14,7 +14,7 @@ _LABEL_CHARS = 30
 
 
 def plot_correlations(matrix: Matrix, labels: Sequence[str], path: StrPath, title: str) -> str | None:
-    """Draw a matrix of correlations: blue where two go together, red where one falls as the other rises.
+    """Draw a matrix of correlations: blue where positive, red where negative.
 
     Args:
         matrix: (M, M) in [-1, 1]; NaN, where a correlation is not defined, stays grey.
@@ -23,7 +23,7 @@ def plot_correlations(matrix: Matrix, labels: Sequence[str], path: StrPath, titl
         title: what is correlated, and over what.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
         UsageError: the file cannot be written.

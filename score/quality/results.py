@@ -1,4 +1,4 @@
-"""The results of a benchmark as tables and pictures."""
+"""The results of a benchmark as tables and plots."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ RATING_FOOTNOTE = (
 
 
 def write_results(results: Results, folder: StrPath) -> tuple[list[Path], list[str]]:
-    """Write all tables, as CSV, and pictures into a folder, which is made if need be.
+    """Write all tables, as CSV, and plots into a folder, which is made if it does not exist.
 
     Returns:
-        The files written, and sentences on what the pictures do not show.
+        The files written, and warnings about what the plots do not show.
 
     Raises:
         UsageError: a file cannot be written.
@@ -56,7 +56,7 @@ def write_results(results: Results, folder: StrPath) -> tuple[list[Path], list[s
 
 
 def printed(results: Results) -> Iterator[str]:
-    """Write the correlations for people: with the ratings where there are any, and of the methods with each other."""
+    """Tables of correlations: with the ratings where there are any, and of the methods with each other."""
     if results.ratings is not None:
         yield from render_rows(
             rating_rows(results, results.ratings), "table", RATING_COLUMNS, footnote=f"{RATING_FOOTNOTE}\n"
@@ -109,7 +109,7 @@ def _draw_correlations(results: Results, path: Path) -> str | None:
 
 
 def _draw_distribution(results: Results, path: Path) -> str | None:
-    """Draw where the items lie by each method, on one scale for all."""
+    """Draw the distribution of the items' scores by each method, standardised."""
     groups = {}
     for method, scores in zip(results.methods, results.scores.T, strict=True):
         given = scores[np.isfinite(scores)]
@@ -117,5 +117,5 @@ def _draw_distribution(results: Results, path: Path) -> str | None:
         if spread > 0:
             groups[method.name] = (given - given.mean()) / spread
     if not groups:
-        return "There is no picture of the distribution: no method tells the items apart."
+        return "There is no plot of the distribution: every method gives all items the same score."
     return plot_distribution(groups, path, "items by method: deviation from the mean in standard deviations")

@@ -1,4 +1,4 @@
-"""`aesthetic` from names to scores: which videos, rated how."""
+"""The scores of `clipcache aesthetic`: finds the videos and prepares the methods."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .methods import ScoredVideo, Scorer, attribute_scorer, score_videos
 
 
 @dataclass(frozen=True)
-class Rating:
-    """How frames are to be rated; at most one of `aggregation`, `probability` and `head` says what `overall` is."""
+class RatingOptions:
+    """How to rate frames; at most one of `aggregation`, `probability` and `head` says what `overall` is."""
 
     attributes: StrPath = BUNDLED  # YAML of prompts
     aggregation: str | None = None  # one of AGGREGATIONS; None: "weighted", where nothing else is chosen
@@ -40,11 +40,11 @@ class Rating:
 
 @dataclass(frozen=True)
 class Rated:
-    """What is rated, resolved; features are read when frames are asked for."""
+    """The videos and the methods; features are read when `frames` is called."""
 
     overall: Column  # what videos are ranked by
-    details: tuple[Column, ...]  # asked for beside it
-    methods: tuple[Column, ...]  # all ways to rate a frame by its features, whose scorers are there
+    details: tuple[Column, ...]  # shown beside it
+    methods: tuple[Column, ...]  # all ways to rate a frame by its features, of the scorers below
     entries: tuple[Path, ...]
     selection: FrameSelection
     on_skip: OnSkip
@@ -55,11 +55,13 @@ class Rated:
         return score_videos(map(Entry, self.entries), self.scorers, self.selection, self.on_skip, measures)
 
 
-def prepare(rating: Rating, targets: Sequence[StrPath], selection: FrameSelection, context: ScoringContext) -> Rated:
+def prepare(
+    rating: RatingOptions, targets: Sequence[StrPath], selection: FrameSelection, context: ScoringContext
+) -> Rated:
     """Find the entries, the head, and the vectors of the prompts; a head alone needs no model.
 
     Raises:
-        UsageError: a target or the file of attributes means nothing, or the entries are of several models.
+        UsageError: a target does not exist, the file of attributes is not valid, or the entries are of several models.
         CacheError: there is no such cache, or a target is not in it.
         ModelError: the head does not fit the features, or the model cannot be loaded.
     """
@@ -78,7 +80,7 @@ def prepare(rating: Rating, targets: Sequence[StrPath], selection: FrameSelectio
         prompts = attribute_scorer(attributes, resolver_for(chosen, context, memo), made_with.logit_scale)
         scorers.append(prompts)
         methods += prompts.methods
-        details += prompts.details + prompts.chances * rating.probability
+        details += prompts.details + prompts.pair_probability_columns * rating.probability
     named = PAIR_PROBABILITY if rating.probability else rating.aggregation
     return Rated(
         overall=next((method for method in methods if method.name == named), methods[0]),

@@ -1,4 +1,4 @@
-"""`clipcache search`: queries in; frames or moments out, as tables, edit lists, pictures."""
+"""`clipcache search`: finds the frames or moments that match queries; prints tables or edit lists, draws pictures."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _QUESTION = cloup.option_group(
 )
 _LIMITS = cloup.option_group(
     "How much to find",
-    click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="This many of each query."),
-    click.option("--per-video", type=click.IntRange(1), help="At most K of each video and query."),
+    click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="How many for each query."),
+    click.option("--per-video", type=click.IntRange(1), help="At most K for each video and query."),
     click.option(
         "--min-gap",
         type=click.FloatRange(0),
@@ -41,9 +41,9 @@ _LIMITS = cloup.option_group(
         show_default=True,
         help="Seconds between found frames of a video; moments nearer than that are one.",
     ),
-    click.option("--threshold", type=_COSINE, help="Only what reaches this cosine."),
+    click.option("--threshold", type=_COSINE, help="Least cosine of a result."),
     click.option("--moments", is_flag=True, help="Find stretches of time instead of frames."),
-    click.option("--high", type=_COSINE, help="A moment reaches this cosine; by default chosen for each query."),
+    click.option("--high", type=_COSINE, help="A moment reaches this cosine; by default computed for each query."),
     click.option("--low", type=_COSINE, help="A moment lasts while the cosine is at least this."),
 )
 _OUTPUT = output_options(
@@ -106,7 +106,7 @@ def search(
     limits = Limits(top, per_video, min_gap, threshold)
     found = _find(asked, limits, high, low) if moments else Found(asked.queries, asked.frames(limits))
     if not found.hits:
-        warn("Nothing was found: lower --threshold or --high, or search more.")
+        warn("Nothing was found; lower --threshold or --high, or search more.")
     names: dict[int, str] = {}
     if thumbnails or contact_sheet:
         read = functools.partial(
@@ -122,7 +122,7 @@ def search(
 
 
 def _check_moments(moments: bool, style: str, high: float | None, low: float | None) -> None:
-    """Refuse what means nothing without moments, before anything is searched."""
+    """Refuse options that are for moments alone, before anything is searched."""
     from .formats import MOMENT_STYLES
 
     if moments:
@@ -134,7 +134,7 @@ def _check_moments(moments: bool, style: str, high: float | None, low: float | N
 
 
 def _queries(words: Sequence[str], query_file: Path | None, images: Sequence[Path]) -> list[Query]:
-    """Read the queries of the command line and of the file; images are added to each, or are a query by themselves."""
+    """Read the queries of the command line and of the file; images are added to each, or make one by themselves."""
     from ..references import read_prompts
     from .query import Query, parse_query, query_of_words
 
@@ -142,7 +142,7 @@ def _queries(words: Sequence[str], query_file: Path | None, images: Sequence[Pat
     if query_file is not None:
         queries += [parse_query(line) for line in read_prompts(query_file)]
     if not queries and not images:
-        raise UsageError("Say what to search for: a QUERY, --image or --queries")
+        raise UsageError("There is nothing to search for", "give a QUERY, --image or --queries")
     return [query.with_images(images) for query in queries or [Query("")]]
 
 

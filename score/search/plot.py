@@ -1,4 +1,4 @@
-"""Similarity over time as a picture, with what was found marked: one panel a video, one line a query."""
+"""A plot of similarity over time with the results marked: a panel for each video, a line for each query."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def plot_found(asked: Search, found: Found, path: StrPath) -> list[str]:
         path: .png, .svg or .pdf.
 
     Returns:
-        Sentences on what the picture does not show: more videos or queries than fit, letters that the font lacks.
+        Warnings about what the plot does not show: videos or queries beyond its limits, letters that the font lacks.
 
     Raises:
         UsageError: nothing was found, or the file cannot be written.
     """
     entries = list(dict.fromkeys(hit.source.entry for hit in found.hits if hit.query < MAX_QUERIES))
     if not entries:
-        raise UsageError("There is nothing to plot: nothing was found")
+        raise UsageError("There is nothing to plot: the search has no results")
     panels = list(asked.scores(entries[:MAX_VIDEOS], MAX_QUERIES))
     problem = save_figure(_draw(found, panels), path)
     said = []

@@ -1,4 +1,4 @@
-"""A search from names to hits: which entries, which queries, and one pass over their features for all of them."""
+"""A search: finds the entries, encodes the queries, and reads the features once for all of them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .scan import VideoScores, scan
 
 @dataclass(frozen=True)
 class Search:
-    """Queries and what they are asked of, resolved; features are read when hits are asked for."""
+    """Query vectors and the entries to search; features are read by `frames` and `moments`."""
 
-    queries: tuple[str, ...]  # names, fit for printing
+    queries: tuple[str, ...]  # names, printable
     directions: NDArray[np.float32] = field(repr=False)  # (Q, D), rows of length one
     entries: tuple[Chosen, ...]
     selection: FrameSelection
-    on_skip: OnSkip  # told once of each entry that cannot be searched, and why
+    on_skip: OnSkip  # called once with each entry that cannot be searched, and the reason
 
     def frames(self, limits: Limits) -> list[Hit]:
         """Return the best frames, those of one query in a row, best first."""
@@ -44,10 +44,10 @@ class Search:
     ) -> tuple[list[Hit], list[Thresholds]]:
         """Return the best moments, those of one query in a row, best first, and the thresholds of each query.
 
-        Thresholds that are not given are taken from a pass of their own; see `moments`.
+        Thresholds that are not given are computed in a pass of their own; see the module `moments`.
 
         Raises:
-            UsageError: the thresholds contradict each other, or nothing searched has a time.
+            UsageError: `low` is above `high`, or nothing searched has a time.
         """
         paths = [one.path for one in self.entries if one.attributes.source_kind in TIMED_KINDS]
         if not paths:
@@ -87,15 +87,15 @@ def prepare(
     """Find the entries, and the directions of the queries.
 
     Args:
-        queries: what to look for, at least one.
+        queries: at least one.
         targets: videos, images, folders, entries to search; none means the whole cache.
         selection: which of their frames count.
-        context: where the cache is, and what may be done and said.
+        context: of the question.
         memo: gives the content hash of files.
         truncate: cut prompts that are longer than the model takes, instead of refusing them.
 
     Raises:
-        UsageError: a query or a target means nothing, or the entries are of several models.
+        UsageError: a query is not valid, a target does not exist, or the entries are of several models.
         CacheError: there is no such cache, or a target is not in it.
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
         MediaError: an image cannot be decoded.

@@ -16,12 +16,12 @@ from ...cache.select import OnSkip
 from ..compare import FrameSelection, check_finite
 from ..similarity import TILE_ROWS, unit_rows
 
-COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more of them is gone through once more
+COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more is read again for the other queries
 
 
 @dataclass(frozen=True)
 class Source:
-    """The video, image or image folder of an entry, as far as a found frame needs to know it."""
+    """The video, image or image folder of an entry, with what a found frame needs of it."""
 
     entry: Path
     name: str  # of the video when it was extracted
@@ -39,7 +39,7 @@ class Source:
 
 @dataclass(frozen=True)
 class VideoScores:
-    """The frames of one video against some of the queries."""
+    """The cosines of one video's frames with some of the queries."""
 
     video: Entry  # the frames that count
     source: Source
@@ -56,7 +56,7 @@ def scan(
         entries: paths of the entries, of one model.
         directions: (Q, D), rows of length one.
         selection: which frames count.
-        on_skip: told of each entry that cannot be scored, and why.
+        on_skip: called with each entry that cannot be scored, and the reason.
 
     Yields:
         The videos in order; one more than once only where N * Q cosines would exceed COSINES_IN_MEMORY.

@@ -24,7 +24,7 @@ Rgb = NDArray[np.uint8]  # (H, W, 3)
 MAX_ON_SHEET = 100
 _SHEET_COLUMNS = 5
 _LEAST_COLUMNS = 3  # so that a heading fits
-# Of the sheet, in inches: a picture's width, its caption, the heading of a query, and what lies between pictures.
+# Of the sheet, in inches: a picture's width, its caption, the heading of a query, and the space between pictures.
 _CELL, _CAPTION, _HEADING, _PAD = 2.6, 0.62, 0.34, 0.15
 _TALLEST = 1.4  # height to width; an upright video's pictures are drawn narrower
 _SHEET_PIXELS = 320  # longer side of a picture on the sheet
@@ -51,11 +51,11 @@ def write_pictures(
     Args:
         found: frames, or moments, of which the best frame counts.
         read: decodes the frames of hits, as `read_pictures` does.
-        thumbnails: the folder, made if need be; None: no files of their own.
-        sheet: the picture of all; None: no such picture.
+        thumbnails: the folder, made if it does not exist; None: no thumbnails.
+        sheet: the picture of all; None: no sheet.
 
     Returns:
-        File name of each hit's thumbnail by the hit's number, and what `write_contact_sheet` says.
+        File name of each hit's thumbnail by the hit's number, and the warning of `write_contact_sheet`.
 
     Raises:
         UsageError: a file cannot be written, or the hits are too many for a sheet.
@@ -86,7 +86,7 @@ def read_pictures(
         hits: found frames, or moments, of which the best frame counts.
         find: gives the file of a source; None leaves its frames out.
         frames_at: decodes the frames of a file at given times, milliseconds.
-        on_missing: told of each file whose frames cannot be had, and why.
+        on_missing: called with the error of each file whose frames cannot be decoded.
     """
     by_file: dict[Path, list[int]] = {}
     for number, hit in enumerate(hits):
@@ -115,7 +115,7 @@ def thumbnail_names(queries: Sequence[str], hits: Sequence[Hit]) -> list[str]:
 
 
 def write_thumbnail(rgb: Rgb, path: StrPath) -> None:
-    """Write a frame as JPEG at its own size; the folder is made if need be.
+    """Write a frame as JPEG at its own size; the folder is made if it does not exist.
 
     Raises:
         UsageError: it cannot be written.
@@ -147,7 +147,7 @@ def write_contact_sheet(found: Found, pictures: Mapping[int, Rgb], path: StrPath
         path: .png, .jpg, .svg or .pdf.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
         UsageError: the file cannot be written.
@@ -194,7 +194,7 @@ def _write(figure: Any, left: float, top: float, text: str, size: int) -> None:
 
 
 def _caption(rank: int, hit: Hit) -> str:
-    """Say what a picture of the sheet shows."""
+    """The text below a picture of the sheet."""
     place = clock(hit.at_ms) if hit.source.has_clock else shorten(hit.frame_name or "image", _CAPTION_CHARS - 18)
     if hit.span_ms is not None:
         place = " to ".join(clock(time) for time in hit.span_ms)

@@ -214,7 +214,7 @@ def test_a_plot_that_cannot_be_written_is_one_sentence(
     asked = search_of()
     with pytest.raises(UsageError, match="Cannot write the picture"):
         plot_found(asked, Found(asked.queries, asked.frames(Limits())), tmp_path / name)
-    with pytest.raises(UsageError, match="nothing was found"):
+    with pytest.raises(UsageError, match="has no results"):
         plot_found(asked, Found(asked.queries, []), tmp_path / "p.png")
 
 
