@@ -145,9 +145,9 @@ def _refuse(*what: object) -> NoReturn:
 
 def run_score(cache: str, prompts: int) -> float:
     """In the child: seconds from the question to all statistics."""
-    from clipcache.score.question import Question, Surroundings, ask
+    from clipcache.score.question import Question, ScoringContext, ask
 
-    surroundings = Surroundings(
+    context = ScoringContext(
         Path(cache),
         model=None,
         load_encoder=_refuse,
@@ -156,7 +156,7 @@ def run_score(cache: str, prompts: int) -> float:
         on_skip=_refuse,
     )
     started = time.perf_counter()
-    answer = ask(Question(texts=texts(prompts)), surroundings)
+    answer = ask(Question(texts=texts(prompts)), context)
     summaries = [comparison.summary for comparison in answer.comparisons]
     seconds = time.perf_counter() - started
     if len(summaries) != answer.videos * prompts:

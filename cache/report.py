@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .common.quoting import one_line
+from .common.render import table_lines
 from .entry import Entry
 from .format.guard import OpenEntry
 from .format.packed import packed_file_of
@@ -18,7 +19,7 @@ from .store import FeatureCache
 from .verify import Finding
 
 _LS_HEAD = ("VIDEO", "MODEL", "FRAMES", "SECONDS", "SAMPLING", "COMPLETE", "PRECISION", "QUALITY", "MB", "ENTRY")
-_RIGHT_ALIGNED = frozenset({"FRAMES", "SECONDS", "MB"})
+_RIGHT_ALIGNED = frozenset(map(_LS_HEAD.index, ("FRAMES", "SECONDS", "MB")))
 
 
 def describe(entry: Entry) -> dict[str, Any]:
@@ -49,9 +50,8 @@ def _file_bytes(entry: Entry, opened: OpenEntry) -> int:
 
 
 def info_text(described: dict[str, Any]) -> str:
-    """What `describe` gives, one line an item, names aligned."""
-    width = max(map(len, described))
-    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in described.items())
+    """One line for each thing that `describe` tells, names aligned."""
+    return "".join(table_lines((name, _shown(value)) for name, value in described.items())).rstrip("\n")
 
 
 def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
@@ -74,7 +74,7 @@ def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
     frames = sum(one["frames"] for one in entries)
     megabytes = sum(one["file_bytes"] for one in entries) / 1e6
     total = f"{len(entries)} entries, {frames} frames, {megabytes:.2f} MB in {one_line(cache.directory)}"
-    return "\n".join([*_table(_LS_HEAD, rows), total]) if rows else total
+    return "".join([*table_lines([_LS_HEAD, *rows], _RIGHT_ALIGNED), total]) if rows else total
 
 
 def verify_text(findings: Iterable[Finding]) -> str:
@@ -92,15 +92,6 @@ def findings_json(findings: Iterable[Finding]) -> str:
 def to_json(value: object) -> str:
     """Indented JSON in ASCII, which any terminal can show."""
     return json.dumps(value, indent=2)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
-    return ["  ".join(map(_cell, head, line, widths)).rstrip() for line in [head, *rows]]
-
-
-def _cell(title: str, text: str, width: int) -> str:
-    return text.rjust(width) if title in _RIGHT_ALIGNED else text.ljust(width)
 
 
 def _shown(value: object) -> str:

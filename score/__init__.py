@@ -1,4 +1,4 @@
-"""Cached features to similarities and statistics.
+"""Scores of cached features: similarities and statistics.
 
 `similarities`, `paired_similarities` and `score` take arrays and return arrays; they need numpy alone, and are loaded
 when first used: importing this package imports nothing.

@@ -1,62 +1,80 @@
-"""`clipcache score` and `clipcache compare`: a question in, a table or a plot out."""
+"""`clipcache score` and `clipcache compare`: compare cached videos, or two images; print a table or draw a plot."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import cloup
 
 from ..cache.common.errors import ClipcacheError, UsageError
 from ..cache.common.options import PATH, warn
-from .options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from .metrics import METRICS
+from .options import TARGETS, Scoring, Wiring, output_options, scoring_command
+from .plot_style import KINDS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ..cache import Entry
+    from .compare import FrameSelection
     from .plots import PeakFrames
 
 
-@click.command(short_help="Compare cached videos with prompts, images or videos.")
-@click.argument("targets", nargs=-1, type=PATH)
-@click.option("--text", "texts", multiple=True, help="Prompt to score with; may be repeated, as all references.")
-@click.option("--text-file", "text_files", multiple=True, type=PATH, help="Prompts, one a line, or a .yaml set.")
-@click.option("--image", "images", multiple=True, type=PATH, help="Reference image.")
-@click.option("--video", "videos", multiple=True, type=PATH, help="Cached video: frame i against frame i.")
-@click.option("--text-embeddings", "embeddings", multiple=True, type=PATH, help="Vectors (R, D), .npy or .npz.")
-@click.option("--pairs", type=PATH, help="CSV of videos, each with its own prompt, image or reference_video.")
-@click.option(
-    "--metric",
-    type=click.Choice(["cosine", "logit", "probability", "clipscore"]),
-    default="cosine",
-    show_default=True,
-    help="Scale of the scores.",
+_REFERENCES = cloup.option_group(
+    "What to compare with",
+    click.option("--text", "texts", multiple=True, help="Prompt to score with; may be repeated, as all references."),
+    click.option("--text-file", "text_files", multiple=True, type=PATH, help="Prompts, one a line, or a .yaml set."),
+    click.option("--image", "images", multiple=True, type=PATH, help="Reference image."),
+    click.option("--video", "videos", multiple=True, type=PATH, help="Cached video: frame i against frame i."),
+    click.option("--text-embeddings", "embeddings", multiple=True, type=PATH, help="Vectors (R, D), .npy or .npz."),
+    click.option("--pairs", type=PATH, help="CSV of videos, each with its own prompt, image or reference_video."),
+    click.option("--truncate", is_flag=True, help="Cut prompts of over 77 tokens instead of refusing them."),
 )
-@click.option("--baseline", is_flag=True, help="Say where each score lies among those of generic prompts.")
-@click.option("--baseline-file", type=PATH, help="Generic prompts of your own, one a line; implies --baseline.")
-@click.option("--truncate", is_flag=True, help="Cut prompts of over 77 tokens instead of refusing them.")
-@CUT
-@click.option("--per-frame", is_flag=True, help="One row a frame, with its timestamp.")
-@OUTPUT
-@click.option("--plot", type=PATH, help="Draw the scores: .png, .svg or .pdf.")
-@click.option(
-    "--plot-kind",
-    type=click.Choice(["time", "distribution", "heatmap"]),
-    default="time",
-    show_default=True,
-    help="Over time; spread of each video; mean of videos x references.",
+_SCALE = cloup.option_group(
+    "Scale",
+    click.option(
+        "--metric",
+        type=click.Choice(list(METRICS)),
+        default=next(iter(METRICS)),
+        show_default=True,
+        help="Scale of the scores.",
+    ),
+    click.option("--baseline", is_flag=True, help="Rank each score among those of generic prompts."),
+    click.option("--baseline-file", type=PATH, help="Generic prompts of your own, one a line; implies --baseline."),
 )
-@click.option("--plot-frames", is_flag=True, help="Show the best frames in a plot over time.")
-@click.option("--extract-missing", is_flag=True, help="First extract what is not in the cache.")
-@MODEL
-@click.pass_obj
+_OUTPUT = output_options(
+    click.option("--per-frame", is_flag=True, help="One row a frame, with its timestamp."),
+    click.option("--plot", type=PATH, help="Draw the scores: .png, .svg or .pdf."),
+    click.option(
+        "--plot-kind",
+        type=click.Choice(KINDS),
+        default=KINDS[0],
+        show_default=True,
+        help="Over time; distribution for each video; means of videos x references.",
+    ),
+    click.option("--plot-frames", is_flag=True, help="Show the best frames in a plot over time."),
+)
+_EXTRACT = click.option("--extract-missing", is_flag=True, help="First extract what is not in the cache.")
+
+
+@scoring_command(
+    TARGETS,
+    _REFERENCES,
+    _SCALE,
+    _EXTRACT,
+    output=_OUTPUT,
+    short_help="Compare cached videos with prompts, images or videos.",
+)
 def score(
-    wiring: Wiring,
+    scoring: Scoring,
     targets: tuple[Path, ...],
     texts: tuple[str, ...],
     text_files: tuple[Path, ...],
@@ -64,100 +82,60 @@ def score(
     videos: tuple[Path, ...],
     embeddings: tuple[Path, ...],
     pairs: Path | None,
+    truncate: bool,
     metric: str,
     baseline: bool,
     baseline_file: Path | None,
-    truncate: bool,
-    fps: float | None,
-    every: int | None,
-    start: float | None,
-    end: float | None,
-    per_frame: bool,
     style: str,
     output: Path | None,
+    per_frame: bool,
     plot: Path | None,
     plot_kind: str,
     plot_frames: bool,
     extract_missing: bool,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
+    selection: FrameSelection,
 ) -> None:
     """Compare cached videos with prompts, images, videos or given embeddings.
 
     TARGETS are videos, image folders, folders of them, or entries of the cache; none means the whole cache. Scores
-    are cosines, from -1 to 1, or in the scale of --metric, per frame and summed up per video. Frames that only one of
-    a target and a reference video has are ignored; --fps, --every, --start and --end apply to both.
+    are cosines, from -1 to 1, or in the scale of --metric, per frame and as statistics per video. Frames that only one
+    of a target and a reference video has are ignored; --fps, --every, --start and --end apply to both.
     """
-    from .compare import Cut
+    from ..cache.common.render import write_text
     from .pairs import ask_pairs
     from .plots import plot_comparisons
     from .question import Question, ask
-    from .tables import answer_text, write_text
-
-    def extract_targets(paths: Sequence[Path], its_model: str | None) -> None:
-        _extract_targets(wiring, paths, trust_weights, cache=cache_dir, model=its_model, weights=weights, device=device)
+    from .tables import answer_text
 
     if plot_frames and (plot is None or plot_kind != "time"):
         raise UsageError("--plot-frames is for a plot over time", "give --plot FILE, and no other --plot-kind")
     asked = (targets, texts, text_files, images, videos, embeddings)
     if pairs and any(asked):
-        raise UsageError("--pairs says what is compared with what", "leave out the targets and references")
-    skipped: list[Path] = []
-    around = surroundings(
-        wiring,
-        cache_dir,
-        model,
-        weights,
-        trust_weights,
-        device,
-        verbose,
-        skipped.append,
-        extract_targets if extract_missing else None,
-    )
-    cut = Cut(fps=fps, every=every, start=start, end=end)
+        raise UsageError("--pairs names the videos and their references", "leave out the targets and references")
+    context = scoring.context(functools.partial(_extract_targets, scoring) if extract_missing else None)
     calibrated = baseline or baseline_file is not None
-    question = Question(*asked, truncate, cut, metric, calibrated, baseline_file)
-    answer = ask_pairs(pairs, question, around) if pairs else ask(question, around)
+    question = Question(*asked, truncate, selection, metric, calibrated, baseline_file)
+    answer = ask_pairs(pairs, question, context) if pairs else ask(question, context)
     if plot:
         answer = answer.kept()
-        frames = _peak_frames(wiring) if plot_frames else None
+        frames = _peak_frames(scoring.wiring) if plot_frames else None
         if problem := plot_comparisons(list(answer.comparisons), plot, plot_kind, frames):
             warn(problem)
     write_text(answer_text(answer, style, per_frame=per_frame), output)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
-@click.command()
-@click.argument("image_a", type=PATH)
-@click.argument("image_b", type=PATH)
-@MODEL
-@click.pass_obj
-def compare(
-    wiring: Wiring,
-    image_a: Path,
-    image_b: Path,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
-) -> None:
+@scoring_command(click.argument("image_a", type=PATH), click.argument("image_b", type=PATH), frames=False)
+def compare(scoring: Scoring, image_a: Path, image_b: Path) -> None:
     """Compare two images: the cosine of their embeddings, from -1 to 1."""
     from .question import compare_images
 
-    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose)
-    cosine = compare_images(image_a, image_b, around, weights)
-    click.echo(f"CLIP score (image-to-image): {cosine:.4f} (cosine, -1 to 1)")
+    context = replace(scoring, problems=[]).context()  # a bad entry of the cache has no part in the result
+    cosine = compare_images(image_a, image_b, context, scoring.weights)
+    click.echo(f"CLIP score (image-to-image): {cosine:.4f} ({METRICS['cosine'].scale})")
 
 
 def _peak_frames(wiring: Wiring) -> PeakFrames:
-    """Decode frames from where a video was when it was last hashed; says so where it is not there."""
+    """A function that decodes frames of a video from where it was when last hashed, and warns if it is not there."""
     from ..cache import DigestMemo
 
     memo = DigestMemo()
@@ -165,7 +143,7 @@ def _peak_frames(wiring: Wiring) -> PeakFrames:
     def read(video: Entry, at_ms: Sequence[float]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         path = next(iter(memo.paths_of(video.video_sha256)), None)
         if path is None or video.source_kind != "video":
-            warn(f"The plot shows no frames of {video.video_name!r}: it is no video file, or not where it was.")
+            warn(f"The plot shows no frames of {video.video_name!r}: it is not a video file, or was moved.")
             return
         try:
             yield from wiring.frames_at(path, at_ms)
@@ -175,12 +153,13 @@ def _peak_frames(wiring: Wiring) -> PeakFrames:
     return read
 
 
-def _extract_targets(wiring: Wiring, paths: Sequence[Path], trust: bool, **given: str | Path | None) -> None:
-    """Run `clipcache extract` as a user would; its summary goes to stderr, for stdout belongs to the scores."""
+def _extract_targets(scoring: Scoring, paths: Sequence[Path], model: str | None) -> None:
+    """Run `clipcache extract` as a user would; its summary goes to stderr, because stdout is for the scores."""
+    given = {"cache": scoring.cache_dir, "model": model, "weights": scoring.weights, "device": scoring.device}
     words = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
-    if trust:
+    if scoring.trust_weights:
         words.append("--trust-weights")
     with contextlib.redirect_stdout(sys.stderr):
-        code = wiring.run(["extract", *words, "--", *map(str, paths)])
-    if code not in (0, 1):  # 1: some failed, which the scores will miss if they need them; else interrupted
+        code = scoring.wiring.run(["extract", *words, "--", *map(str, paths)])
+    if code not in (0, 1):  # 1: some files failed, which scoring reports if it needs them; other codes: interrupted
         click.get_current_context().exit(code)

@@ -1,4 +1,4 @@
-"""Cached videos against references: reads features block by block and yields one comparison per pair."""
+"""Cached videos compared with references: features are read block by block; each pair gives one `Comparison`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from ..cache import Entry
 from ..cache.common.errors import CacheError, EntryError, UsageError
+from ..cache.common.quoting import quoted
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import TIMED_KINDS
 from ..cache.select import OnSkip
+from .metrics import AUDIO
 from .references import Reference, ReferenceKind
 from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
 
@@ -20,7 +22,7 @@ COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are 
 
 
 @dataclass(frozen=True)
-class Cut:
+class FrameSelection:
     """Which frames of each video count; the default is all of them."""
 
     fps: float | None = None  # frames per second of the video's clock, > 0
@@ -29,7 +31,7 @@ class Cut:
     end: float | None = None  # seconds on the video's clock, exclusive
 
     def __post_init__(self) -> None:
-        Sampling(self.fps, self.every)  # a rate that makes no sense is refused before any video is read
+        Sampling(self.fps, self.every)  # an invalid rate is refused before any video is read
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}", "swap or widen them")
 
@@ -48,7 +50,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where a video's mean cosine lies among its mean cosines with generic prompts."""
+    """A video's mean cosine in relation to its mean cosines with generic prompts, the null."""
 
     prompts: int  # of the null
     null_mean: float  # mean of the generic prompts' mean cosines, -1 to 1
@@ -59,7 +61,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One video against one reference."""
+    """One video compared with one reference."""
 
     video: Entry  # the frames that counted, each with its score
     kind: ReferenceKind
@@ -68,15 +70,15 @@ class Comparison:
     pooled: float  # score of the reference with the mean of the normalised frames, in the scale of `metric`
     frames_ignored: int = 0  # frames that only one of two videos has
     metric: str = "cosine"  # one of `metrics.METRICS`; a cosine is in [-1, 1]
-    is_null: bool = False  # the reference is one of the generic prompts that others are calibrated by
+    is_null: bool = False  # the reference is one of the generic prompts of a calibration
     won_share: float | None = None  # share of the frames on which this reference is the most probable one, 0 to 1
     calibration: Calibration | None = None
     known_summary: Summary | None = field(default=None, repr=False)  # of these scores; None: made when asked for
 
     @property
     def name(self) -> str:
-        """What is compared with what, such as `video-to-text`."""
-        return f"{'audio' if self.video.source_kind == 'audio' else 'video'}-to-{self.kind}"
+        """The kinds that are compared, such as `video-to-text`."""
+        return f"{AUDIO if self.video.source_kind == AUDIO else 'video'}-to-{self.kind}"
 
     @property
     def summary(self) -> Summary:
@@ -86,16 +88,21 @@ class Comparison:
     @property
     def max_at_ms(self) -> float | None:
         """Timestamp of the (first) frame with the highest score, in milliseconds; None for images: no clock."""
-        if self.video.source_kind not in TIMED_KINDS:
+        if not has_clock(self.video):
             return None
         return float(self.video.timestamps_ms[np.argmax(self.scores)])
+
+
+def has_clock(entry: Entry) -> bool:
+    """Whether the frames of an entry have a time; images have none."""
+    return entry.source_kind in TIMED_KINDS
 
 
 def evaluate(
     entries: Iterable[Entry],
     references: Sequence[Reference],
     reference_videos: Sequence[Entry],
-    cut: Cut,
+    selection: FrameSelection,
     on_skip: OnSkip,
 ) -> Iterator[Comparison]:
     """Compare every entry with every reference, in order; one block of features is in memory at a time.
@@ -104,22 +111,22 @@ def evaluate(
         entries: the videos to score.
         references: vectors that every frame is compared with.
         reference_videos: compared frame i with frame i; frames that only one of the two has are ignored.
-        cut: which frames count, in the reference videos too.
-        on_skip: told of each entry that cannot be scored, or not with one of the reference videos, and why; the
-            others are scored all the same.
+        selection: which frames count, in the reference videos too.
+        on_skip: called with each entry that cannot be compared, or not with one of the reference videos, and the
+            reason; the others are compared.
     """
-    partners = [cut.of(partner) for partner in reference_videos]
+    partners = [selection.of(partner) for partner in reference_videos]
     for entry in entries:
-        yield from _evaluate_one(entry, references, partners, cut, on_skip)
+        yield from _evaluate_one(entry, references, partners, selection, on_skip)
 
 
 def _evaluate_one(
-    entry: Entry, references: Sequence[Reference], partners: Sequence[Entry], cut: Cut, on_skip: OnSkip
+    entry: Entry, references: Sequence[Reference], partners: Sequence[Entry], selection: FrameSelection, on_skip: OnSkip
 ) -> Iterator[Comparison]:
-    """Compare one entry with everything, or say why that cannot be done."""
+    """Compare one entry with all references and videos; `on_skip` is called where that fails."""
     try:
         with entry.kept_open():
-            video = cut.of(entry)
+            video = selection.of(entry)
             yield from _against_vectors(video, references)
     except (CacheError, UsageError) as error:
         on_skip(entry.path, error)
@@ -137,7 +144,7 @@ def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[
     for first in range(0, len(references), group):
         chosen = references[first : first + group]
         cosines = compare_blocks(video.iter_features(), np.stack([reference.vector for reference in chosen]))
-        _check_finite(cosines.pooled, video)
+        check_finite(cosines.pooled, video)
         summaries = summarise_columns(cosines.per_frame, cosines.pooled)
         for column, (reference, summary) in enumerate(zip(chosen, summaries, strict=True)):
             yield Comparison(
@@ -170,7 +177,7 @@ def _against_video(video: Entry, partner: Entry) -> Comparison:
         )
     paired = video.take(rows)
     cosines = pair_blocks(paired.iter_features(), partner.take(partner_rows).iter_features())
-    _check_finite(cosines.pooled, video, partner)
+    check_finite(cosines.pooled, video, partner)
     return Comparison(
         video=paired,
         kind="video",
@@ -182,9 +189,9 @@ def _against_video(video: Entry, partner: Entry) -> Comparison:
 
 
 def _frame_numbers(video: Entry) -> NDArray[np.int64]:
-    """Return what makes frames of two videos the same frame, (N,), non-decreasing.
+    """Return the numbers by which frames of two videos are paired, (N,), non-decreasing.
 
-    It is the position in the video; of frames chosen by time it is the tick, for at the same time two videos of
+    They are positions in the video; of frames chosen by `--fps` they are ticks, because at the same time two videos of
     different frame rates are at different positions.
     """
     sampling = Sampling.parse(video.sampling)
@@ -193,10 +200,18 @@ def _frame_numbers(video: Entry) -> NDArray[np.int64]:
     return sampling.ticks(video.timestamps_ms, video.zero_ms)
 
 
-def _check_finite(pooled: NDArray[np.float32], *compared: Entry) -> None:
-    """Refuse videos with a feature that is not finite; one such frame makes `pooled` NaN."""
-    if not np.isfinite(pooled).all():
-        names = " or ".join(repr(str(entry.path)) for entry in compared)
+def check_finite(computed: NDArray[np.float32], *compared: Entry) -> None:
+    """Refuse entries with a feature that is not finite.
+
+    Args:
+        computed: what was computed from their features, such that a NaN or infinity in these makes one here.
+        compared: the entries.
+
+    Raises:
+        EntryError: a value is not finite.
+    """
+    if not np.isfinite(computed).all():
+        names = " or ".join(quoted(entry.path) for entry in compared)
         raise EntryError(
             f"{names} holds features that are not finite",
             "delete it by `clipcache cache verify --delete-bad` and extract the video again",

@@ -1,4 +1,4 @@
-"""How a video holds together in time: its frames against each other, from cached features alone.
+"""Consistency of a video in time: its frames compared with each other, from cached features alone.
 
 Definitions, with c(a, b) the cosine of frames a and b:
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..cache import Entry
 from ..cache.common.errors import CacheError, UsageError
 from ..cache.select import OnSkip
-from .compare import Cut
+from .compare import FrameSelection
 from .similarity import Floats, unit_rows
 
 SCENE_CHANGE = 0.1
@@ -29,7 +29,7 @@ SCENE_FACTOR = 8.0
 
 @dataclass(frozen=True)
 class Consistency:
-    """One video against itself. A video of one frame has nothing to compare: its statistics are None."""
+    """The frames of one video compared with each other; for a video of one frame the statistics are None."""
 
     video: Entry  # the frames that counted
     to_previous: NDArray[np.float32] = field(repr=False)  # (n - 1,), c(t, t-1) for t = 1..n-1, in [-1, 1]
@@ -53,7 +53,7 @@ class Consistency:
 
 @dataclass(frozen=True)
 class Jump:
-    """Two consecutive frames that look unlike: often a cut between shots."""
+    """Two consecutive frames with a low cosine: often a cut between shots."""
 
     at_ms: float  # time of the later frame
     frame_index: int  # of the later frame
@@ -62,7 +62,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class Run:
-    """Frames that follow each other and look alike."""
+    """Consecutive frames with high cosines."""
 
     start_ms: float  # time of the first frame
     end_ms: float  # time of the last frame
@@ -71,18 +71,18 @@ class Run:
     min_cosine: float  # lowest of consecutive frames in the run, -1 to 1
 
 
-def measure(entries: Iterable[Entry], cut: Cut, on_skip: OnSkip) -> Iterator[Consistency]:
+def measure(entries: Iterable[Entry], selection: FrameSelection, on_skip: OnSkip) -> Iterator[Consistency]:
     """Measure each entry, a block of features at a time.
 
     Args:
-        entries: Of videos or image folders.
-        cut: Which frames count; consecutive means consecutive among these.
-        on_skip: Told of each entry that cannot be measured, and why.
+        entries: of videos or image folders.
+        selection: which frames count; consecutive means consecutive among these.
+        on_skip: called with each entry that cannot be measured, and the reason.
     """
     for entry in entries:
         try:
             with entry.kept_open():
-                video = cut.of(entry)
+                video = selection.of(entry)
                 to_previous, to_first = consecutive_cosines(video.iter_features())
                 found = Consistency(video, to_previous, to_first)
                 video.timestamps_ms  # noqa: B018  read while the file is open
@@ -96,7 +96,7 @@ def consecutive_cosines(blocks: Iterable[Floats]) -> tuple[NDArray[np.float32], 
     """Cosines of each frame but the first with the frame before and with the first.
 
     Args:
-        blocks: Consecutive (n, D) pieces of one video's features, cut anywhere.
+        blocks: consecutive (n, D) blocks of one video's features, of any lengths.
 
     Returns:
         Two (N - 1,) float32 arrays in [-1, 1].
@@ -140,7 +140,7 @@ def duplicate_runs(found: Consistency, threshold: float) -> list[Run]:
 
 
 def scene_starts(video: Entry) -> list[int]:
-    """Rows at which a scene starts, the first always among them: a shot detector good enough for shading a plot.
+    """Rows at which a scene starts, the first always among them: a simple shot detector, for shading plots.
 
     A cut is a change, 1 - c(t, t-1), of at least SCENE_CHANGE that is also SCENE_FACTOR times the typical (median) one.
     """

@@ -1,4 +1,4 @@
-"""`clipcache consistency`: how videos hold together in time, where they jump, and where they stand still."""
+"""`clipcache consistency`: how consistent videos are in time, where they jump, and which frames repeat."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import cloup
 
 from ..cache.common.errors import UsageError
 from ..cache.common.options import PATH, warn
-from .options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from .options import TARGETS, Scoring, output_options, scoring_command
 
 if TYPE_CHECKING:
+    from ..cache.common.render import Row
+    from .compare import FrameSelection
     from .consistency import Consistency
-    from .tables import Row
 
 _SUMMARY = (
     "video",
@@ -38,51 +40,43 @@ _RUNS_NOTE = (
 )
 
 
-@click.command(short_help="Measure how videos hold together in time; find cuts and standstills.")
-@click.argument("targets", nargs=-1, type=PATH)
-@click.option("--jumps", "jump_count", type=click.IntRange(1), help="List the K largest jumps of each video instead.")
-@click.option("--duplicates", type=click.FloatRange(-1, 1), help="List runs whose cosines reach this instead.")
-@CUT
-@OUTPUT
-@click.option("--plot", type=PATH, help="Draw consecutive cosines over time: .png, .svg or .pdf.")
-@MODEL
-@click.pass_obj
+@scoring_command(
+    TARGETS,
+    cloup.option_group(
+        "Lists, instead of the consistency",
+        click.option("--jumps", "jump_count", type=click.IntRange(1), help="The K largest jumps of each video."),
+        click.option("--duplicates", type=click.FloatRange(-1, 1), help="Runs of frames whose cosines reach this."),
+    ),
+    output=output_options(
+        click.option("--plot", type=PATH, help="Draw consecutive cosines over time: .png, .svg or .pdf.")
+    ),
+    short_help="Measure the consistency of videos in time; find cuts and repeated frames.",
+)
 def consistency(
-    wiring: Wiring,
+    scoring: Scoring,
     targets: tuple[Path, ...],
     jump_count: int | None,
     duplicates: float | None,
-    fps: float | None,
-    every: int | None,
-    start: float | None,
-    end: float | None,
     style: str,
     output: Path | None,
     plot: Path | None,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
+    selection: FrameSelection,
 ) -> None:
-    """Measure how cached videos hold together in time: their frames against each other, by cosine.
+    """Measure the consistency of cached videos in time: the cosines of their frames with each other.
 
     TARGETS are as in `score`; none means the whole cache. Consecutive means consecutive among the frames that --fps,
     --every, --start and --end leave.
     """
     from ..cache import DigestMemo, Entry
-    from .compare import Cut
+    from ..cache.common.render import render_rows, write_text
     from .consistency import measure
     from .question import choose
-    from .tables import render_rows, write_text
 
     if jump_count is not None and duplicates is not None:
-        raise UsageError("--jumps and --duplicates are two lists", "ask for one at a time")
-    skipped: list[Path] = []
-    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
-    cut = Cut(fps=fps, every=every, start=start, end=end)
-    found = _told(measure((Entry(one.path) for one in choose(targets, around, DigestMemo())), cut, around.on_skip))
+        raise UsageError("--jumps and --duplicates give different lists", "ask for one at a time")
+    context = scoring.context()
+    entries = (Entry(one.path) for one in choose(targets, context, DigestMemo()))
+    found = _warning_of_single_frames(measure(entries, selection, context.on_skip))
     if plot:
         kept = list(found)
         if problem := _plot(kept, plot):
@@ -95,20 +89,18 @@ def consistency(
     else:
         pieces = render_rows(_summary_rows(found), style, (*_SUMMARY, "video_sha256"), _SUMMARY, _SUMMARY_NOTE)
     write_text(pieces, output)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
-def _told(found: Iterator[Consistency]) -> Iterator[Consistency]:
-    """Say of which videos only one frame counts, for their columns are empty and their lists too."""
+def _warning_of_single_frames(found: Iterator[Consistency]) -> Iterator[Consistency]:
+    """Pass them on, with a warning for each video of which one frame counts: its columns and lists are empty."""
     for one in found:
         if len(one.video) == 1:
-            warn(f"{one.video.video_name!r} has one frame here: there is nothing to compare it with.")
+            warn(f"{one.video.video_name!r} has one frame here, so there is nothing to compare.")
         yield one
 
 
 def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
-    from ..cache.format.schema import TIMED_KINDS
+    from .compare import has_clock
     from .consistency import jumps
 
     for one in found:
@@ -120,17 +112,18 @@ def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
             "first_frame_consistency_cosine": one.first_frame,
             "background_consistency_vbench": one.background,
             "min_cosine": lowest.cosine if lowest else None,
-            "min_at_ms": lowest.at_ms if lowest and one.video.source_kind in TIMED_KINDS else None,
+            "min_at_ms": lowest.at_ms if lowest and has_clock(one.video) else None,
             "video_sha256": one.video.video_sha256,
         }
 
 
 def _jump_rows(found: Iterator[Consistency], count: int) -> Iterator[Row]:
+    from .compare import has_clock
     from .consistency import jumps
 
     for one in found:
         for rank, jump in enumerate(jumps(one, count), 1):
-            at_ms = jump.at_ms if one.video.source_kind == "video" else None  # images have no time
+            at_ms = jump.at_ms if has_clock(one.video) else None  # images have no time
             at = {"at_ms": at_ms, "frame_index": jump.frame_index, "cosine": jump.cosine}
             yield {"video": one.video.video_name, "rank": rank, **at}
 

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache import DigestMemo, Entry, ReferenceStore
-from ..cache.format.names import model_dir_name
-from ..cache.vector_store import reference_folder
-from .references import ReferenceEncoder, ReferenceResolver
+from ..cache import DigestMemo, Entry
+from .read_files import StrPath
+from .references import LoadEncoder, ReferenceResolver
 from .similarity import compare_blocks
-
-LoadEncoder = Callable[[str, str], ReferenceEncoder]  # model name, sha256 of its weights
 
 
 def score_columns(
-    entry: Entry, texts: tuple[str, ...], cache_dir: Path, load_encoder: LoadEncoder
+    entry: Entry, texts: tuple[str, ...], cache_dir: StrPath, load_encoder: LoadEncoder
 ) -> dict[str, NDArray[np.float32]]:
     """Cosine of every frame with each prompt, by prompt.
 
     Args:
         entry: N frames, perhaps a slice.
-        texts: Prompts.
-        cache_dir: Where their vectors are remembered.
-        load_encoder: Loads the model of the prompts, at most once for all entries of one model; pass the same function.
+        texts: prompts.
+        cache_dir: where their vectors are remembered.
+        load_encoder: loads the model of the prompts, at most once for all entries of one model; pass the same function.
 
     Returns:
         (N,) float32 cosines, -1 to 1, for each prompt.
 
     Raises:
-        UsageError: A prompt is empty.
-        ModelError: A prompt does not fit the model, or the model cannot be loaded.
+        UsageError: a prompt is empty.
+        ModelError: a prompt does not fit the model, or the model cannot be loaded.
     """
-    vectors = _vectors(entry.model, entry.weights_sha256, entry.embed_dim, texts, cache_dir, load_encoder)
+    vectors = _vectors(entry.model, entry.weights_sha256, entry.embed_dim, texts, Path(cache_dir), load_encoder)
     cosines = compare_blocks(entry.iter_features(), np.stack(list(vectors.values()))).per_frame
     return {text: cosines[:, column] for column, text in enumerate(vectors)}
 
@@ -50,6 +46,5 @@ def _vectors(
     cache_dir: Path,
     load_encoder: LoadEncoder,
 ) -> dict[str, NDArray[np.float32]]:
-    store = ReferenceStore(reference_folder(cache_dir), model_dir_name(model, weights_sha256))
-    resolver = ReferenceResolver(store, lambda: load_encoder(model, weights_sha256), DigestMemo().sha256, embed_dim)
+    resolver = ReferenceResolver.of_cache(cache_dir, model, weights_sha256, load_encoder, DigestMemo(), embed_dim)
     return {one.name: one.vector for one in resolver.texts(texts)}

@@ -1,52 +1,84 @@
-"""The scales of a score: what becomes of the cosines of one video with its references.
+"""The metrics: on which scale a score is given, and for which references and entries each is defined.
 
-- cosine: c = <f, r> / (|f| |r|), per frame, -1 to 1 (`similarity`).
-- logit: the model's logit scale (about 100) times the cosine, as CLIP's `forward` gives it (Radford et al. 2021).
-- probability: softmax of the logits over the references, per frame: 0 to 1, and one over all references. It says which
-  of the given references fits best, never how well; over one reference it is always 1, and refused.
-- clipscore: 2.5 max(c, 0), of prompts that begin with "A photo depicts ", 0 to 2.5 (Hessel et al. 2021, CLIPScore).
+This module imports nothing heavy: the choices of the command line come from it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import groupby
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..cache.common.errors import UsageError
-from .compare import Calibration, Comparison
+from ..cache.common.quoting import one_line
 
-METRICS = ("cosine", "logit", "probability", "clipscore")
-CLIPSCORE_PREFIX = "A photo depicts "
+if TYPE_CHECKING:
+    from ..cache import EntryAttributes
+
+AUDIO = "audio"  # source_kind of an entry of sound
 CLIPSCORE_WEIGHT = 2.5
-_BLOCK_FRAMES = 8192  # softmax takes several copies in float64
-SCALES = {
-    "cosine": "cosine, -1 to 1",
-    "logit": "logit: the model's logit scale times the cosine",
-    "probability": "probability over the references of the video, 0 to 1",
-    "clipscore": "CLIPScore: 2.5 max(cosine, 0), 0 to 2.5",
+_DEFAULT_WINDOW_S = 10.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The scale of a score.
+
+    Attributes:
+        title: name in sentences and on axes.
+        meaning: what a score is, starting with the title.
+        range: lowest and highest value; empty where they depend on the model.
+        prompt_prefix: put before each prompt.
+    """
+
+    title: str
+    meaning: str
+    range: str = ""
+    prompt_prefix: str = ""
+
+    @property
+    def scale(self) -> str:
+        """Meaning and range, as stated beside scores."""
+        return f"{self.meaning}, {self.range}" if self.range else self.meaning
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis."""
+        return f"{self.title} ({self.range})" if self.range else self.title
+
+
+COSINE = Metric("cosine", "cosine", "-1 to 1")
+METRICS = {
+    # c = <f, r> / (|f| |r|), per frame (`similarity`).
+    "cosine": COSINE,
+    # As CLIP's `forward` gives it (Radford et al. 2021); the logit scale is about 100.
+    "logit": Metric("logit", "logit: the model's logit scale times the cosine"),
+    # Softmax of the logits over the references, per frame: they add up to 1. It says which of the given references fits
+    # best, never how well; over one reference it is always 1, and refused.
+    "probability": Metric("probability", "probability over the references of the video", "0 to 1"),
+    # Hessel et al. 2021, CLIPScore.
+    "clipscore": Metric(
+        "CLIPScore", f"CLIPScore: {CLIPSCORE_WEIGHT} max(cosine, 0)", f"0 to {CLIPSCORE_WEIGHT}", "A photo depicts "
+    ),
 }
+"""Each metric by its name on the command line and in the names of columns; the default first."""
 
 
 def check_metric(metric: str, kinds: Sequence[str], *, pairs: bool) -> None:
-    """Refuse a metric that means nothing for what is asked.
+    """Refuse a metric that is not defined for the references given.
 
     Args:
-        metric: One of METRICS.
-        kinds: Kind of each reference of a video.
-        pairs: Whether each video has a reference of its own.
+        metric: one of METRICS.
+        kinds: kind of each reference of a video.
+        pairs: whether each video has a reference of its own.
 
     Raises:
-        UsageError: Saying why.
+        UsageError: saying why.
     """
     if metric == "probability" and (pairs or len(kinds) < 2):
         raise UsageError(
             "A probability is shared among the references of a video, and that of a single one is always 1",
-            ("give two or more, or choose another --metric"),
+            "give two or more, or choose another --metric",
         )
     if metric == "probability" and "video" in kinds:
         raise UsageError("A probability needs references without a time of their own", "leave out --video")
@@ -54,69 +86,36 @@ def check_metric(metric: str, kinds: Sequence[str], *, pairs: bool) -> None:
         raise UsageError("CLIPScore is defined for prompts", "give only prompts, or choose another --metric")
 
 
-def convert(comparisons: Iterable[Comparison], metric: str) -> Iterator[Comparison]:
-    """Turn comparisons in cosines, all of a video in a row, into those of another metric, in the same order."""
-    if metric == "cosine":
-        yield from comparisons
-    elif metric == "probability":
-        for _, group in groupby(comparisons, key=lambda one: one.video.path):
-            yield from _probabilities(list(group))
-    else:
-        for one in comparisons:
-            change = _CHANGES[metric](one.video.logit_scale)
-            pooled = float(change(np.float32(one.pooled)))
-            yield replace(one, metric=metric, scores=change(one.scores), pooled=pooled, known_summary=None)
+def check_sound_metric(metric: str, entries: Iterable[EntryAttributes]) -> None:
+    """Refuse CLIPScore for sound: neither its prefix nor its weight is CLAP's.
 
-
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Softmax over the first axis of (R, ...) logits, in float64: each column adds up to one."""
-    shifted = logits.astype(np.float64) - logits.max(axis=0)
-    powers = np.exp(shifted)
-    probabilities: NDArray[np.float32] = (powers / powers.sum(axis=0)).astype(np.float32)
-    return probabilities
-
-
-def _probabilities(group: Sequence[Comparison]) -> Iterator[Comparison]:
-    scale = group[0].video.logit_scale
-    per_frame = np.stack([one.scores for one in group])
-    for start in range(0, per_frame.shape[1], _BLOCK_FRAMES):
-        block = per_frame[:, start : start + _BLOCK_FRAMES]
-        block[:] = softmax(block * scale)
-    pooled = softmax(np.array([one.pooled for one in group]) * scale)
-    winners = per_frame.argmax(axis=0)
-    for row, one in enumerate(group):
-        won = float((winners == row).mean())
-        scores, value = per_frame[row], float(pooled[row])
-        yield replace(one, metric="probability", scores=scores, pooled=value, won_share=won, known_summary=None)
-
-
-_Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-_CHANGES: dict[str, Callable[[float], _Change]] = {
-    "logit": lambda scale: lambda cosines: np.float32(scale) * cosines,
-    "clipscore": lambda _: lambda cosines: np.float32(CLIPSCORE_WEIGHT) * np.maximum(cosines, np.float32(0)),
-}
-
-
-def calibrate(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:
-    """Use up the comparisons with the null, which come first of each video's, and put the others beside them.
-
-    CLIP's cosines of one video with any text lie close together and differ from video to video, so that "0.26" says
-    little by itself; its place among the cosines of the same video with generic prompts says whether it is a match.
-
-    Args:
-        comparisons: In cosines, all of a video in a row.
+    Raises:
+        UsageError: saying so.
     """
-    for _, group in groupby(comparisons, key=lambda one: one.video.path):
-        null: list[float] = []
-        for one in group:
-            mean = one.summary.mean
-            if one.is_null:
-                null.append(mean)
-            else:
-                yield replace(one, calibration=_place(mean, np.array(null)) if one.kind == "text" else None)
+    if metric == "clipscore" and any(one.source_kind == AUDIO for one in entries):
+        raise UsageError("CLIPScore is defined for pictures; the score of sound is the mean cosine: --metric cosine")
 
 
-def _place(mean: float, null: NDArray[np.float64]) -> Calibration:
-    null_mean, null_std = float(null.mean()), float(null.std(ddof=1))
-    z_score = (mean - null_mean) / null_std if null_std else math.nan
-    return Calibration(len(null), null_mean, null_std, z_score, float((null < mean).mean() * 100))
+def sound_note(entries: Iterable[EntryAttributes]) -> str:
+    """A line below a table for each way in which its entries of sound were made; "" if there are none.
+
+    CLAP's cosines compare only with others of the same checkpoint, window and hop.
+    """
+    ways = dict.fromkeys(_sound_settings(one) for one in entries if one.source_kind == AUDIO)
+    return "".join(
+        f"CLAP score: mean cosine over windows of sound, timed from the first picture; {way}; "
+        "scores of different ones do not compare\n"
+        for way in ways
+    )
+
+
+def _sound_settings(attributes: EntryAttributes) -> str:
+    """The checkpoint, window and hop of an entry of sound."""
+    from ..cache.format.sampling import Sampling
+
+    sampling = Sampling.parse(attributes.sampling)
+    window_s, hop_s = (_DEFAULT_WINDOW_S if value is None else value for value in (sampling.window_s, sampling.hop_s))
+    return (
+        f"checkpoint {one_line(attributes.model)} (weights {attributes.weights_sha256[:8]}), "
+        f"window {window_s:g} s, hop {hop_s:g} s"
+    )

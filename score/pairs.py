@@ -17,12 +17,12 @@ from ..cache.common.quoting import quoted
 from ..cache.select import Chosen
 from .calibration import read_baseline, resolve_baseline
 from .compare import Comparison, evaluate
-from .metrics import CLIPSCORE_PREFIX
+from .metrics import METRICS, check_sound_metric
 from .prompt_sets import PromptGroup, resolve_groups
 from .question import (
     Answer,
     Question,
-    Surroundings,
+    ScoringContext,
     answer_of,
     check_alike,
     check_question,
@@ -31,9 +31,8 @@ from .question import (
     resolver_for,
     selector_of,
 )
-from .read_files import read_rows
+from .read_files import StrPath, read_rows
 from .references import Reference, ReferenceResolver
-from .sound import check_sound_metric
 
 _KINDS = {"prompt": "text", "text": "text", "image": "image", "reference_video": "video"}
 
@@ -47,12 +46,13 @@ class Pair:
     reference: str  # the prompt, or a path
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_pairs(path: StrPath) -> list[Pair]:
     """The pairs of a CSV file, in order.
 
     Raises:
-        UsageError: The file cannot be read, has no such columns, or a row has no reference.
+        UsageError: the file cannot be read, lacks these columns, or a row has no reference.
     """
+    path = Path(path)
     rows = read_rows(path, ["video"])
     columns = [name for name in _KINDS if name in rows[0]]
     if not columns:
@@ -73,39 +73,39 @@ def _pairs_of(row: dict[str, str], columns: Sequence[str], path: Path) -> Iterat
 
 
 def _located(name: str, table: Path) -> Path:
-    """A path that the table names; the table's own folder serves where the current one has no such file."""
+    """A path of the table: from the current folder, or from the table's own where the file is not there."""
     given = Path(name.strip())
     beside = table.parent / given
     return beside if not given.exists() and beside.exists() else given
 
 
-def ask_pairs(table: Path, question: Question, surroundings: Surroundings) -> Answer:
+def ask_pairs(table: StrPath, question: Question, context: ScoringContext) -> Answer:
     """Compare each video of a CSV with its own references; as `ask` otherwise.
 
     Args:
-        table: See `read_pairs`.
-        question: Its cut, metric and baseline; the table stands for targets and references.
-        surroundings: Of the question.
+        table: see `read_pairs`.
+        question: its selection of frames, metric and baseline count; targets and references come from the table.
+        context: of the question.
 
     Raises:
-        UsageError: The table is malformed, a name means nothing, or the metric does not fit.
-        CacheError: A video is not in the cache.
-        ModelError: A prompt does not fit the model, or the model cannot be loaded.
-        MediaError: A reference image cannot be decoded.
+        UsageError: the table is malformed, a path does not exist, or the metric does not fit.
+        CacheError: a video is not in the cache.
+        ModelError: a prompt does not fit the model, or the model cannot be loaded.
+        MediaError: a reference image cannot be decoded.
     """
     pairs = read_pairs(table)
     check_question(question, [pair.kind for pair in pairs], pairs=True)
     memo = DigestMemo()
-    selector = selector_of(surroundings, memo)
+    selector = selector_of(context, memo)
     paths = dict.fromkeys([pair.video for pair in pairs] + [Path(p.reference) for p in pairs if p.kind == "video"])
     entries = {path: only(readable(found), path) for path, found in selector.select_each(list(paths)).items()}
-    check_alike(list(dict.fromkeys(entries.values())), surroundings)
+    check_alike(list(dict.fromkeys(entries.values())), context)
     check_sound_metric(question.metric, (one.attributes for one in entries.values()))
-    resolver = resolver_for(list(entries.values()), surroundings, memo)
+    resolver = resolver_for(list(entries.values()), context, memo)
     vectors = _vectors(pairs, question, resolver)
-    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    prefix = METRICS[question.metric].prompt_prefix
     null = resolve_baseline(read_baseline(question.baseline), resolver, prefix=prefix) if question.calibrated else []
-    comparisons = _compare(pairs, entries, vectors, null, question, surroundings)
+    comparisons = _compare(pairs, entries, vectors, null, question, context)
     return answer_of(question, comparisons, entries.values(), len({pair.video for pair in pairs}), len(pairs))
 
 
@@ -113,7 +113,7 @@ def _vectors(
     pairs: Sequence[Pair], question: Question, resolver: ReferenceResolver
 ) -> dict[tuple[str, str], Reference]:
     """The vector of each prompt and image, by kind and name; each is encoded once."""
-    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    prefix = METRICS[question.metric].prompt_prefix
     texts = list(dict.fromkeys(pair.reference for pair in pairs if pair.kind == "text"))
     images = list(dict.fromkeys(pair.reference for pair in pairs if pair.kind == "image"))
     groups = [PromptGroup.plain(text) for text in texts]
@@ -131,11 +131,11 @@ def _compare(
     vectors: dict[tuple[str, str], Reference],
     null: list[Reference],
     question: Question,
-    surroundings: Surroundings,
+    context: ScoringContext,
 ) -> Iterator[Comparison]:
     """In the order of the table; the rows of one video that follow each other are read together."""
     for path, group in groupby(pairs, key=lambda pair: entries[pair.video].path):  # copies of a video share an entry
         rows = list(group)
         references = [vectors[pair.kind, pair.reference] for pair in rows if pair.kind != "video"]
         partners = [Entry(entries[Path(pair.reference)].path) for pair in rows if pair.kind == "video"]
-        yield from evaluate([Entry(path)], [*null, *references], partners, question.cut, surroundings.on_skip)
+        yield from evaluate([Entry(path)], [*null, *references], partners, question.selection, context.on_skip)

@@ -1,20 +1,22 @@
-"""What all pictures share: a figure without a display, plain axes, labels that fit, files written or refused."""
+"""What all plots share: a figure without a display, plain axes, labels that fit, and writing the file."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import one_line, quoted
+from .read_files import StrPath
 
+KINDS = ("time", "distribution", "heatmap")  # plots of scores; the default first
 LABEL_CHARS = 60
 _DPI = 150
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
-    """A matplotlib figure of so many inches that no window belongs to."""
+    """A matplotlib figure, `width` x `height` inches, without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -23,14 +25,14 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
     return figure
 
 
-def save_figure(figure: Any, path: Path) -> str | None:
+def save_figure(figure: Any, path: StrPath) -> str | None:
     """Write a figure as .png, .svg or .pdf.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
-        UsageError: The file cannot be written.
+        UsageError: the file cannot be written.
     """
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -51,8 +53,32 @@ def tidy(axes: Any) -> None:
         axes.spines[side].set_visible(False)
 
 
+def finish_timeline(axes: Any, scale: str, heading: str, *, has_clock: bool) -> None:
+    """Label the axes of scores over time.
+
+    Args:
+        axes: with a line for each reference or query.
+        scale: what the scores are, with their range.
+        heading: stands above the names of the lines.
+        has_clock: whether the horizontal axis is in seconds; of images it is their number.
+    """
+    axes.set_ylabel(scale)
+    axes.set_xlabel("seconds" if has_clock else "image")
+    axes.margins(x=0.01)
+    tidy(axes)
+    legend(axes, heading)
+
+
+def name_cells(axes: Any, rows: Sequence[str], columns: Sequence[str], chars: int) -> None:
+    """Write the names of a matrix's rows and columns beside it, each cut to `chars` characters."""
+    axes.set_yticks(range(len(rows)), [shorten(name, chars) for name in rows], parse_math=False)
+    names = [shorten(name, chars) for name in columns]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.tick_params(length=0)
+
+
 def title(axes: Any, text: str) -> None:
-    """A name above the plot, to the left; a dollar sign in it is a dollar sign."""
+    """A name above the plot, to the left; a dollar sign in it does not start a formula."""
     axes.set_title(shorten(text, 2 * LABEL_CHARS), loc="left", fontsize=11, parse_math=False)
 
 
@@ -69,6 +95,6 @@ def label(text: str) -> str:
 
 
 def shorten(text: str, chars: int) -> str:
-    """One line of at most `chars` characters: what is too long loses its middle."""
+    """One line of at most `chars` characters: longer text loses its middle."""
     line = one_line(text)
     return line if len(line) <= chars else f"{line[: chars // 2 - 1]}…{line[len(line) - (chars - chars // 2) :]}"

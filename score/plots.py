@@ -1,4 +1,4 @@
-"""Scores as pictures: over time, as distributions, as a map of videos and references."""
+"""Plots of scores: over time, as distributions, as a heat map of videos and references."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from ..cache import Entry
 from ..cache.common.errors import UsageError
 from .compare import Comparison
 from .consistency import scene_starts
-from .plot_style import label, legend, new_figure, save_figure, shorten, tidy, title
+from .metrics import METRICS
+from .plot_style import finish_timeline, label, name_cells, new_figure, save_figure, shorten, tidy, title
+from .read_files import StrPath
+from .similarity import Floats
 
 PeakFrames = Callable[[Entry, Sequence[float]], Iterable[tuple[int, NDArray[np.uint8]]]]
 """Frames of a video at given times, milliseconds: each time's position among them, and (H, W, 3) uint8 RGB. Frames
-that cannot be had may be left out."""
+that cannot be decoded may be left out."""
 
-KINDS = ("time", "distribution", "heatmap")
 MAX_VIDEOS = 12
 MAX_LINES = 10
 MAX_GROUPS = 40
@@ -31,35 +33,29 @@ _GROUP_CHARS = 70
 _STRIP = 1.1  # height of the best frames above a panel, inches
 _PEAK_PIXELS = 320  # about the longer side of a best frame as drawn
 _SAMPLES = 2000  # values of one group that are drawn as dots
-_AXES = {
-    "cosine": "cosine (-1 to 1)",
-    "logit": "logit",
-    "probability": "probability (0 to 1)",
-    "clipscore": "CLIPScore (0 to 2.5)",
-}
 
 
 def plot_comparisons(
-    comparisons: Sequence[Comparison], path: Path, kind: str = "time", frames: PeakFrames | None = None
+    comparisons: Sequence[Comparison], path: StrPath, kind: str = "time", frames: PeakFrames | None = None
 ) -> str | None:
-    """Draw what `score` found.
+    """Draw the scores of `clipcache score`.
 
     Args:
-        comparisons: All of one metric, those of a video in a row.
+        comparisons: all of one metric, those of a video in a row.
         path: .png, .svg or .pdf.
         kind: "time": scores over time, a panel a video; "distribution": of each video and reference; "heatmap": mean
             scores, videos down and references across.
-        frames: For "time": shows the best frames, as `plot_similarity` does.
+        frames: for "time": shows the best frames, as `plot_similarity` does.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
-        UsageError: Nothing to draw, too much for one picture, or a file that cannot be written.
+        UsageError: nothing to draw, too much for one picture, or a file that cannot be written.
     """
     if not comparisons:
         raise UsageError("There is nothing to plot: no video could be scored")
-    scale = _AXES[comparisons[0].metric]
+    scale = METRICS[comparisons[0].metric].axis
     if kind == "time":
         return plot_similarity(comparisons, path, frames=frames)
     names = _distinct_names(comparisons)
@@ -75,7 +71,7 @@ def plot_comparisons(
 
 
 def _distinct_names(comparisons: Sequence[Comparison]) -> dict[Path, str]:
-    """Names of videos by entry, in order; videos of one name are other videos, so they are numbered."""
+    """Names of videos by entry, in order; further videos of the same name get a number."""
     seen: dict[str, int] = {}
     names: dict[Path, str] = {}
     for one in comparisons:
@@ -87,23 +83,23 @@ def _distinct_names(comparisons: Sequence[Comparison]) -> dict[Path, str]:
 
 
 def plot_similarity(
-    comparisons: Sequence[Comparison], path: Path, *, marked: str = "best frame", frames: PeakFrames | None = None
+    comparisons: Sequence[Comparison], path: StrPath, *, marked: str = "best frame", frames: PeakFrames | None = None
 ) -> str | None:
     """Draw scores against the time of each frame in seconds, images against their number; the axis names the scale.
 
-    Every other scene is shaded; where one starts is told from the features (`consistency.scene_starts`).
+    Every other scene is shaded; scenes are found from the features (`consistency.scene_starts`).
 
     Args:
-        comparisons: Of at most MAX_VIDEOS videos with at most MAX_LINES references each.
+        comparisons: of at most MAX_VIDEOS videos with at most MAX_LINES references each.
         path: .png, .svg or .pdf.
-        marked: What the dot on the highest value of each line says; nothing leaves it out.
-        frames: Gives the best frames of a video, which are then shown above its lines.
+        marked: name of the dot on the highest value of each line; empty for no dot.
+        frames: gives the best frames of a video, which are then shown above its lines.
 
     Returns:
         As `plot_comparisons`.
 
     Raises:
-        UsageError: As `plot_comparisons`.
+        UsageError: as `plot_comparisons`.
     """
     videos: dict[Path, list[Comparison]] = {}
     for comparison in comparisons:
@@ -151,11 +147,8 @@ def _draw_video(axes: Any, lines: Sequence[Comparison], marked: str) -> None:
             axes.plot(places[best], line.scores[best], "o", color=drawn.get_color(), markersize=6)
     if has_clock:
         _shade_scenes(axes, video)
-    axes.set_ylabel(_AXES[lines[0].metric])
-    axes.set_xlabel("seconds" if has_clock else "image")
-    axes.margins(x=0.01)
-    tidy(axes)
-    legend(axes, f"● {marked}" if marked else "")
+    heading = f"● {marked}" if marked else ""
+    finish_timeline(axes, METRICS[lines[0].metric].axis, heading, has_clock=has_clock)
 
 
 def _shade_scenes(axes: Any, video: Entry) -> None:
@@ -166,26 +159,26 @@ def _shade_scenes(axes: Any, video: Entry) -> None:
             axes.axvspan(start, end, color="0.93", linewidth=0, zorder=0)
 
 
-def plot_distribution(groups: Mapping[str, NDArray[np.floating[Any]]], path: Path, scale: str) -> str | None:
+def plot_distribution(groups: Mapping[str, Floats], path: StrPath, scale: str) -> str | None:
     """Draw the values of each group as dots, with a box from quartile to quartile and a line at the median.
 
     Args:
-        groups: At most MAX_GROUPS, by name, each of one value or more.
+        groups: at most MAX_GROUPS, by name, each of one value or more.
         path: .png, .svg or .pdf.
-        scale: What the values are, with their range.
+        scale: what the values are, with their range.
 
     Returns:
         As `plot_comparisons`.
 
     Raises:
-        UsageError: As `plot_comparisons`.
+        UsageError: as `plot_comparisons`.
     """
     if not groups or len(groups) > MAX_GROUPS:
         raise UsageError(f"A plot of distributions holds 1 to {MAX_GROUPS} groups, not {len(groups)}", "name fewer")
     figure = new_figure(11, 1.2 + 0.42 * len(groups))
     axes = figure.subplots()
     axes.use_sticky_edges = False  # dots at the end of a box are drawn whole
-    rng = np.random.default_rng(0)  # where a dot lies across its row means nothing
+    rng = np.random.default_rng(0)  # the position of a dot across its row has no meaning
     for row, values in enumerate(groups.values()):
         dots = values if len(values) <= _SAMPLES else rng.choice(values, _SAMPLES, replace=False)
         axes.plot(dots, row + rng.uniform(-0.3, 0.3, len(dots)), ".", markersize=3, alpha=0.35, color="tab:blue")
@@ -199,9 +192,7 @@ def plot_distribution(groups: Mapping[str, NDArray[np.floating[Any]]], path: Pat
     return save_figure(figure, path)
 
 
-def plot_heatmap(
-    values: NDArray[np.floating[Any]], rows: Sequence[str], columns: Sequence[str], path: Path, scale: str
-) -> str | None:
+def plot_heatmap(values: Floats, rows: Sequence[str], columns: Sequence[str], path: StrPath, scale: str) -> str | None:
     """Draw a matrix in colours, with its numbers while they can be read.
 
     Args:
@@ -209,36 +200,27 @@ def plot_heatmap(
         rows: R names.
         columns: C names.
         path: .png, .svg or .pdf.
-        scale: What the values are, with their range.
+        scale: what the values are, with their range.
 
     Returns:
         As `plot_comparisons`.
 
     Raises:
-        UsageError: As `plot_comparisons`.
+        UsageError: as `plot_comparisons`.
     """
     if len(rows) > MAX_ROWS or len(columns) > MAX_COLUMNS:
         raise UsageError(f"A heat map holds at most {MAX_ROWS} videos and {MAX_COLUMNS} references", "name fewer")
     figure = new_figure(3.5 + 0.75 * len(columns), 2.6 + 0.34 * len(rows))
     axes = figure.subplots()
     image = axes.imshow(values, aspect="auto", cmap="viridis")
-    axes.set_yticks(range(len(rows)), [shorten(name, _ROW_CHARS) for name in rows], parse_math=False)
-    axes.set_xticks(
-        range(len(columns)),
-        [shorten(name, _ROW_CHARS) for name in columns],
-        rotation=40,
-        ha="right",
-        rotation_mode="anchor",
-        parse_math=False,
-    )
-    axes.tick_params(length=0)
+    name_cells(axes, rows, columns, _ROW_CHARS)
     figure.colorbar(image, label=scale, fraction=0.05)
     if values.size <= MAX_CELLS_WITH_NUMBERS:
         _write_numbers(axes, values)
     return save_figure(figure, path)
 
 
-def _write_numbers(axes: Any, values: NDArray[np.floating[Any]]) -> None:
+def _write_numbers(axes: Any, values: Floats) -> None:
     middle = (np.nanmax(values) + np.nanmin(values)) / 2
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import quoted
-from .read_files import read_yaml
+from .read_files import StrPath, read_yaml
 from .references import Reference, ReferenceResolver, read_prompts
 from .similarity import unit_rows
 
@@ -25,33 +25,33 @@ YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
 @dataclass(frozen=True)
 class PromptGroup:
-    """What one name stands for: prompts whose directions are averaged; a plain prompt is its own name."""
+    """The prompts of one name, whose normalised vectors are averaged; a plain prompt is its own name."""
 
     name: str
     prompts: tuple[str, ...]  # one or more
 
     @classmethod
     def plain(cls, prompt: str) -> PromptGroup:
-        """A prompt by itself."""
+        """A group of one prompt, named by it."""
         return cls(prompt, (prompt,))
 
 
-def read_prompt_file(path: Path) -> list[PromptGroup]:
+def read_prompt_file(path: StrPath) -> list[PromptGroup]:
     """The prompts of a file: a set if its name ends in .yaml or .yml, else one prompt a line.
 
     Raises:
-        UsageError: The file cannot be read, or holds no such thing.
+        UsageError: the file cannot be read, or does not hold prompts.
     """
-    if path.suffix.lower() in YAML_SUFFIXES:
+    if Path(path).suffix.lower() in YAML_SUFFIXES:
         return read_prompt_set(path)
     return [PromptGroup.plain(prompt) for prompt in read_prompts(path)]
 
 
-def read_prompt_set(path: Path) -> list[PromptGroup]:
+def read_prompt_set(path: StrPath) -> list[PromptGroup]:
     """A YAML set: `names` with `templates` that hold {}, or a mapping of names to lists of prompts.
 
     Raises:
-        UsageError: The file cannot be read, is malformed, or a template has no {}.
+        UsageError: the file cannot be read, is malformed, or a template has no {}.
     """
     found = read_yaml(path)
     if not isinstance(found, dict) or not found:
@@ -69,19 +69,19 @@ def read_prompt_set(path: Path) -> list[PromptGroup]:
 def resolve_groups(
     groups: Sequence[PromptGroup], resolver: ReferenceResolver, *, truncate: bool = False, prefix: str = ""
 ) -> list[Reference]:
-    """One reference per name, each once; the vector of several prompts is the mean of theirs at length one.
+    """One reference per name, each once; the vector of several prompts is the mean of their normalised vectors.
 
     (Radford et al. 2021, section 3.1.4; openai/CLIP, Prompt_Engineering_for_ImageNet.)
 
     Args:
-        groups: Prompts by name.
-        resolver: Of the model.
-        truncate: Cut prompts that are longer than the model reads.
-        prefix: Put before each prompt, not before its name.
+        groups: prompts by name.
+        resolver: of the model.
+        truncate: cut prompts that are longer than the model reads.
+        prefix: put before each prompt, not before its name.
 
     Raises:
-        UsageError: A prompt is empty.
-        ModelError: A prompt does not fit the model, or the model cannot be loaded.
+        UsageError: a prompt is empty.
+        ModelError: a prompt does not fit the model, or the model cannot be loaded.
     """
     wanted = list(dict.fromkeys(groups))
     prompts = [prefix + prompt if prompt.strip() else prompt for group in wanted for prompt in group.prompts]
@@ -94,7 +94,7 @@ def resolve_groups(
     return references
 
 
-def _texts(value: object, what: str, path: Path) -> list[str]:
+def _texts(value: object, what: str, path: StrPath) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise UsageError(f"{quoted(path)}: {what!r} must be a list of texts, none of them empty")

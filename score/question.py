@@ -1,4 +1,4 @@
-"""One question to the cache, from names to comparisons: which videos, compared with what, over which frames."""
+"""Answer a question from the cache: which videos, compared with which references, over which frames."""
 
 from __future__ import annotations
 
@@ -9,95 +9,91 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from ..cache import DigestMemo, Entry, ReferenceStore
+from ..cache import DigestMemo, Entry
 from ..cache.common.errors import CacheError, NotCachedError, UsageError
 from ..cache.common.quoting import quoted
-from ..cache.format.names import model_dir_name
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
-from ..cache.vector_store import reference_folder
-from .calibration import read_baseline, resolve_baseline
-from .compare import Comparison, Cut, evaluate
-from .metrics import CLIPSCORE_PREFIX, calibrate, check_metric, convert
+from .calibration import calibrate, read_baseline, resolve_baseline
+from .compare import Comparison, FrameSelection, evaluate
+from .conversion import convert
+from .metrics import METRICS, check_metric, check_sound_metric, sound_note
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
-from .references import Reference, ReferenceEncoder, ReferenceResolver, read_embeddings
+from .read_files import StrPath
+from .references import LoadEncoder, Reference, ReferenceResolver, read_embeddings
 from .similarity import similarities
-from .sound import check_sound_metric, sound_note
 
 DEFAULT_MODEL = "ViT-B/32"
-LoadEncoder = Callable[[str, str], ReferenceEncoder]  # model name, sha256 of its weights
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be compared with what."""
+    """The videos to compare, and the references."""
 
-    targets: Sequence[Path] = ()  # videos, images, folders, entries; none = everything in the cache
+    targets: Sequence[StrPath] = ()  # videos, images, folders, entries; none = everything in the cache
     texts: Sequence[str] = ()
-    text_files: Sequence[Path] = ()  # one prompt a line, or YAML sets
-    images: Sequence[Path] = ()
-    videos: Sequence[Path] = ()  # cached videos, or entries
-    embeddings: Sequence[Path] = ()  # .npy or .npz of (R, D)
+    text_files: Sequence[StrPath] = ()  # one prompt a line, or YAML sets
+    images: Sequence[StrPath] = ()
+    videos: Sequence[StrPath] = ()  # cached videos, or entries
+    embeddings: Sequence[StrPath] = ()  # .npy or .npz of (R, D)
     truncate: bool = False  # cut prompts that are too long instead of refusing them
-    cut: Cut = Cut()  # noqa: RUF009 - frozen, so one default serves all
+    selection: FrameSelection = FrameSelection()  # noqa: RUF009 - frozen, so one default serves all
     metric: str = "cosine"  # one of `metrics.METRICS`
-    calibrated: bool = False  # put each score beside those of generic prompts
-    baseline: Path | None = None  # the generic prompts, one a line; None: the bundled ones
+    calibrated: bool = False  # calibrate each score by those of generic prompts
+    baseline: StrPath | None = None  # the generic prompts, one a line; None: the bundled ones
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Where the cache is, and what may be done and said while a question is answered."""
+class ScoringContext:
+    """What is needed to answer a question: the cache, the model, and where warnings go."""
 
-    cache_dir: Path
+    cache_dir: StrPath
     model: str | None  # None: the only one in the cache
     load_encoder: LoadEncoder  # called at most once, and only for references that are not in the cache
     published_weights: Callable[[str], str]  # sha256 of the weights that a model's name means by itself
-    warn: Callable[[str], None]  # told, in a sentence, what a reader of the scores must know
-    on_skip: OnSkip  # told of each entry that cannot be scored, and why
+    warn: Callable[[str], None]  # called with each warning, a sentence
+    on_skip: OnSkip  # called with each entry that cannot be scored, and the reason
     extract_missing: ExtractMissing | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Comparisons, made as they are asked for."""
+    """The comparisons of a question, computed one after the other as they are read."""
 
     videos: int
     references: int
     comparisons: Iterable[Comparison]  # videos x references, all references of a video in a row
     metric: str = "cosine"  # of all comparisons
     sound_note: str = ""  # lines on what made the features of sound, if there are any
-    calibrated: bool = False  # whether they say where they lie among generic prompts
+    calibrated: bool = False  # whether they hold a calibration by generic prompts
 
     def kept(self) -> Answer:
-        """The same with all comparisons made and held, to be gone through more than once."""
+        """The same with all comparisons computed and held in memory, to be read more than once."""
         return replace(self, comparisons=list(self.comparisons))
 
 
-def ask(question: Question, surroundings: Surroundings) -> Answer:
+def ask(question: Question, context: ScoringContext) -> Answer:
     """Find the videos and the references; the features are read as the answer's comparisons are taken.
 
     Raises:
-        UsageError: no reference is given, or a name means nothing, or the videos are of several models.
+        UsageError: no reference is given, a path does not exist, or the videos are of several models.
         CacheError: there is no such cache, or a video is not in it.
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
         MediaError: a reference image cannot be decoded.
     """
-    return _ask_all(question, surroundings, DigestMemo())
-
-
-def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -> Answer:
-    """Every video against every reference."""
     if not any((question.texts, question.text_files, question.images, question.videos, question.embeddings)):
-        raise UsageError("Say what to compare with: --text, --text-file, --image, --video or --text-embeddings")
+        raise UsageError(
+            "There is nothing to compare with: give --text, --text-file, --image, --video or --text-embeddings"
+        )
     groups = [*map(PromptGroup.plain, question.texts), *chain.from_iterable(map(read_prompt_file, question.text_files))]
+    memo = DigestMemo()
     baseline = read_baseline(question.baseline) if question.calibrated else []
-    selector = selector_of(surroundings, memo)
-    chosen = readable(selector.select(question.targets))
-    partners = [only(selector.select([path]), path) for path in question.videos]
-    check_alike([*chosen, *partners], surroundings)
+    selector = selector_of(context, memo)
+    chosen = readable(selector.select([Path(one) for one in question.targets]))
+    partners = [only(selector.select([Path(one)]), Path(one)) for one in question.videos]
+    check_alike([*chosen, *partners], context)
     check_sound_metric(question.metric, (one.attributes for one in chosen))
-    resolver = resolver_for(chosen, surroundings, memo)
-    prefix = CLIPSCORE_PREFIX if question.metric == "clipscore" else ""
+    resolver = resolver_for(chosen, context, memo)
+    prefix = METRICS[question.metric].prompt_prefix
     references: list[Reference] = [
         *resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix),
         *resolver.images(question.images),
@@ -106,15 +102,15 @@ def _ask_all(question: Question, surroundings: Surroundings, memo: DigestMemo) -
     check_question(question, [*(one.kind for one in references), *("video" for _ in partners)])
     null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
     entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
-    comparisons = evaluate(entries, [*null, *references], videos, question.cut, surroundings.on_skip)
+    comparisons = evaluate(entries, [*null, *references], videos, question.selection, context.on_skip)
     return answer_of(question, comparisons, chosen, len(chosen), len(references) + len(videos))
 
 
 def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = False) -> None:
-    """Refuse a metric or a calibration that means nothing for the references given.
+    """Refuse a metric or a calibration that is not defined for the references given.
 
     Raises:
-        UsageError: Saying why.
+        UsageError: saying why.
     """
     check_metric(question.metric, kinds, pairs=pairs)
     if question.calibrated and question.metric == "probability":
@@ -126,43 +122,43 @@ def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = Fa
 def answer_of(
     question: Question, cosines: Iterable[Comparison], chosen: Iterable[Chosen], videos: int, references: int
 ) -> Answer:
-    """Comparisons of the chosen entries in cosines, null first, become what the question asks for."""
+    """Convert comparisons in cosines, the null first for each video, to the question's metric and calibration."""
     note = sound_note(one.attributes for one in chosen)
     calibrated = calibrate(cosines) if question.calibrated else cosines
     comparisons = convert(calibrated, question.metric)
     return Answer(videos, references, comparisons, question.metric, note, question.calibrated)
 
 
-def choose(targets: Sequence[Path], surroundings: Surroundings, memo: DigestMemo) -> list[Chosen]:
-    """Return the entries that targets stand for, at least one, all of one model; what differs in them is said.
+def choose(targets: Sequence[StrPath], context: ScoringContext, memo: DigestMemo) -> list[Chosen]:
+    """Find the entries of the targets, at least one, all of one model; a warning names other differences.
 
     Args:
         targets: videos, images, folders, entries; none means everything in the cache.
-        surroundings: of the question.
+        context: of the question.
         memo: remembers content hashes.
 
     Raises:
         UsageError: a target does not exist, or the entries are of several models.
         CacheError: there is no such cache, a video is not in it, or no entry can be read.
     """
-    chosen = readable(selector_of(surroundings, memo).select(targets))
-    check_alike(chosen, surroundings)
+    chosen = readable(selector_of(context, memo).select([Path(one) for one in targets]))
+    check_alike(chosen, context)
     return chosen
 
 
-def resolver_for(chosen: Sequence[Chosen], surroundings: Surroundings, memo: DigestMemo) -> ReferenceResolver:
-    """What turns prompts and images into vectors of the model that made the chosen entries (at least one)."""
+def resolver_for(chosen: Sequence[Chosen], context: ScoringContext, memo: DigestMemo) -> ReferenceResolver:
+    """A resolver of references for the model of the chosen entries (at least one)."""
     made_with = chosen[0].attributes
-    return _resolver(surroundings, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
+    return _resolver(context, memo, made_with.model, made_with.weights_sha256, made_with.embed_dim)
 
 
-def compare_images(a: Path, b: Path, surroundings: Surroundings, weights: Path | None = None) -> float:
-    """Return the cosine, in [-1, 1], of two images; their vectors are remembered in the cache where there is one.
+def compare_images(a: StrPath, b: StrPath, context: ScoringContext, weights: StrPath | None = None) -> float:
+    """Return the cosine, in [-1, 1], of two images; their vectors are kept in the cache where there is one.
 
     Args:
         a: an image file.
         b: another.
-        surroundings: of the question; without a model named, the only one in the cache serves, else ViT-B/32.
+        context: of the question; without a model, that of the cache is used, or ViT-B/32 where there is none.
         weights: file of weights that overrides what the cache was made with.
 
     Raises:
@@ -171,41 +167,35 @@ def compare_images(a: Path, b: Path, surroundings: Surroundings, weights: Path |
         ModelError: the model cannot be loaded.
     """
     memo = DigestMemo()
-    model, weights_sha256, embed_dim = _identify_model(surroundings, weights, memo)
-    first, second = _resolver(surroundings, memo, model, weights_sha256, embed_dim).images([a, b])
+    model, weights_sha256, embed_dim = _identify_model(context, weights, memo)
+    first, second = _resolver(context, memo, model, weights_sha256, embed_dim).images([a, b])
     return float(similarities(first.vector[None], second.vector[None])[0, 0])
 
 
-def _identify_model(surroundings: Surroundings, weights: Path | None, memo: DigestMemo) -> tuple[str, str, int | None]:
+def _identify_model(context: ScoringContext, weights: StrPath | None, memo: DigestMemo) -> tuple[str, str, int | None]:
     """Return a model's name, the sha256 of its weights (those given, the cache's, or the published ones), and its D.
 
-    D is None where only the weights themselves would tell.
+    D is None where only loading the weights would tell it.
     """
-    name = surroundings.model or DEFAULT_MODEL
+    name = context.model or DEFAULT_MODEL
     if weights is not None:
         return name, memo.sha256(weights), None
-    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
+    if os.path.exists(context.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
         with contextlib.suppress(NotCachedError):
-            made_with = Selector(surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip).any_one()
+            made_with = Selector(Path(context.cache_dir), context.model, memo, context.on_skip).any_one()
             return made_with.model, made_with.weights_sha256, made_with.embed_dim
-    return name, surroundings.published_weights(name), None
+    return name, context.published_weights(name), None
 
 
 def _resolver(
-    surroundings: Surroundings, memo: DigestMemo, model: str, weights_sha256: str, embed_dim: int | None
+    context: ScoringContext, memo: DigestMemo, model: str, weights_sha256: str, embed_dim: int | None
 ) -> ReferenceResolver:
-    """Resolve references of one model, remembering their vectors in the cache where there is one."""
-    store = None
-    if os.path.exists(surroundings.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
-        store = ReferenceStore(reference_folder(surroundings.cache_dir), model_dir_name(model, weights_sha256))
-    return ReferenceResolver(store, lambda: surroundings.load_encoder(model, weights_sha256), memo.sha256, embed_dim)
+    return ReferenceResolver.of_cache(context.cache_dir, model, weights_sha256, context.load_encoder, memo, embed_dim)
 
 
-def selector_of(surroundings: Surroundings, memo: DigestMemo) -> Selector:
-    """What finds entries."""
-    return Selector(
-        surroundings.cache_dir, surroundings.model, memo, surroundings.on_skip, surroundings.extract_missing
-    )
+def selector_of(context: ScoringContext, memo: DigestMemo) -> Selector:
+    """A selector of entries in the cache."""
+    return Selector(Path(context.cache_dir), context.model, memo, context.on_skip, context.extract_missing)
 
 
 def readable(chosen: list[Chosen]) -> list[Chosen]:
@@ -215,15 +205,15 @@ def readable(chosen: list[Chosen]) -> list[Chosen]:
     return chosen
 
 
-def check_alike(chosen: Sequence[Chosen], surroundings: Surroundings) -> None:
-    """Refuse entries of several models, and say how else they differ."""
+def check_alike(chosen: Sequence[Chosen], context: ScoringContext) -> None:
+    """Refuse entries of several models, and warn of other differences."""
     check_one_model(chosen)
     for sentence in differences(chosen):
-        surroundings.warn(sentence)
+        context.warn(sentence)
 
 
 def only(chosen: Sequence[Chosen], path: Path) -> Chosen:
-    """Return the one entry that a reference video's name means."""
+    """Return the only one of the entries that were found for a path."""
     if len(chosen) != 1:
-        raise UsageError(f"{quoted(path)} means {len(chosen)} videos where one belongs", "name a single one")
+        raise UsageError(f"{quoted(path)} stands for {len(chosen)} videos where one is expected", "name a single one")
     return chosen[0]

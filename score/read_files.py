@@ -1,45 +1,48 @@
-"""Files that people write for us: YAML and CSV, read strictly, with errors that name the line."""
+"""Text, YAML and CSV files that people write, read strictly, with errors that name the line."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import quoted
 
+StrPath = str | os.PathLike[str]
 
-def read_yaml(path: Path) -> object:
+
+def read_yaml(path: StrPath) -> object:
     """The one document of a YAML file, made of dicts, lists, strings and numbers.
 
     Raises:
-        UsageError: The file cannot be read, is not UTF-8, or is not YAML.
+        UsageError: the file cannot be read, is not UTF-8, or is not YAML.
     """
     import yaml
 
     try:
-        return yaml.safe_load(_read_text(path))
+        return yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UsageError(f"{quoted(path)} is not sound YAML{where}: {reason}") from error
+        raise UsageError(f"{quoted(path)} is not valid YAML{where}: {reason}") from error
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(path: StrPath, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file with a header; other columns than those named come along.
 
     Raises:
-        UsageError: The file cannot be read, is not UTF-8, holds no rows, lacks a column or a value of one, or a row has
+        UsageError: the file cannot be read, is not UTF-8, holds no rows, lacks a column or a value of one, or a row has
             more values than there are columns.
     """
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise UsageError(f"{quoted(path)} is not sound CSV, line {reader.line_num}: {error}") from error
+        raise UsageError(f"{quoted(path)} is not valid CSV, line {reader.line_num}: {error}") from error
     found = list(reader.fieldnames or ())
     if missing := [name for name in columns if name not in found]:
         names = ", ".join(map(repr, missing))
@@ -56,10 +59,19 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return [{name: value or "" for name, value in row.items()} for _, row in rows]
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: StrPath, what: str = "") -> str:
+    """The content of a UTF-8 file; the byte order mark that Windows editors put first is left out.
+
+    Args:
+        path: the file.
+        what: words before its name in an error, such as "the prompts in ".
+
+    Raises:
+        UsageError: it cannot be read, or is not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark first
+        return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UsageError(f"Cannot read {quoted(path)}: {error.strerror}") from error
+        raise UsageError(f"Cannot read {what}{quoted(path)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{quoted(path)} is not UTF-8 text", "save it so") from error
+        raise UsageError(f"Cannot read {what}{quoted(path)}: it is not UTF-8 text", "save it as UTF-8") from error

@@ -1,6 +1,6 @@
-"""What frames are compared with: prompts, images and given embeddings, each resolved to one vector.
+"""References that frames are compared with: prompts, images and given embeddings, each as one vector.
 
-A vector comes from the cache's reference store when the same prompt or image was asked of the same weights
+A vector comes from the cache's reference store when the same weights encoded the same prompt or image
 before. Only what is missing is encoded, by an encoder that is loaded at most once, and not at all when nothing is
 missing: a repeated question loads neither torch nor weights.
 """
@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache.common.errors import ModelError, UsageError
+from ..cache.common.hashing import DigestMemo
 from ..cache.common.quoting import printable, quoted
-from ..cache.vector_store import ReferenceStore, read_array, text_key
+from ..cache.format.names import model_dir_name
+from ..cache.vector_store import ReferenceStore, read_array, reference_folder, text_key
+from .read_files import StrPath, read_text
 from .similarity import Floats
 
 ReferenceKind = Literal["text", "image", "embedding", "video"]
-Vector = NDArray[np.float32]
 
 
 class ReferenceEncoder(Protocol):
@@ -37,18 +39,21 @@ class ReferenceEncoder(Protocol):
         """Encode I image files to (I, D); an unreadable one is a `MediaError`."""
 
 
+LoadEncoder = Callable[[str, str], ReferenceEncoder]  # given a model's name and the sha256 of its weights
+
+
 @dataclass(frozen=True)
 class Reference:
-    """One thing that videos are compared with, as a vector in the model's space."""
+    """A prompt, image or embedding that videos are compared with, as a vector in the model's space."""
 
     kind: ReferenceKind
-    name: str  # the prompt, the file's name, or the embedding's own name; fit for printing
-    vector: Vector  # (D,) float32, finite, not necessarily normalised
-    is_null: bool = False  # one of the generic prompts that others are calibrated by, not asked for itself
+    name: str  # the prompt, the file's name, or the embedding's own name; printable
+    vector: NDArray[np.float32]  # (D,) float32, finite, not necessarily normalised
+    is_null: bool = False  # one of the generic prompts of a calibration, not asked for itself
 
 
 class ReferenceResolver:
-    """Turns prompts and images into vectors of one model, from its store first.
+    """Gives the vectors of prompts and images by one model: from the store, or else encoded.
 
     Args:
         store: where vectors of this model are kept, or None to keep nothing.
@@ -70,6 +75,31 @@ class ReferenceResolver:
         self._embed_dim = embed_dim
         self._encoder: ReferenceEncoder | None = None
 
+    @classmethod
+    def of_cache(
+        cls,
+        cache_dir: StrPath,
+        model: str,
+        weights_sha256: str,
+        load_encoder: LoadEncoder,
+        memo: DigestMemo,
+        embed_dim: int | None = None,
+    ) -> ReferenceResolver:
+        """Resolve references of one model; the vectors are kept in the cache where there is one.
+
+        Args:
+            cache_dir: folder of the cache; it need not exist.
+            model: name of the model.
+            weights_sha256: of its weights, 64 hex digits.
+            load_encoder: loads the model.
+            memo: remembers content hashes.
+            embed_dim: D of the model's vectors, where it is known.
+        """
+        store = None
+        if os.path.exists(cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
+            store = ReferenceStore(reference_folder(Path(cache_dir)), model_dir_name(model, weights_sha256))
+        return cls(store, lambda: load_encoder(model, weights_sha256), memo.sha256, embed_dim)
+
     def texts(self, prompts: Iterable[str], truncate: bool = False) -> list[Reference]:
         """Resolve prompts, each once and in order.
 
@@ -78,13 +108,13 @@ class ReferenceResolver:
             truncate: cut prompts that are longer than the model takes, instead of refusing them.
 
         Raises:
-            UsageError: a prompt is empty, or no valid Unicode.
+            UsageError: a prompt is empty, or not valid Unicode.
             ModelError: a prompt does not fit the model, or the model cannot be loaded.
         """
         wanted = list(dict.fromkeys(prompts))
         for prompt in wanted:
             if not prompt.strip() or printable(prompt) != prompt:
-                raise UsageError(f"The prompt {prompt!r} is empty or no valid text", "give --text some words")
+                raise UsageError(f"The prompt {prompt!r} is empty or not valid text", "give --text some words")
         vectors = self._resolve(
             "text",
             [_text_keys(prompt, truncate) for prompt in wanted],
@@ -92,7 +122,7 @@ class ReferenceResolver:
         )
         return [Reference("text", p, v) for p, v in zip(wanted, vectors, strict=True)]
 
-    def images(self, paths: Iterable[Path]) -> list[Reference]:
+    def images(self, paths: Iterable[StrPath]) -> list[Reference]:
         """Resolve image files, in order; a moved or renamed image is recognised by its content.
 
         Raises:
@@ -100,7 +130,7 @@ class ReferenceResolver:
             MediaError: an image cannot be decoded.
             ModelError: the model cannot be loaded.
         """
-        wanted = list(paths)
+        wanted = [Path(path) for path in paths]
         for path in wanted:
             if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
                 raise UsageError(f"There is no reference image {quoted(path)}", "check the path")
@@ -116,7 +146,7 @@ class ReferenceResolver:
         kind: Literal["text", "image"],
         keys: Sequence[Sequence[str]],
         encode: Callable[[ReferenceEncoder, list[int]], NDArray[np.float32]],
-    ) -> list[Vector]:
+    ) -> list[NDArray[np.float32]]:
         """Return one vector per item, which may be stored under any of its keys and is stored under the last."""
         vectors = {i: v for i, names in enumerate(keys) if (v := self._recall(kind, names)) is not None}
         missing = [i for i in range(len(keys)) if i not in vectors]
@@ -129,7 +159,7 @@ class ReferenceResolver:
                     self._store.put(kind, keys[i][-1], vector)
         return [vectors[i] for i in range(len(keys))]
 
-    def _recall(self, kind: Literal["text", "image"], keys: Sequence[str]) -> Vector | None:
+    def _recall(self, kind: Literal["text", "image"], keys: Sequence[str]) -> NDArray[np.float32] | None:
         """Return the vector stored under the first known key."""
         if self._store is None:
             return None
@@ -142,33 +172,48 @@ class ReferenceResolver:
         return self._encoder
 
 
-def read_prompts(path: Path) -> list[str]:
+def read_prompts(path: StrPath) -> list[str]:
     """Read prompts from a UTF-8 text file: one a line; blank lines and lines that start with # are skipped.
 
     Raises:
         UsageError: the file cannot be read, is not UTF-8, or holds no prompt.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a byte order mark first
-    except OSError as error:
-        raise UsageError(f"Cannot read the prompts in {quoted(path)}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The prompts in {quoted(path)} are not UTF-8 text", "save them so") from error
-    prompts = [line.strip() for line in text.split("\n")]
+    prompts = [line.strip() for line in read_text(path, "the prompts in ").split("\n")]
     prompts = [prompt for prompt in prompts if prompt and not prompt.startswith("#")]
     if not prompts:
         raise UsageError(f"There are no prompts in {quoted(path)}", "write one a line")
     return prompts
 
 
-def read_embeddings(path: Path, embed_dim: int) -> list[Reference]:
-    """Read given embeddings: an .npy of (R, D), or an .npz with `features` (R, D) and optional `names` (R,).
+def read_list(path: StrPath | None, bundled: Path, what: str, least: int) -> list[str]:
+    """Read a list of prompts, or the bundled one if `path` is None.
 
-    Without names a row is called after the file and its number, counted from 0: `F.npy[3]`.
+    Args:
+        path: a file as `read_prompts` reads it.
+        bundled: the list that comes with the program.
+        what: the list and its items, as words of an error: "baseline needs {} prompts".
+        least: how many different ones it must hold.
 
     Raises:
-        UsageError: the file is not such a file, D is not `embed_dim`, or a value is not finite.
+        UsageError: the file cannot be read, or holds fewer.
     """
+    if path is None:
+        return read_prompts(bundled)
+    prompts = list(dict.fromkeys(read_prompts(path)))
+    if len(prompts) < least:
+        raise UsageError(f"A {what.format(least)} or more; {quoted(path)} holds {len(prompts)}")
+    return prompts
+
+
+def read_embeddings(path: StrPath, embed_dim: int) -> list[Reference]:
+    """Read given embeddings: an .npy of (R, D), or an .npz with `features` (R, D) and optional `names` (R,).
+
+    Without names a row is named by the file and its number, from 0: `F.npy[3]`.
+
+    Raises:
+        UsageError: the file does not hold such arrays, D is not `embed_dim`, or a value is not finite.
+    """
+    path = Path(path)
     features, names = _load_arrays(path)
     if features.ndim != 2 or not len(features) or not np.issubdtype(features.dtype, np.floating):
         raise UsageError(
@@ -205,7 +250,7 @@ def _load_arrays(path: Path) -> tuple[Floats, NDArray[Any] | None]:
         raise UsageError(f"{quoted(path)} has no array 'features'", "save it under that name") from error
     # Empty, damaged, pickled, encrypted, or declaring more than it holds.
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{quoted(path)} is no sound .npy or .npz file", "save it by numpy") from error
+        raise UsageError(f"{quoted(path)} is not a valid .npy or .npz file", "save it by numpy") from error
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
@@ -215,7 +260,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 
 
 def _text_keys(prompt: str, truncate: bool) -> list[str]:
-    """Name a prompt's vector in the store.
+    """The keys of a prompt's vector in the store.
 
     A vector that may be of a cut prompt has a key of its own: asked again without `truncate`, the prompt is
     refused as it was the first time, instead of being answered from the store.

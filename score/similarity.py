@@ -1,8 +1,9 @@
-"""Cosine similarity of features and the statistics over it: arrays in, arrays out, numpy alone.
+"""Cosine similarity of features and the statistics over it, on arrays; it needs numpy alone.
 
-One definition each (DESIGN section 7): cosine c = <f, r> / (|f| |r|), computed per frame in float32,
-whatever precision the features are stored in. A zero vector has no direction: its cosine with anything
-is 0.0. Values that are not finite give NaN, and every statistic over a NaN is NaN.
+The cosine of a frame f with a reference r is c = <f, r> / (|f| |r|), computed in float32 whatever precision the
+features are stored in. A zero vector has no direction: its cosine with anything is 0.0. Values that are not finite give
+NaN, and every statistic over a NaN is NaN. The statistics of a video are mean, median, minimum, maximum and standard
+deviation of the cosines of its frames, and `pooled`, the cosine with the mean of its normalised frames.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from ..cache.common.errors import UsageError
 
 Floats = NDArray[np.floating[Any]]
-_TILE_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
-_COLUMNS = 32  # references summed up at once: a copy of their scores in float64 takes 256 bytes a frame
+TILE_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed from them stays in the processor's cache
+_COLUMNS = 32  # references summarised at once: a copy of their scores in float64 takes 256 bytes a frame
 _TINY = np.float32(1e-15)  # shorter vectors have squares that float32 rounds away
 _HALF_INFINITY = np.int16(0x7C00)  # the exponent of float16's infinities and NaNs
 _SIGN_AND_LOW_28 = np.int32(0x8FFFFFFF - (1 << 32))
@@ -28,7 +29,7 @@ BLOCK_ROWS = 8192  # 16 MB of float32 at D = 512: large enough for BLAS, small e
 
 @dataclass(frozen=True)
 class Summary:
-    """The scores of one video with one reference, summed up; cosines in [-1, 1] unless of another metric."""
+    """Statistics of the scores of one video with one reference; cosines in [-1, 1] unless of another metric."""
 
     frames: int  # frames the statistics are taken over, > 0
     mean: float
@@ -106,8 +107,8 @@ def compare_blocks(blocks: Iterable[Floats], references: Floats) -> Cosines:
     cosines = [np.empty((0, len(directions)), np.float32)]
     for block in blocks:
         _check_width(block, directions)
-        for start in range(0, len(block), _TILE_ROWS):
-            frames = unit_rows(block[start : start + _TILE_ROWS])
+        for start in range(0, len(block), TILE_ROWS):
+            frames = unit_rows(block[start : start + TILE_ROWS])
             total += np.ones(len(frames), np.float32) @ frames
             cosines.append(_dot(frames, directions.T))
     pooled = _dot(unit_rows(total[None]), directions.T)[0]
@@ -117,7 +118,7 @@ def compare_blocks(blocks: Iterable[Floats], references: Floats) -> Cosines:
 def pair_blocks(a: Iterable[Floats], b: Iterable[Floats]) -> Cosines:
     """Compare frame i of one video with frame i of another, up to the end of the shorter one.
 
-    Both videos come as consecutive (n, D) blocks, cut wherever each likes.
+    Both videos come as consecutive (n, D) blocks of any lengths.
 
     Returns:
         Cosines with one column; `pooled` is the cosine of the two means of normalised frames.
@@ -138,7 +139,7 @@ def pair_blocks(a: Iterable[Floats], b: Iterable[Floats]) -> Cosines:
 
 
 def summarise(scores: NDArray[np.float32], pooled: float) -> Summary:
-    """Sum up the (N,) scores of one video with one reference, in float64.
+    """Statistics of the (N,) scores of one video with one reference, computed in float64.
 
     Raises:
         UsageError: there are no frames.
@@ -147,7 +148,7 @@ def summarise(scores: NDArray[np.float32], pooled: float) -> Summary:
 
 
 def summarise_columns(scores: NDArray[np.float32], pooled: Floats) -> Iterator[Summary]:
-    """Sum up the (N, R) scores of one video with R references, in float64, as `summarise` does each column.
+    """Statistics of each column of the (N, R) scores of one video with R references, as `summarise` gives them.
 
     Raises:
         UsageError: there are no frames.
@@ -230,5 +231,5 @@ def _check_width(a: Floats, b: Floats) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UsageError(
             f"Features of shape {a.shape} cannot be compared with references of shape {b.shape}: "
-            "both must be (rows, D) with one and the same D"
+            "both must be (rows, D) with the same D"
         )

@@ -20,6 +20,7 @@ import numpy as np
 from ...cache.common.errors import ClipcacheError
 from ...cache.common.hashing import DigestMemo
 from ...cache.common.quoting import first_line, quoted
+from ...cache.common.render import table_lines
 from ..models.listing import locate
 from ..models.placement import place
 from ..models.plugins import entry_points
@@ -78,12 +79,9 @@ def examine(model: str, weights: Path | None, cache_dir: Path, device: str) -> l
 
 
 def as_text(findings: list[Finding]) -> str:
-    """One line for each; a line that is not ok ends with what to do."""
-    width = max(len(finding.about) for finding in findings)
-    return "\n".join(
-        f"{'NOT OK' if f.remedy else 'ok':<6}  {f.about:<{width}}  {f.found}{f'; {f.remedy}' if f.remedy else ''}"
-        for f in findings
-    )
+    """One line for each; the last words of a line that is not ok say what to do."""
+    lines = (("NOT OK", f.about, f"{f.found}; {f.remedy}") if f.remedy else ("ok", f.about, f.found) for f in findings)
+    return "".join(table_lines(lines)).rstrip("\n")
 
 
 def as_json(findings: list[Finding]) -> str:

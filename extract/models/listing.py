@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cache.common.hashing import DigestMemo
+from ...cache.common.render import table_lines
 from ...cache.format.names import canonical_model
 from .open_clip import ARCH, HUB, import_open_clip, registry, right_names
 from .plugins import entry_points, find_entry_point
@@ -24,6 +25,7 @@ GFLOPS_FILE = Path(__file__).with_name("gflops.json")
 
 _DEMO = KnownModel("", embed_dim=512, input_size=224)
 _HEAD = ("MODEL", "DIM", "PIXELS", "GFLOPS", "WEIGHTS")
+_RIGHT_ALIGNED = frozenset(map(_HEAD.index, ("DIM", "PIXELS", "GFLOPS")))
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,7 @@ def locate(model: str) -> ModelRow | None:
 def as_text(rows: Iterable[ModelRow]) -> str:
     """A table; numbers right-aligned, a dash for what is not known."""
     table = [_HEAD, *(tuple(map(_shown, asdict(row).values()))[:-1] for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(_HEAD))]
-    return "\n".join(
-        f"{name:<{widths[0]}}  {dim:>{widths[1]}}  {pixels:>{widths[2]}}  {gflops:>{widths[3]}}  {weights}"
-        for name, dim, pixels, gflops, weights in table
-    )
+    return "".join(table_lines(table, _RIGHT_ALIGNED)).rstrip("\n")
 
 
 def as_json(rows: Iterable[ModelRow]) -> str:

@@ -1,4 +1,4 @@
-"""The bank that scores are standardised over: made of the cache itself, saved, used again."""
+"""The bank of windows that scores are standardised over: made from cached videos, saved, loaded."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from ...cache.common.atomic import write_atomically
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
+from ..read_files import StrPath
 from .relative import Moments
 
 MIN_ITEMS = 16
@@ -24,52 +25,52 @@ _ARRAYS = ("picture_mean", "picture_std", "sound_mean", "sound_std")
 
 @dataclass(frozen=True)
 class Bank:
-    """What is typical of pictures and of sound, anchor by anchor, and of what it was made."""
+    """Mean and standard deviation of each anchor for pictures and for sound, and what they were computed from."""
 
     pictures: Moments
     sounds: Moments
     items: int  # videos that it was made of
-    made_with: str  # sha256 over vocabulary and both models' weights: a bank serves no other
+    made_with: str  # sha256 over vocabulary and both models' weights: a bank is valid for these alone
 
 
 def made_with(words: Sequence[str], picture_weights: str, sound_weights: str) -> str:
-    """What a bank depends on, as one hash."""
+    """The sha256 of what a bank depends on: words and weights."""
     return hashlib.sha256("\0".join([*words, picture_weights, sound_weights]).encode()).hexdigest()
 
 
-def save_bank(bank: Bank, path: Path) -> None:
+def save_bank(bank: Bank, path: StrPath) -> None:
     """Write a bank as .npz.
 
     Raises:
-        CacheError: The file cannot be written.
+        CacheError: the file cannot be written.
     """
     data = io.BytesIO()
     moments = (bank.pictures.mean, bank.pictures.std, bank.sounds.mean, bank.sounds.std)
     arrays: dict[str, Any] = dict(zip(_ARRAYS, moments, strict=True))
     np.savez(data, items=bank.items, made_with=bank.made_with, **arrays)
-    write_atomically(path, data.getvalue())
+    write_atomically(Path(path), data.getvalue())
 
 
-def load_bank(path: Path, expected: str, anchors: int) -> Bank:
+def load_bank(path: StrPath, expected: str, anchors: int) -> Bank:
     """Read a bank that was made with the same words and weights.
 
     Args:
-        path: An .npz of `save_bank`.
-        expected: As `made_with` gives it.
+        path: an .npz of `save_bank`.
+        expected: as `made_with` gives it.
         anchors: K.
 
     Raises:
-        UsageError: It cannot be read, is no bank, or was made with other words or weights.
+        UsageError: it cannot be read, is not a bank, or was made with other words or weights.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as archive:
             found = str(archive["made_with"])
             arrays = [archive[name].astype(np.float64) for name in _ARRAYS]
             items = int(archive["items"])
     except OSError as error:
         raise UsageError(f"Cannot read the bank {quoted(path)}: {error.strerror or error}") from error
     except (KeyError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise UsageError(f"{quoted(path)} is no bank", "make one with --save-bank") from error
+        raise UsageError(f"{quoted(path)} is not a bank", "make one with --save-bank") from error
     if found != expected:
         raise UsageError(f"The bank {quoted(path)} was made with other words or weights", "make one with --save-bank")
     if any(array.shape != (anchors,) or not np.isfinite(array).all() for array in arrays):

@@ -1,4 +1,4 @@
-"""Whether two sequences change together: debiased linear CKA, with circular shifts as its null. No text at all.
+"""Whether two sequences change together: debiased linear CKA, with circular shifts as its null; no text is needed.
 
 CKA compares the similarities within one sequence with those within the other (Kornblith et al. 2019); the unbiased
 estimate of HSIC makes unrelated sequences score near 0 however long their vectors are (Song et al. 2012; Nguyen et al.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..similarity import Floats
 
 MIN_WINDOWS = 24
 
@@ -41,12 +43,12 @@ def shared_change(pictures: NDArray[np.float32], sounds: NDArray[np.float32]) ->
     )
 
 
-def debiased_cka(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+def debiased_cka(a: Floats, b: Floats) -> float:
     """Debiased linear CKA of (M, D) and (M, E) rows, M >= 4."""
     return _cka(_gram(a), _gram(b))
 
 
-def _gram(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+def _gram(rows: Floats) -> NDArray[np.float64]:
     values = rows.astype(np.float64)
     values = values - values.mean(axis=0)  # HSIC does not change, its rounding does
     gram: NDArray[np.float64] = values @ values.T

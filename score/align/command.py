@@ -1,4 +1,4 @@
-"""`clipcache align`: do picture and sound of a video belong together, without a caption?"""
+"""`clipcache align`: whether picture and sound of a video belong together, without a caption."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import cloup
 
 from ...cache.common.errors import CacheError, UsageError
 from ...cache.common.options import PATH, warn
 from ...cache.common.quoting import quoted
-from ..options import MODEL, OUTPUT, Wiring, surroundings
+from ..options import TARGETS, Scoring, output_options, scoring_command
 
 if TYPE_CHECKING:
-    from ..question import Surroundings
-    from ..tables import Row
+    from ...cache.common.render import Row
+    from ...cache.select import OnSkip
     from .measure import Aligned, Anchors, Described, Pair
 
 _COLUMNS = (
@@ -41,21 +42,30 @@ _CKA_NOTE = (
 )
 
 
-@click.command(short_help="Tell whether picture and sound of videos belong together, without captions.")
-@click.argument("targets", nargs=-1, type=PATH)
-@click.option("--sound-model", default="clap", show_default=True, help="Of the sound, where there are several.")
-@click.option("--vocabulary", type=PATH, help="Things seen and heard, one a line, instead of the bundled ones.")
-@click.option("--bank", "bank_file", type=PATH, help="Standardise over this bank instead of the videos themselves.")
-@click.option("--save-bank", type=PATH, help="Write the bank of these videos to a file (.npz) for --bank.")
-@click.option(
-    "--silence", default=-60.0, show_default=True, help="Windows below so many dB of full scale do not count."
+@scoring_command(
+    TARGETS,
+    cloup.option_group(
+        "How to compare",
+        click.option("--sound-model", default="clap", show_default=True, help="Model of the sound."),
+        click.option("--vocabulary", type=PATH, help="Words, one a line, instead of the bundled ones."),
+        click.option(
+            "--bank", "bank_file", type=PATH, help="Standardise over this bank instead of the videos themselves."
+        ),
+        click.option("--save-bank", type=PATH, help="Write the bank of these videos to a file (.npz) for --bank."),
+        click.option(
+            "--silence",
+            default=-60.0,
+            show_default=True,
+            help="Leave out windows below this level, in dB of full scale.",
+        ),
+        click.option("--cka", is_flag=True, help="Also measure by CKA whether both change together."),
+    ),
+    output=output_options(),
+    short_help="Tell whether picture and sound of videos belong together, without captions.",
+    frames=False,
 )
-@click.option("--cka", is_flag=True, help="Measure shared change too, without any text.")
-@OUTPUT
-@MODEL
-@click.pass_obj
 def align(
-    wiring: Wiring,
+    scoring: Scoring,
     targets: tuple[Path, ...],
     sound_model: str,
     vocabulary: Path | None,
@@ -65,37 +75,29 @@ def align(
     cka: bool,
     style: str,
     output: Path | None,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
 ) -> None:
     """Compare picture and sound of cached videos through a vocabulary of things that are seen and heard.
 
     TARGETS are as in `score`; none means the whole cache. Features of pictures and of sound are never compared
-    directly: their spaces are unrelated, and a cosine between them means nothing.
+    directly: their spaces are unrelated, so a cosine between them has no meaning.
     """
     from ...cache import DigestMemo
+    from ...cache.common.render import render_rows, write_text
     from ..question import choose, resolver_for
-    from ..tables import render_rows, write_text
     from .bank import load_bank
     from .bank import save_bank as write_bank
     from .measure import align as align_all
     from .measure import bank_key, make_anchors, make_bank, pair_up, read_vocabulary
 
     words = read_vocabulary(vocabulary)
-    skipped: list[Path] = []
-    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
-    around = replace(around, model=model or _picture_model(cache_dir))
+    context = replace(scoring, model=scoring.model or _picture_model(scoring.cache_dir)).context()
     # The file of --weights is the picture model's.
-    sound_around = surroundings(wiring, cache_dir, sound_model, None, trust_weights, device, verbose, skipped.append)
+    sound_context = replace(scoring, model=sound_model, weights=None).context()
     memo = DigestMemo()
-    pictures, sounds = choose(targets, around, memo), choose(targets, sound_around, memo)
+    pictures, sounds = choose(targets, context, memo), choose(targets, sound_context, memo)
     pairs = pair_up(pictures, sounds)
-    anchors = make_anchors(words, resolver_for(pictures, around, memo), resolver_for(sounds, sound_around, memo))
-    described = list(_describe_all(pairs, anchors, silence, cka, around))
+    anchors = make_anchors(words, resolver_for(pictures, context, memo), resolver_for(sounds, sound_context, memo))
+    described = list(_describe_all(pairs, anchors, silence, cka, context.on_skip))
     if bank_file:
         bank = load_bank(bank_file, bank_key(pairs[0], words), len(words))
     else:
@@ -109,8 +111,6 @@ def align(
         note = ""
         click.echo(_set_text(aligned, bank.items), err=True, nl=False)
     write_text(render_rows(_rows(aligned), style, _COLUMNS, _COLUMNS[:-1], note), output)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
 def _picture_model(cache_dir: Path) -> str | None:
@@ -125,7 +125,7 @@ def _picture_model(cache_dir: Path) -> str | None:
 
 
 def _describe_all(
-    pairs: list[Pair], anchors: Anchors, silence: float, cka: bool, around: Surroundings
+    pairs: list[Pair], anchors: Anchors, silence: float, cka: bool, on_skip: OnSkip
 ) -> Iterator[Described]:
     from .measure import describe
 
@@ -133,7 +133,7 @@ def _describe_all(
         try:
             yield describe(pair, anchors, silence, with_change=cka)
         except CacheError as error:
-            around.on_skip(pair.picture.path, error)
+            on_skip(pair.picture.path, error)
 
 
 def _rows(aligned: Aligned) -> Iterator[Row]:
@@ -158,9 +158,9 @@ def _rows(aligned: Aligned) -> Iterator[Row]:
 
 
 def _set_text(aligned: Aligned, bank_items: int) -> str:
-    """The set as a whole, without which no single score says anything."""
+    """How well the scores of the whole set tell matched pairs from mismatched ones."""
     if aligned.set is None:
-        return "One video with picture and sound: nothing to tell matched from mismatched by.\n"
+        return "There is only one video with picture and sound: no mismatched pair to compare with.\n"
     found = aligned.set
     recall = ", ".join(f"recall@{k} {share:.3f}" for k, share in found.recall.items())
     return (

@@ -1,20 +1,19 @@
-"""From a cache to align scores: pairs of entries, anchors, bank, scores. Nothing is encoded but new words."""
+"""Align scores of cached videos: pairs of entries, anchors, bank, scores. Only words that are new are encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.common.errors import ClipcacheError, UsageError
-from ...cache.common.quoting import quoted
+from ...cache.common.errors import UsageError
 from ...cache.select import Chosen
-from ..references import ReferenceResolver, read_prompts
+from ..read_files import StrPath
+from ..references import ReferenceResolver, read_list
 from ..similarity import compare_blocks, unit_rows
 from .bank import FEW_ITEMS, MIN_ITEMS, Bank, made_with
 from .cka import SharedChange, shared_change
@@ -23,7 +22,7 @@ from .relative import Retrieval, RunningMoments, pair_scores, representations, r
 PICTURE_TEMPLATE = "a photo of {}"
 SOUND_TEMPLATE = "This is a sound of {}"
 MIN_WORDS = 128
-OnSkip = Callable[[Path, ClipcacheError], None]
+_BUNDLED = Path(__file__).with_name("vocabulary.txt")
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Anchors:
-    """The vocabulary in both spaces."""
+    """The features of the vocabulary in both spaces."""
 
     words: Sequence[str]
     pictures: NDArray[np.float32]  # (K, D), of "a photo of {}" by the picture model
@@ -45,14 +44,14 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Described:
-    """One video: its windows in terms of the anchors."""
+    """One video: the cosines of its windows with the anchors."""
 
     name: str
     sha256: str
     pictures: NDArray[np.float32]  # (M, K) cosines; NaN where a window has no frame
     sounds: NDArray[np.float32]  # (M, K) cosines; NaN where a window is silent
     starts_ms: NDArray[np.float64]  # (M,), from the first picture
-    change: SharedChange | None  # where it was asked for and there are windows enough
+    change: SharedChange | None  # None where it was not asked for, or there are too few windows
 
 
 @dataclass(frozen=True)
@@ -64,26 +63,20 @@ class Aligned:
     set: Retrieval | None  # None for fewer than two videos
 
 
-def read_vocabulary(path: Path | None) -> list[str]:
+def read_vocabulary(path: StrPath | None) -> list[str]:
     """The anchors' words, one a line; the bundled ones if `path` is None.
 
     Raises:
-        UsageError: The file cannot be read, or holds fewer than MIN_WORDS different words.
+        UsageError: the file cannot be read, or holds fewer than MIN_WORDS different words.
     """
-    if path is None:
-        with resources.as_file(resources.files("clipcache.score.align") / "vocabulary.txt") as bundled:
-            return read_prompts(bundled)
-    words = list(dict.fromkeys(read_prompts(path)))
-    if len(words) < MIN_WORDS:
-        raise UsageError(f"A vocabulary needs {MIN_WORDS} things or more; {quoted(path)} holds {len(words)}")
-    return words
+    return read_list(path, _BUNDLED, "vocabulary needs {} things", MIN_WORDS)
 
 
 def pair_up(pictures: Sequence[Chosen], sounds: Sequence[Chosen]) -> list[Pair]:
     """Entries of the same content in both models, in the order of the pictures.
 
     Raises:
-        UsageError: There is none.
+        UsageError: there is none.
     """
     heard = {one.attributes.video_sha256: one for one in sounds}
     pairs = [Pair(one, heard[one.attributes.video_sha256]) for one in pictures if one.attributes.video_sha256 in heard]
@@ -95,25 +88,25 @@ def pair_up(pictures: Sequence[Chosen], sounds: Sequence[Chosen]) -> list[Pair]:
 
 
 def make_anchors(words: Sequence[str], pictures: ReferenceResolver, sounds: ReferenceResolver) -> Anchors:
-    """Embed the words with both models; each is remembered, and embedded once.
+    """Encode the words with both models; each is encoded once and kept in the cache.
 
     Raises:
-        ModelError: A model cannot be loaded.
+        ModelError: a model cannot be loaded.
     """
     return Anchors(words, _vectors(words, PICTURE_TEMPLATE, pictures), _vectors(words, SOUND_TEMPLATE, sounds))
 
 
 def describe(pair: Pair, anchors: Anchors, silence_db: float, *, with_change: bool) -> Described:
-    """Describe the windows of one video, reading its features a block at a time.
+    """Compare the windows of one video with the anchors, reading its features a block at a time.
 
     Args:
-        pair: Picture and sound.
-        anchors: In both spaces.
-        silence_db: Windows below this level, in dB of full scale, count as silent.
-        with_change: Measure shared change too.
+        pair: picture and sound.
+        anchors: in both spaces.
+        silence_db: windows below this level, in dB of full scale, count as silent.
+        with_change: measure CKA too.
 
     Raises:
-        CacheError: An entry cannot be read.
+        CacheError: an entry cannot be read.
     """
     picture, sound = Entry(pair.picture.path), Entry(pair.sound.path)
     with picture.kept_open(), sound.kept_open():
@@ -135,10 +128,10 @@ def describe(pair: Pair, anchors: Anchors, silence_db: float, *, with_change: bo
 
 
 def make_bank(described: Sequence[Described], pair: Pair, words: Sequence[str], warn: Callable[[str], None]) -> Bank:
-    """The bank of the videos themselves.
+    """Make a bank from the videos themselves.
 
     Raises:
-        UsageError: They are fewer than MIN_ITEMS, or not one of their windows holds a frame or a sound.
+        UsageError: they are fewer than MIN_ITEMS, or not one of their windows holds a frame or a sound.
     """
     held = [one for one in described if _holds_both(one)]
     if len(held) < MIN_ITEMS:
@@ -147,7 +140,7 @@ def make_bank(described: Sequence[Described], pair: Pair, words: Sequence[str], 
             ("extract more, or use a bank that was made of others: --bank FILE"),
         )
     if len(held) < FEW_ITEMS:
-        warn(f"The bank is made of {len(held)} videos; below {FEW_ITEMS} scores depend on which ones they are.")
+        warn(f"The bank is made of {len(held)} videos; below {FEW_ITEMS}, scores depend on which videos these are.")
     pictures, sounds = RunningMoments(), RunningMoments()
     for one in held:
         pictures.add(one.pictures)
@@ -156,7 +149,7 @@ def make_bank(described: Sequence[Described], pair: Pair, words: Sequence[str], 
 
 
 def bank_key(pair: Pair, words: Sequence[str]) -> str:
-    """What a bank for these words and models must have been made with."""
+    """The hash that a bank for these words and models carries."""
     return made_with(words, pair.picture.attributes.weights_sha256, pair.sound.attributes.weights_sha256)
 
 

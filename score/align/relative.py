@@ -1,14 +1,14 @@
-"""Two encoders with unrelated spaces, compared through what both say of the same words.
+"""Two encoders with unrelated spaces, compared through the similarities that both give to the same words.
 
 CLIP's picture features and CLAP's sound features have the same length, and nothing else in common: a rotation of one
 space leaves every score within it as it is and moves the cosine between the two anywhere. So that cosine is never
-taken. Instead each window of a video is described by its cosines with K anchors, things seen and heard, in its own
-space ("a photo of {}" with CLIP, "This is a sound of {}" with CLAP), and the two descriptions are compared (relative
-representations: Moschella et al. 2022).
+taken. Instead each window of a video is described by its cosines with K anchors, words for things seen and heard, in
+its own space ("a photo of {}" with CLIP, "This is a sound of {}" with CLAP), and the two descriptions are compared
+(relative representations: Moschella et al. 2022).
 
 - s_v[t, k]: mean over the frames in window t of cos(frame, CLIP anchor k); s_a[t, k] = cos(sound t, CLAP anchor k).
 - z = (s - mean_k) / (std_k + EPSILON), with mean and standard deviation of each anchor over a bank of windows, one for
-  pictures and one for sound: an anchor that fits everything, or nothing, says nothing.
+  pictures and one for sound: an anchor that fits everything, or nothing, does not count.
 - r = z minus its mean over the anchors.
 - align_t = cos(r_v[t], r_a[t]), -1 to 1.
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..similarity import unit_rows
 
 EPSILON = 1e-6
-Scores = NDArray[np.float32]  # (windows, K), cosines in [-1, 1]; NaN in windows that hold nothing
+Scores = NDArray[np.float32]  # (windows, K), cosines in [-1, 1]; NaN in windows without a frame, or silent
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Moments:
 
 
 class RunningMoments:
-    """Adds up windows, a video at a time, so that a bank of any size takes no memory."""
+    """Mean and standard deviation over windows, added a video at a time, so that memory does not grow with the bank."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -44,7 +44,7 @@ class RunningMoments:
         self._squares: NDArray[np.float64] = np.zeros(1)
 
     def add(self, scores: Scores) -> None:
-        """Take the (windows, K) scores of one video; windows that hold nothing do not count."""
+        """Add the (windows, K) scores of one video; windows without a frame or with silence do not count."""
         held = scores[np.isfinite(scores).all(axis=1)].astype(np.float64)
         self._count += len(held)
         self._sum = self._sum + held.sum(axis=0)
@@ -65,7 +65,7 @@ def window_means(
     """Mean of the rows whose times lie in each window, start inclusive, end exclusive.
 
     Args:
-        blocks: Consecutive (n, C) pieces of a row a frame, cut anywhere; at least one.
+        blocks: consecutive (n, C) blocks with a row for each frame, of any lengths; at least one.
         times_ms: (N,) non-decreasing times of the frames.
         starts_ms: (M,) starts of the windows, increasing.
         durations_ms: (M,) lengths.
@@ -117,7 +117,7 @@ def pair_scores(pictures: list[NDArray[np.float32]], sounds: list[NDArray[np.flo
 
 
 def _at(videos: list[NDArray[np.float32]], window: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Which videos hold something in a window, and their rows there."""
+    """The videos that have a row in a window, and these rows."""
     numbers = [i for i, rows in enumerate(videos) if window < len(rows) and np.isfinite(rows[window]).all()]
     rows = np.stack([videos[i][window] for i in numbers]) if numbers else np.zeros((0, 1), np.float32)
     return np.array(numbers, np.int64), rows
@@ -125,16 +125,16 @@ def _at(videos: list[NDArray[np.float32]], window: int) -> tuple[NDArray[np.int6
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How well matched pairs stand out from mismatched ones over a set."""
+    """How far the scores of matched pairs exceed those of mismatched ones over a set."""
 
     matched: float  # mean score of pictures with their own sound, -1 to 1
     mismatched: float  # mean score of pictures with other sounds, -1 to 1
-    auc: float  # chance that a matched pair scores above a mismatched one, 0 to 1; 0.5 is no better than a coin
+    auc: float  # chance that a matched pair scores above a mismatched one, 0 to 1; 0.5 is chance
     recall: dict[int, float]  # k -> share of pictures whose own sound is among the k best, 0 to 1
 
 
 def retrieval(scores: NDArray[np.float64], ks: tuple[int, ...] = (1, 5, 10)) -> Retrieval | None:
-    """Judge (V, V) scores, own sounds on the diagonal; None where there are fewer than two pairs to judge."""
+    """Evaluate (V, V) scores, own sounds on the diagonal; None where there are fewer than two pairs."""
     held = np.flatnonzero(np.isfinite(np.diag(scores)))
     square = scores[np.ix_(held, held)]
     others = ~np.eye(len(held), dtype=bool) & np.isfinite(square)

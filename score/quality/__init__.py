@@ -1,1 +1,1 @@
-"""How good a picture is: CLIP's opinion by attribute prompts, heads trained on ratings, and measures of pixels."""
+"""How good a picture is: scores by attribute prompts, by heads trained on ratings, and by measures of pixels."""

@@ -1,26 +1,18 @@
-"""Attribute scores of frames: arithmetic on cosines with prompts, numpy alone."""
+"""Attribute scores of frames, computed from cosines with prompts; it needs numpy alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..metrics import COSINE
+from ..similarity import Floats
 from .attributes import Attributes
+from .choices import AGGREGATIONS, PAIR_PROBABILITY
 
-AGGREGATIONS: Mapping[str, str] = {
-    "weighted": "-1.5 to 1.5",
-    "contrastive_only": "-2 to 2",
-    "mean": "-2 to 2",
-}
-"""Ways to make one score of all attributes, the default first, and the range of each."""
-
-PAIR_PROBABILITY = "pair_probability"
 _PROBABILITY_SCALE = "probability, 0 to 1"
-_Values = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,7 @@ class Column:
 
     name: str
     scale: str  # what the number is, for people: "cosine, -1 to 1"
-    ranks: bool = True  # whether a higher number says that a frame is better
+    ranks: bool = True  # whether a higher number means a better frame
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class AttributeScorer:
 
     contrast (of a pair) = c(positive) - c(negative); pos, neg = c.
     weighted = 0.5 * mean(contrast) + 0.3 * mean(pos) - 0.2 * mean(neg); contrastive_only = mean(contrast);
-    mean = mean of all contrasts, all pos, and all neg with their sign turned. The mean of nothing is 0.
+    mean = mean of all contrasts, all pos, and all neg with the sign reversed. A mean over no prompts is 0.
     pair_probability (of a pair) = softmax(logit_scale * [c(positive), c(negative)])[0], and their mean over pairs:
     the antonym pairs of CLIP-IQA (Wang, Chan and Loy, "Exploring CLIP for assessing the look and feel of images",
     AAAI 2023), but with CLIP's own image tower and these prompts, so not the published CLIP-IQA score.
@@ -54,7 +46,7 @@ class AttributeScorer:
         return tuple(Column(name, _detail_scale(name)) for name in self.attributes.score_names)
 
     @property
-    def chances(self) -> tuple[Column, ...]:
+    def pair_probability_columns(self) -> tuple[Column, ...]:
         """Probability of the positive prompt of each pair."""
         contrasts = self.attributes.score_names[: len(self.attributes.pairs)]
         words = (name.removeprefix("contrast_") for name in contrasts)
@@ -69,7 +61,7 @@ class AttributeScorer:
     @property
     def columns(self) -> tuple[Column, ...]:
         """What each column of the scores is, in order."""
-        return (*self.details, *self.chances, *self.methods)
+        return (*self.details, *self.pair_probability_columns, *self.methods)
 
     def __call__(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score (N, D) frames of length one: (N, C) float32, in the order of `columns`."""
@@ -77,12 +69,12 @@ class AttributeScorer:
         paired = 2 * len(self.attributes.pairs)
         contrasts = cosines[:, 0:paired:2] - cosines[:, 1:paired:2]
         pos, neg = np.split(cosines[:, paired:], [len(self.attributes.positives)], axis=1)
-        chances = pair_probabilities(contrasts, self.logit_scale)
+        probabilities = pair_probabilities(contrasts, self.logit_scale)
         overall = aggregate(contrasts, pos, neg).values()
-        return np.column_stack([contrasts, pos, neg, chances, *overall, chances.mean(axis=1)])
+        return np.column_stack([contrasts, pos, neg, probabilities, *overall, probabilities.mean(axis=1)])
 
 
-def aggregate(contrasts: _Values, pos: _Values, neg: _Values) -> dict[str, _Values]:
+def aggregate(contrasts: Floats, pos: Floats, neg: Floats) -> dict[str, Floats]:
     """Make one score a frame in each of the ways of `AGGREGATIONS`.
 
     Args:
@@ -101,18 +93,18 @@ def aggregate(contrasts: _Values, pos: _Values, neg: _Values) -> dict[str, _Valu
     }
 
 
-def pair_probabilities(contrasts: _Values, logit_scale: float) -> _Values:
+def pair_probabilities(contrasts: Floats, logit_scale: float) -> Floats:
     """Softmax over the two logits of each pair, of the positive one: a sigmoid of the scaled difference, 0 to 1."""
     # By tanh, which saturates where exp would overflow.
-    chances: _Values = 0.5 + 0.5 * np.tanh(0.5 * logit_scale * contrasts)
-    return chances
+    probabilities: Floats = 0.5 + 0.5 * np.tanh(0.5 * logit_scale * contrasts)
+    return probabilities
 
 
-def _mean(values: _Values) -> _Values:
+def _mean(values: Floats) -> Floats:
     """Mean of each row; 0 where there are no columns."""
-    mean: _Values = values.sum(axis=1) / max(1, values.shape[1])
+    mean: Floats = values.sum(axis=1) / max(1, values.shape[1])
     return mean
 
 
 def _detail_scale(name: str) -> str:
-    return "difference of cosines, -2 to 2" if name.startswith("contrast_") else "cosine, -1 to 1"
+    return "difference of cosines, -2 to 2" if name.startswith("contrast_") else COSINE.scale

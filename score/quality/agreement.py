@@ -1,19 +1,19 @@
-"""Methods against each other: how far their scores go together, and whether they pick the same best."""
+"""Methods compared with each other: correlations of their scores, and whether they agree on the best item."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...cache.common.errors import UsageError
-from ..tables import Cell, Row, render_rows
+from ...cache.common.render import Cell, Row, render_rows
+from ..similarity import Floats
 from .aesthetic import Column
-from .correlation import Matrix, pearson, spearman
+from .correlation import Matrix, finite_or_none, pearson, spearman
 from .methods import ScoredVideo
 from .rows import scale_lines
 
@@ -24,7 +24,7 @@ _CORRELATION_SCALE = "correlation, -1 to 1"
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """V videos under M methods; the frames of all videos count alike in the correlations."""
+    """V videos rated by M methods; all frames have the same weight in the correlations."""
 
     methods: tuple[Column, ...]
     videos: tuple[str, ...]
@@ -81,7 +81,7 @@ def compare_methods(scored: Iterable[ScoredVideo], methods: Sequence[Column]) ->
 
 
 def comparison_text(compared: MethodComparison, style: str) -> Iterator[str]:
-    """Write a comparison in pieces: several tables for people, one of single facts (`TIDY_COLUMNS`) for programs."""
+    """Write a comparison in pieces: several tables for people; for programs one, a value in each row."""
     if style != "table":
         yield from render_rows(_facts(compared), style, TIDY_COLUMNS)
         return
@@ -104,18 +104,18 @@ def comparison_text(compared: MethodComparison, style: str) -> Iterator[str]:
 
 
 def _facts(compared: MethodComparison) -> Iterator[Row]:
-    """Say everything in rows of one shape."""
+    """All values as rows of the columns `TIDY_COLUMNS`."""
     methods = compared.methods
     for video, means, ranks in zip(compared.videos, compared.means, compared.ranks, strict=True):
         for method, mean, rank in zip(methods, means, ranks, strict=True):
-            yield _fact("mean", method.scale, video=video, method=method.name, value=_number(mean))
+            yield _fact("mean", method.scale, video=video, method=method.name, value=finite_or_none(mean))
             if method.ranks:
                 yield _fact("rank", "1 is the best", video=video, method=method.name, value=_whole(rank))
     for kind, matrix in (("pearson", compared.pearson), ("spearman", compared.spearman)):
         for (row, column), value in np.ndenumerate(matrix):
             if row < column:
                 pair = {"method": methods[row].name, "with_method": methods[column].name}
-                yield _fact(kind, _CORRELATION_SCALE, **pair, value=_number(value))
+                yield _fact(kind, _CORRELATION_SCALE, **pair, value=finite_or_none(value))
     yield _fact("frames_correlated", "number", value=compared.frames)
     for name, best in compared.best.items():
         yield _fact("best", "video, or frame of a single one", method=name, value=best)
@@ -131,14 +131,14 @@ def _matrix(
 ) -> Iterator[str]:
     """Write a matrix with the names of its rows and columns."""
     cells = (
-        {corner: name, **dict(zip(columns, map(_number, line), strict=True))}
+        {corner: name, **dict(zip(columns, map(finite_or_none, line), strict=True))}
         for name, line in zip(rows, values, strict=True)
     )
     return render_rows(cells, "table", [corner, *columns], footnote=footnote)
 
 
-def _best_rows(table: NDArray[np.floating[Any]]) -> list[int]:
-    """Row of the (first) highest value of each column; what is NaN is never the highest."""
+def _best_rows(table: Floats) -> list[int]:
+    """Row of the (first) highest value of each column; NaN is never the highest."""
     return [int(row) for row in np.where(np.isnan(table), -np.inf, table).argmax(axis=0)]
 
 
@@ -148,10 +148,6 @@ def _label(videos: Sequence[ScoredVideo], row: int) -> str:
         return videos[row].video.video_name
     at_ms = videos[0].at_ms(row)
     return f"{at_ms / 1000:.3f} s" if at_ms is not None else videos[0].frame_name(row) or videos[0].video.video_name
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 def _whole(value: float) -> int | None:

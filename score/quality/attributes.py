@@ -1,4 +1,4 @@
-"""Attribute prompts: pairs of opposites, and single prompts that speak for or against a picture."""
+"""Attribute prompts: pairs of opposites, and single prompts that count for or against a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import printable, quoted
-from ..read_files import read_yaml
+from ..read_files import StrPath, read_yaml
 
 BUNDLED = Path(__file__).with_name("attributes.yaml")
 _KEYS = {"pairs", "positive", "negative"}
@@ -18,7 +18,7 @@ _KEYS = {"pairs", "positive", "negative"}
 
 @dataclass(frozen=True)
 class Pair:
-    """Two prompts that say the opposite of each other."""
+    """Two prompts of opposite meaning."""
 
     name: str  # of the attribute, such as "composition"
     positive: str
@@ -27,7 +27,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a picture is asked about; no prompt is empty, all names of scores differ."""
+    """The prompts that pictures are compared with; no prompt is empty, all names of scores differ."""
 
     pairs: tuple[Pair, ...]  # one or more
     positives: tuple[str, ...] = ()
@@ -49,11 +49,11 @@ class Attributes:
         )
 
 
-def read_attributes(path: Path = BUNDLED) -> Attributes:
+def read_attributes(path: StrPath = BUNDLED) -> Attributes:
     """Read a YAML file with `pairs` (name: {positive, negative}) and, if wanted, lists `positive` and `negative`.
 
     Raises:
-        UsageError: the file cannot be read, is not sound YAML, or holds something else.
+        UsageError: the file cannot be read, is not valid YAML, or holds something else.
     """
     content = read_yaml(path)
     if not isinstance(content, Mapping) or not content.get("pairs") or not set(content) <= _KEYS:
@@ -68,22 +68,22 @@ def read_attributes(path: Path = BUNDLED) -> Attributes:
     return attributes
 
 
-def _pair(name: str, prompts: object, path: Path) -> Pair:
+def _pair(name: str, prompts: object, path: StrPath) -> Pair:
     if not isinstance(prompts, Mapping) or set(prompts) != {"positive", "negative"}:
         raise UsageError(f"The pair {name!r} in {quoted(path)} must have one 'positive' and one 'negative' prompt")
     return Pair(name, _prompt(prompts["positive"], path), _prompt(prompts["negative"], path))
 
 
-def _prompts(content: Mapping[str, object], key: str, path: Path) -> tuple[str, ...]:
+def _prompts(content: Mapping[str, object], key: str, path: StrPath) -> tuple[str, ...]:
     given = content.get(key) or []
     if not isinstance(given, list):
         raise UsageError(f"{key!r} in {quoted(path)} must be a list of prompts")
     return tuple(_prompt(prompt, path) for prompt in given)
 
 
-def _prompt(prompt: object, path: Path) -> str:
+def _prompt(prompt: object, path: StrPath) -> str:
     if not isinstance(prompt, str) or not prompt.strip() or printable(prompt) != prompt:
-        raise UsageError(f"{quoted(path)} holds the prompt {prompt!r}, which is empty or no text", "write it in words")
+        raise UsageError(f"{quoted(path)} holds the prompt {prompt!r}, which is empty or not text", "write it in words")
     return prompt
 
 

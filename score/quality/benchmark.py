@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...cache import DigestMemo, Entry
 from ...cache.common.errors import UsageError
-from ..question import Surroundings, choose, resolver_for
+from ..question import ScoringContext, choose, resolver_for
 from ..references import ReferenceResolver
 from .aesthetic import Column
 from .attributes import read_attributes
@@ -23,28 +23,28 @@ from .methods import MEASURES, OneColumn, ScoredVideo, Scorer, attribute_scorer,
 
 @dataclass(frozen=True)
 class Results:
-    """I items (videos and images) under M methods."""
+    """I items (videos and images) rated by M methods."""
 
     items: tuple[str, ...]  # name of a video, or of an image, also of one in a folder
     frames: tuple[int, ...]  # frames of each item
     methods: tuple[Column, ...]
     scores: NDArray[np.float64] = field(repr=False)  # (I, M), mean over the frames; NaN: not measured
-    ratings: Mapping[str, float] | None = None  # of people, by the name of the item; None: not asked for
+    ratings: Mapping[str, float] | None = None  # by people, by the name of the item; None: not given
 
 
-def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Results:
+def run_benchmark(config: BenchmarkConfig, context: ScoringContext) -> Results:
     """Score all items by all methods.
 
     Raises:
-        UsageError: a target, prompt or file means nothing, or nothing could be scored.
+        UsageError: a target, prompt or file is not valid, or nothing could be scored.
         CacheError: there is no such cache, or a target is not in it.
         ModelError: a head does not fit the features, or the model cannot be loaded.
     """
     ratings = read_ratings(config.ratings) if config.ratings else None
     memo = DigestMemo()
-    chosen = choose(config.videos, surroundings, memo)
+    chosen = choose(config.videos, context, memo)
     made_with = chosen[0].attributes
-    resolver = resolver_for(chosen, surroundings, memo)
+    resolver = resolver_for(chosen, context, memo)
     scorers = [
         _scorer(spec, resolver, made_with.embed_dim, made_with.logit_scale)
         for spec in config.methods
@@ -56,7 +56,7 @@ def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Result
     columns |= {measure.name: measure for measure in measures}
     entries = (Entry(one.path) for one in chosen)
     names, frames, scores = [], [], []
-    for scored in score_videos(entries, scorers, config.cut, surroundings.on_skip, measures):
+    for scored in score_videos(entries, scorers, config.selection, context.on_skip, measures):
         for name, rows in _items(scored):
             names.append(name)
             frames.append(len(scored.values[wanted[0]][rows]))
@@ -64,7 +64,7 @@ def run_benchmark(config: BenchmarkConfig, surroundings: Surroundings) -> Result
     if not names:
         raise UsageError("There is nothing to compare: no video could be scored")
     if ratings is not None:
-        _check_ratings(names, ratings, surroundings.warn)
+        _check_ratings(names, ratings, context.warn)
     return Results(tuple(names), tuple(frames), tuple(columns[name] for name in wanted), np.array(scores), ratings)
 
 
@@ -89,7 +89,7 @@ def _items(scored: ScoredVideo) -> Iterator[tuple[str, slice]]:
 
 
 def _check_ratings(items: Sequence[str], ratings: Mapping[str, float], warn: Callable[[str], None]) -> None:
-    """Refuse ratings that are of none of the items, or of which one may mean several; say how many are left out."""
+    """Refuse ratings of which none names an item, or one names several; warn how many name no item."""
     times = Counter(items)
     known = [item for item in ratings if item in times]
     if not known:

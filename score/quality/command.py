@@ -1,136 +1,113 @@
-"""`clipcache aesthetic` and `clipcache benchmark`: how good pictures are, by one method or by many."""
+"""`clipcache aesthetic` and `clipcache benchmark`: rate pictures by one method or by many."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import click
+import cloup
 
 from ...cache.common.errors import UsageError
-from ...cache.common.options import PATH, options, warn
-from ..options import CUT, MODEL, OUTPUT, Wiring, surroundings
+from ...cache.common.options import PATH, warn
+from ..options import TARGETS, Scoring, output_options, scoring_command
+from .choices import AGGREGATIONS, Activation
 
 if TYPE_CHECKING:
+    from ..compare import FrameSelection
     from .aesthetic import Column
     from .methods import ScoredVideo
     from .run import Rated
 
-_METHOD = options(
-    click.option("--attributes", "attribute_file", type=PATH, help="YAML of prompts to use instead of our own."),
+_METHOD = cloup.option_group(
+    "How to rate",
+    click.option("--attributes", "attribute_file", type=PATH, help="YAML of prompts, instead of the bundled ones."),
     click.option(
         "--aggregation",
-        type=click.Choice(["weighted", "contrastive_only", "mean"]),
-        help="How attributes make one score; weighted by default.",
+        type=click.Choice(list(AGGREGATIONS)),
+        help="How the attributes are combined into one score; weighted by default.",
     ),
     click.option("--probability", is_flag=True, help="Rank by the mean softmax over each pair of opposite prompts."),
     click.option("--head", "head_file", type=PATH, help="Rank by a head: a state dict of linear layers, .pth etc."),
     click.option(
         "--head-activation",
-        type=click.Choice(["none", "relu"]),
-        help="Between the layers of a head that has several: needed then.",
+        type=click.Choice(get_args(Activation)),
+        help="Activation between the layers of a head; needed where it has several.",
     ),
+    click.option("--compare", is_flag=True, help="Compare all methods and cached measures with each other."),
+)
+_OUTPUT = output_options(
+    click.option("--details", is_flag=True, help="Also each attribute: contrast_…, pos_…, neg_…."),
+    click.option("--per-frame", is_flag=True, help="One row a frame or image, with its time or name."),
+    click.option("--plot", type=PATH, help="Draw the scores of each video, or with --compare the correlations."),
 )
 
 
-@click.command(short_help="Rate how good videos and images look; find the best frame of each.")
-@click.argument("targets", nargs=-1, type=PATH)
-@_METHOD
-@click.option("--details", is_flag=True, help="Also each attribute: contrast_…, pos_…, neg_….")
-@click.option("--per-frame", is_flag=True, help="One row a frame or image, with its time or name.")
-@click.option("--compare", is_flag=True, help="All methods and cached measures, and how they agree.")
-@CUT
-@OUTPUT
-@click.option("--plot", type=PATH, help="Draw the scores of each video, or with --compare the correlations.")
-@MODEL
-@click.pass_obj
+@scoring_command(
+    TARGETS, _METHOD, output=_OUTPUT, short_help="Rate how good videos and images look; find the best frame of each."
+)
 def aesthetic(
-    wiring: Wiring,
+    scoring: Scoring,
     targets: tuple[Path, ...],
     attribute_file: Path | None,
     aggregation: str | None,
     probability: bool,
     head_file: Path | None,
-    head_activation: Literal["none", "relu"] | None,
-    details: bool,
-    per_frame: bool,
+    head_activation: Activation | None,
     compare: bool,
-    fps: float | None,
-    every: int | None,
-    start: float | None,
-    end: float | None,
     style: str,
     output: Path | None,
+    details: bool,
+    per_frame: bool,
     plot: Path | None,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
+    selection: FrameSelection,
 ) -> None:
     """Rate cached videos and images, the best first, with the best frame of each.
 
-    TARGETS are as in `score`; none means the whole cache. The score is of CLIP's opinion by pairs of opposite prompts
-    and single ones, or that of a --head; its method and range are named below each table.
+    TARGETS are as in `score`; none means the whole cache. The score comes from CLIP's cosines with pairs of
+    opposite prompts and single ones, or from a --head; its method and range are named below each table.
     """
-    from ..compare import Cut
-    from ..tables import write_text
+    from ...cache.common.render import write_text
     from .attributes import BUNDLED
-    from .run import Rating, prepare
+    from .run import RatingOptions, prepare
 
     if per_frame and compare:
         raise UsageError("--compare is about whole videos", "leave out --per-frame")
     prompts = attribute_file or BUNDLED
-    rating = Rating(prompts, aggregation, probability, head_file, head_activation, details, compare)
-    skipped: list[Path] = []
-    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, skipped.append)
-    rated = prepare(rating, targets, Cut(fps=fps, every=every, start=start, end=end), around)
+    rating = RatingOptions(prompts, aggregation, probability, head_file, head_activation, details, compare)
+    rated = prepare(rating, targets, selection, scoring.context())
     write_text(_compared(rated, style, plot) if compare else _ranked(rated, style, plot, per_frame=per_frame), output)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
-@click.command(short_help="Score a data set by many methods, as a config file says.")
-@click.argument("config_file", metavar="CONFIG", type=PATH)
-@MODEL
-@click.pass_obj
-def benchmark(
-    wiring: Wiring,
-    config_file: Path,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
-) -> None:
+@scoring_command(
+    click.argument("config_file", metavar="CONFIG", type=PATH),
+    short_help="Score a data set by the methods of a config file.",
+    frames=False,
+)
+def benchmark(scoring: Scoring, config_file: Path) -> None:
     """Score cached videos and images by all methods of CONFIG, and correlate them, also with ratings of people.
 
     CONFIG is YAML; docs/quality.md has an example. Its `cache` and `model` come before the options here. Tables and
     pictures go to its `output` folder; the correlations are printed as well.
     """
-    from ..tables import write_text
+    from ...cache.common.render import write_text
     from .benchmark import run_benchmark
     from .config import read_config
     from .results import printed, write_results
 
     config = read_config(config_file)
-    skipped: list[Path] = []
-    folder, name = config.cache or cache_dir, config.model or model
-    around = surroundings(wiring, folder, name, weights, trust_weights, device, verbose, skipped.append)
-    results = run_benchmark(config, around)
+    scoring = replace(scoring, cache_dir=config.cache or scoring.cache_dir, model=config.model or scoring.model)
+    results = run_benchmark(config, scoring.context())
     written, said = write_results(results, config.output)
     for sentence in (*said, f"Wrote {', '.join(map(str, written))}."):
         warn(sentence)
     write_text(printed(results), None)
-    if skipped:
-        click.get_current_context().exit(1)
 
 
 def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
-    """Compare all methods; say on stderr what the tables do not."""
+    """Compare all methods; warn of videos without measures."""
     from .agreement import compare_methods, comparison_text
     from .methods import MEASURES
     from .plot import plot_correlations
@@ -138,7 +115,7 @@ def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
     compared = compare_methods(rated.frames(MEASURES), (*rated.methods, *MEASURES))
     if compared.unmeasured or MEASURES[0] not in compared.methods:
         without = compared.unmeasured or len(compared.videos)
-        warn(f"{without} of {len(compared.videos)} have no measures: extract them again with --quality.")
+        warn(f"{without} of {len(compared.videos)} have no measures; extract them again with --quality.")
     if plot:
         names = [method.name for method in compared.methods]
         title = f"Spearman correlation of methods, {compared.frames} frames"
@@ -149,7 +126,7 @@ def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
 
 def _ranked(rated: Rated, style: str, plot: Path | None, *, per_frame: bool) -> Iterator[str]:
     """Write videos, the best first, or frames, in order of time."""
-    from ..tables import render_rows
+    from ...cache.common.render import render_rows
     from .rows import (
         footnote,
         frame_columns,

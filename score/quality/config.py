@@ -1,4 +1,4 @@
-"""What a benchmark is to do, from YAML: which videos, by which methods, against which ratings."""
+"""The config file of a benchmark, YAML: which videos, which methods, which ratings."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
-from ..compare import Cut
-from ..read_files import read_rows, read_yaml
-from .aesthetic import AGGREGATIONS, PAIR_PROBABILITY
+from ..compare import FrameSelection
+from ..read_files import StrPath, read_rows, read_yaml
 from .attributes import BUNDLED
-from .heads import Activation
+from .choices import AGGREGATIONS, PAIR_PROBABILITY, Activation
 from .methods import MEASURES
 
 Kind = Literal["aggregation", "head", "measure", "prompt"]
-_KINDS: tuple[Kind, ...] = ("aggregation", "head", "measure", "prompt")
-_CUT = ("fps", "every", "start", "end")
-_KEYS = {"videos", "cache", "model", "output", "methods", "ratings", *_CUT}
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_SELECTION = ("fps", "every", "start", "end")
+_KEYS = {"videos", "cache", "model", "output", "methods", "ratings", *_SELECTION}
 _NAMES: Mapping[str, set[str]] = {
     "aggregation": {*AGGREGATIONS, PAIR_PROBABILITY},
     "measure": {measure.name for measure in MEASURES},
@@ -55,15 +54,16 @@ class BenchmarkConfig:
     cache: Path | None = None
     model: str | None = None
     ratings: Path | None = None  # CSV with columns `item` and `rating`
-    cut: Cut = Cut()  # noqa: RUF009 - frozen, so one default serves all
+    selection: FrameSelection = FrameSelection()  # noqa: RUF009 - frozen, so one default serves all
 
 
-def read_config(path: Path) -> BenchmarkConfig:
+def read_config(path: StrPath) -> BenchmarkConfig:
     """Read a config: keys `output` and `methods`, and if wanted `videos`, `cache`, `model`, `ratings`, `fps` etc.
 
     Raises:
-        UsageError: the file cannot be read, is not sound YAML, or says something else.
+        UsageError: the file cannot be read, is not valid YAML, or holds something else.
     """
+    path = Path(path)
     content = read_yaml(path)
     if not isinstance(content, Mapping) or not {"output", "methods"} <= set(content):
         raise UsageError(f"The benchmark {quoted(path)} must have the keys 'output' and 'methods'")
@@ -86,15 +86,15 @@ def read_config(path: Path) -> BenchmarkConfig:
         cache=_path(content["cache"], path) if content.get("cache") else None,
         model=_text(model, "model", path) if model else None,
         ratings=_path(content["ratings"], path) if content.get("ratings") else None,
-        cut=_cut(content, path),
+        selection=_selection(content, path),
     )
 
 
-def read_ratings(path: Path) -> dict[str, float]:
+def read_ratings(path: StrPath) -> dict[str, float]:
     """Read the ratings of people, by the name of the item, from a CSV file with the columns `item` and `rating`.
 
     Raises:
-        UsageError: the file is no such CSV, a rating is no number, or an item is rated twice.
+        UsageError: the file is not such a CSV, a rating is not a number, or an item is rated twice.
     """
     ratings: dict[str, float] = {}
     for row in read_rows(path, ("item", "rating")):
@@ -103,7 +103,7 @@ def read_ratings(path: Path) -> dict[str, float]:
         except ValueError:
             rating = math.nan
         if not math.isfinite(rating):
-            raise UsageError(f"The rating {row['rating']!r} of {row['item']!r} in {quoted(path)} is no number")
+            raise UsageError(f"The rating {row['rating']!r} of {row['item']!r} in {quoted(path)} is not a number")
         if row["item"] in ratings:
             raise UsageError(f"{quoted(path)} rates {row['item']!r} twice", "give the mean of its ratings")
         ratings[row["item"]] = rating
@@ -133,20 +133,16 @@ def _method(given: object, path: Path) -> MethodSpec:
 
 
 def _activation(given: object, path: Path) -> Activation | None:
-    if given is None:
-        return None
-    if given == "relu":
-        return "relu"
-    if given == "none":
-        return "none"
-    raise UsageError(f"'activation' in {quoted(path)} must be none or relu, not {given!r}")
+    if given is None or given in get_args(Activation):
+        return cast("Activation | None", given)
+    raise UsageError(f"'activation' in {quoted(path)} must be {' or '.join(get_args(Activation))}, not {given!r}")
 
 
-def _cut(content: Mapping[str, object], path: Path) -> Cut:
-    for name in _CUT:
+def _selection(content: Mapping[str, object], path: Path) -> FrameSelection:
+    for name in _SELECTION:
         if not isinstance(content.get(name, 0), (int, float)):
             raise UsageError(f"{name!r} in {quoted(path)} must be a number, not {content[name]!r}")
-    return Cut(**{name: content[name] for name in _CUT if name in content})  # type: ignore[arg-type]  # checked above
+    return FrameSelection(**{name: content[name] for name in _SELECTION if name in content})  # type: ignore[arg-type]  # checked above
 
 
 def _path(given: object, path: Path) -> Path:

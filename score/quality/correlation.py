@@ -16,7 +16,7 @@ def pearson(table: ArrayLike) -> Matrix:
     centred = np.array(table, np.float64)
     if len(centred) < 2:
         return np.full((centred.shape[1],) * 2, np.nan)
-    # Asked of the values themselves: what rounding leaves of a constant less its mean is not zero.
+    # Compared before the mean is taken off: rounding would leave something other than zero of a constant.
     constant = centred.min(axis=0) == centred.max(axis=0)
     centred -= centred.mean(axis=0)
     lengths = np.sqrt((centred**2).sum(axis=0))
@@ -54,6 +54,11 @@ def average_ranks(series: ArrayLike) -> Matrix:
     return ranks
 
 
+def finite_or_none(value: float) -> float | None:
+    """The cell of a table for a value that may be NaN: not defined, or not measured."""
+    return float(value) if np.isfinite(value) else None
+
+
 def _tied_pairs(labels: NDArray[np.intp]) -> int:
     sizes = np.unique(labels, return_counts=True)[1]
     return int((sizes * (sizes - 1) // 2).sum())
@@ -63,7 +68,7 @@ def _inversions(values: NDArray[np.intp]) -> int:
     """Count pairs i < j with values[i] > values[j] >= 0.
 
     Two values differ first in one bit. So: bit after bit from the highest, within values that agree in all higher
-    bits, count the ones that stand before a zero.
+    bits, count the ones that come before a zero.
     """
     total = 0
     for bit in reversed(range(int(values.max(initial=0)).bit_length())):

@@ -8,19 +8,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.quoting import one_line, quoted
+from ..read_files import StrPath
 from .aesthetic import Column
+from .choices import Activation
 
-Activation = Literal["none", "relu"]
 _PARTS = ("weight", "bias")
 _SCALE = "rating of the head, without fixed range"
-_Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Head:
     """Linear layers, one after the other, from a feature to one rating.
 
     With one layer this is LAION's aesthetic predictor V1 (Schuhmann, "LAION-Aesthetics", 2022), whose ratings are
-    meant to be 1 to 10; a head gives what it gives, and nothing is cut off.
+    meant to be 1 to 10; ratings outside of that range are not clipped.
     """
 
     name: str
-    weights: Sequence[_Array] = field(repr=False)  # of each layer (outputs, inputs)
-    biases: Sequence[_Array] = field(repr=False)  # of each layer (outputs,)
+    weights: Sequence[NDArray[np.float32]] = field(repr=False)  # of each layer (outputs, inputs)
+    biases: Sequence[NDArray[np.float32]] = field(repr=False)  # of each layer (outputs,)
     activation: Activation = "none"  # between layers
 
     @property
@@ -41,7 +41,7 @@ class Head:
         """What the column of the scores is."""
         return (Column(self.name, _SCALE),)
 
-    def __call__(self, units: _Array) -> _Array:
+    def __call__(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rate (N, D) frames of length one: (N, 1) float32."""
         values = units
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -56,19 +56,20 @@ class Head:
         return values
 
 
-def load_head(path: Path, embed_dim: int, activation: Activation | None = None) -> Head:
+def load_head(path: StrPath, embed_dim: int, activation: Activation | None = None) -> Head:
     """Load a head from the state dict of a linear layer, or of several in a row; no code of the file is run.
 
     Args:
         path: .safetensors, or what `torch.save(model.state_dict(), path)` wrote.
         embed_dim: width of the cached features, that of the first layer's input.
-        activation: between layers, which a state dict does not tell (LAION's predictors have none); None refuses a
+        activation: between layers, which a state dict does not hold (LAION's predictors have none); None refuses a
             head of several layers.
 
     Raises:
         ModelError: the file cannot be read, holds anything but such layers, or the widths do not fit.
-        UsageError: there are several layers, and it is not said what lies between them.
+        UsageError: there are several layers, and `activation` is None.
     """
+    path = Path(path)
     state = _load_state(path)
     names = _layer_names(state, path)
     weights = [state[f"{name}weight"] for name in names]
@@ -78,14 +79,14 @@ def load_head(path: Path, embed_dim: int, activation: Activation | None = None) 
         raise ModelError(f"The head {quoted(path)} holds values that are not finite", "train or download it again")
     if activation is None and len(weights) > 1:
         raise UsageError(
-            f"The head {quoted(path)} has {len(weights)} layers, and its file does not tell what lies between them",
-            "say --head-activation none (as LAION's) or relu",
+            f"The head {quoted(path)} has {len(weights)} layers, and its file does not name the activation",
+            "give --head-activation none (as LAION's) or relu",
         )
     return Head(f"head_{one_line(path.stem)}", weights, biases, activation or "none")
 
 
-def _layer_names(state: Mapping[str, _Array], path: Path) -> list[str]:
-    """Return what stands before `weight` and `bias` of each layer, in order: `["layers.0.", "layers.2."]`."""
+def _layer_names(state: Mapping[str, NDArray[np.float32]], path: Path) -> list[str]:
+    """Return what comes before `weight` and `bias` of each layer, in order: `["layers.0.", "layers.2."]`."""
     layers = {re.sub(r"(weight|bias)$", "", name) for name in state}
     sound = {f"{layer}weight" for layer in layers} <= set(state) <= {f"{x}{y}" for x in layers for y in _PARTS}
     if not layers or not sound or any(state[f"{layer}weight"].ndim != 2 for layer in layers):
@@ -98,7 +99,9 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _check_widths(weights: Sequence[_Array], biases: Sequence[_Array], embed_dim: int, path: Path) -> None:
+def _check_widths(
+    weights: Sequence[NDArray[np.float32]], biases: Sequence[NDArray[np.float32]], embed_dim: int, path: Path
+) -> None:
     if weights[0].shape[1] != embed_dim:
         raise ModelError(
             f"The head {quoted(path)} takes features of {weights[0].shape[1]} values and the cached ones have "
@@ -111,15 +114,15 @@ def _check_widths(weights: Sequence[_Array], biases: Sequence[_Array], embed_dim
         bias.shape == weight.shape[:1] for weight, bias in zip(weights, biases, strict=True)
     )
     if not fits or widths[-1] != 1:
-        raise ModelError(f"The layers of the head {quoted(path)} do not lead, one into the next, to a single rating")
+        raise ModelError(f"The layers of the head {quoted(path)} do not follow from each other to a single rating")
 
 
-def _load_state(path: Path) -> dict[str, _Array]:
+def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         return {name: tensor.detach().float().numpy() for name, tensor in _read_tensors(path).items()}
     except OSError as error:
         raise ModelError(f"Cannot read the head {quoted(path)}: {error.strerror or error}") from error
-    except Exception as error:  # of many kinds: unpickling what somebody else wrote
+    except Exception as error:  # of many kinds: the file may hold anything
         raise ModelError(
             f"The head {quoted(path)} is damaged or holds more than tensors",
             ("save a plain state dict (torch.save(model.state_dict(), path)) or safetensors"),
@@ -136,7 +139,7 @@ def _read_tensors(path: Path) -> dict[str, Any]:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on pickle protocols: the outcome says enough
+        warnings.simplefilter("ignore", UserWarning)  # on pickle protocols, which do not matter here
         state = torch.load(path, map_location="cpu", weights_only=True)
     nested = state.get("state_dict")
     return dict(nested if isinstance(nested, Mapping) else state)

@@ -10,16 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.common.errors import CacheError, EntryError, UsageError
-from ...cache.common.quoting import quoted
+from ...cache.common.errors import CacheError, UsageError
 from ...cache.select import OnSkip
-from ..compare import Cut
+from ..compare import FrameSelection, check_finite, has_clock
+from ..metrics import COSINE
 from ..references import ReferenceResolver
-from ..similarity import unit_rows
+from ..similarity import TILE_ROWS, unit_rows
 from .aesthetic import AttributeScorer, Column
 from .attributes import Attributes
-
-_BLOCK_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
 
 MEASURES = (
     Column("sharpness", "variance of the Laplacian, 0 and up"),
@@ -54,7 +52,7 @@ class PromptScorer:
     @property
     def columns(self) -> tuple[Column, ...]:
         """What the column of the scores is."""
-        return (Column(self.name, "cosine, -1 to 1"),)
+        return (Column(self.name, COSINE.scale),)
 
     def __call__(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score (N, D) frames of length one: (N, 1) in [-1, 1]."""
@@ -85,7 +83,7 @@ class OneColumn:
 
 
 def attribute_scorer(attributes: Attributes, resolver: ReferenceResolver, logit_scale: float) -> AttributeScorer:
-    """Ask a model for the vectors of attribute prompts.
+    """A scorer by attribute prompts; their vectors come from the cache or the model.
 
     Raises:
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
@@ -95,10 +93,10 @@ def attribute_scorer(attributes: Attributes, resolver: ReferenceResolver, logit_
 
 
 def prompt_scorer(name: str, prompt: str, resolver: ReferenceResolver) -> PromptScorer:
-    """Ask a model for the vector of one prompt.
+    """A scorer by one prompt; its vector comes from the cache or the model.
 
     Raises:
-        UsageError: the prompt is empty, or no valid Unicode.
+        UsageError: the prompt is empty, or not valid Unicode.
         ModelError: the prompt does not fit the model, or the model cannot be loaded.
     """
     return PromptScorer(name, unit_rows(resolver.texts([prompt])[0].vector[None])[0])
@@ -114,7 +112,7 @@ class ScoredVideo:
     @property
     def has_clock(self) -> bool:
         """Whether its frames have a time; images have none."""
-        return self.video.source_kind == "video"
+        return has_clock(self.video)
 
     def mean(self, column: str) -> float:
         """Mean over the frames, in float64; NaN where something was not measured."""
@@ -137,7 +135,7 @@ class ScoredVideo:
 def score_videos(
     entries: Iterable[Entry],
     scorers: Sequence[Scorer],
-    cut: Cut,
+    selection: FrameSelection,
     on_skip: OnSkip,
     measures: Sequence[Column] = (),
 ) -> Iterator[ScoredVideo]:
@@ -146,14 +144,14 @@ def score_videos(
     Args:
         entries: of one model.
         scorers: each with columns of its own names.
-        cut: which frames count.
-        on_skip: told of each entry that cannot be scored, and why.
+        selection: which frames count.
+        on_skip: called with each entry that cannot be scored, and the reason.
         measures: cached measures that become columns too; NaN where an entry lacks one.
     """
     for entry in entries:
         try:
             with entry.kept_open():
-                scored = _score_one(cut.of(entry), scorers, measures)
+                scored = _score_one(selection.of(entry), scorers, measures)
         except (CacheError, UsageError) as error:
             on_skip(entry.path, error)
         else:
@@ -164,13 +162,9 @@ def _score_one(video: Entry, scorers: Sequence[Scorer], measures: Sequence[Colum
     columns = [column.name for scorer in scorers for column in scorer.columns]
     table = np.empty((len(video), len(columns)), np.float32)
     row = 0
-    for block in video.iter_features(_BLOCK_ROWS):
+    for block in video.iter_features(TILE_ROWS):
         units = unit_rows(block)
-        if not np.isfinite(units).all():
-            raise EntryError(
-                f"{quoted(video.path)} holds features that are not finite",
-                "delete it by `clipcache cache verify --delete-bad` and extract the video again",
-            )
+        check_finite(units, video)
         if scorers:
             table[row : row + len(block)] = np.column_stack([scorer(units) for scorer in scorers])
         row += len(block)

@@ -1,20 +1,20 @@
-"""Correlations as a picture."""
+"""Correlations as a plot."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ..plot_style import new_figure, save_figure, shorten
+from ..plot_style import name_cells, new_figure, save_figure
+from ..read_files import StrPath
 from .correlation import Matrix
 
 _LABEL_CHARS = 30
 
 
-def plot_correlations(matrix: Matrix, labels: Sequence[str], path: Path, title: str) -> str | None:
-    """Draw a matrix of correlations: blue where two go together, red where one falls as the other rises.
+def plot_correlations(matrix: Matrix, labels: Sequence[str], path: StrPath, title: str) -> str | None:
+    """Draw a matrix of correlations: blue where positive, red where negative.
 
     Args:
         matrix: (M, M) in [-1, 1]; NaN, where a correlation is not defined, stays grey.
@@ -23,7 +23,7 @@ def plot_correlations(matrix: Matrix, labels: Sequence[str], path: Path, title: 
         title: what is correlated, and over what.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
         UsageError: the file cannot be written.
@@ -33,10 +33,7 @@ def plot_correlations(matrix: Matrix, labels: Sequence[str], path: Path, title: 
     axes = figure.subplots()
     axes.set_facecolor("0.85")
     image = axes.imshow(np.ma.masked_invalid(matrix), vmin=-1, vmax=1, cmap="RdBu")
-    names = [shorten(label, _LABEL_CHARS) for label in labels]
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
-    axes.tick_params(length=0)
+    name_cells(axes, labels, labels, _LABEL_CHARS)
     for (row, column), value in np.ndenumerate(matrix):
         shown = f"{round(value, 2) + 0.0:.2f}" if np.isfinite(value) else "–"  # never "-0.00"
         color = "white" if abs(value) > 0.6 else "black"

@@ -1,4 +1,4 @@
-"""The results of a benchmark as tables and pictures."""
+"""The results of a benchmark as tables and plots."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
+from ...cache.common.render import Row, render_rows, write_text
 from ..plots import plot_distribution
-from ..tables import Row, render_rows, write_text
+from ..read_files import StrPath
 from .benchmark import Results
-from .correlation import kendall, pearson, spearman
+from .correlation import finite_or_none, kendall, pearson, spearman
 from .plot import plot_correlations
 
 CORRELATION_COLUMNS = ("method", "with_method", "items", "pearson", "spearman", "kendall_tau_b")
@@ -26,15 +27,16 @@ RATING_FOOTNOTE = (
 )
 
 
-def write_results(results: Results, folder: Path) -> tuple[list[Path], list[str]]:
-    """Write all tables, as CSV, and pictures into a folder, which is made if need be.
+def write_results(results: Results, folder: StrPath) -> tuple[list[Path], list[str]]:
+    """Write all tables, as CSV, and plots into a folder, which is made if it does not exist.
 
     Returns:
-        The files written, and sentences on what the pictures do not show.
+        The files written, and warnings about what the plots do not show.
 
     Raises:
         UsageError: a file cannot be written.
     """
+    folder = Path(folder)
     tables: dict[str, tuple[Sequence[str], Iterator[Row]]] = {
         "scores.csv": (("item", "frames", *(method.name for method in results.methods)), score_rows(results)),
         "methods.csv": (("method", "scale"), _scale_rows(results)),
@@ -54,7 +56,7 @@ def write_results(results: Results, folder: Path) -> tuple[list[Path], list[str]
 
 
 def printed(results: Results) -> Iterator[str]:
-    """Write the correlations for people: with the ratings where there are any, and of the methods with each other."""
+    """Tables of correlations: with the ratings where there are any, and of the methods with each other."""
     if results.ratings is not None:
         yield from render_rows(
             rating_rows(results, results.ratings), "table", RATING_COLUMNS, footnote=f"{RATING_FOOTNOTE}\n"
@@ -65,7 +67,7 @@ def printed(results: Results) -> Iterator[str]:
 def score_rows(results: Results) -> Iterator[Row]:
     """One row an item, with a column for each method."""
     for item, frames, scores in zip(results.items, results.frames, results.scores, strict=True):
-        cells = {method.name: _number(score) for method, score in zip(results.methods, scores, strict=True)}
+        cells = {method.name: finite_or_none(score) for method, score in zip(results.methods, scores, strict=True)}
         yield {"item": item, "frames": frames, **cells}
 
 
@@ -93,7 +95,7 @@ def rating_rows(results: Results, ratings: Mapping[str, float]) -> Iterator[Row]
 def _correlations(both: NDArray[np.float64], names: Sequence[str]) -> Row:
     """Pearson, Spearman and Kendall of the two columns of (N, 2), under the names given."""
     values = (pearson(both)[0, 1], spearman(both)[0, 1], kendall(both[:, 0], both[:, 1]))
-    return {"items": len(both), **dict(zip(names, map(_number, values), strict=True))}
+    return {"items": len(both), **dict(zip(names, map(finite_or_none, values), strict=True))}
 
 
 def _scale_rows(results: Results) -> Iterator[Row]:
@@ -107,7 +109,7 @@ def _draw_correlations(results: Results, path: Path) -> str | None:
 
 
 def _draw_distribution(results: Results, path: Path) -> str | None:
-    """Draw where the items lie by each method, on one scale for all."""
+    """Draw the distribution of the items' scores by each method, standardised."""
     groups = {}
     for method, scores in zip(results.methods, results.scores.T, strict=True):
         given = scores[np.isfinite(scores)]
@@ -115,9 +117,5 @@ def _draw_distribution(results: Results, path: Path) -> str | None:
         if spread > 0:
             groups[method.name] = (given - given.mean()) / spread
     if not groups:
-        return "There is no picture of the distribution: no method tells the items apart."
+        return "There is no plot of the distribution: every method gives all items the same score."
     return plot_distribution(groups, path, "items by method: deviation from the mean in standard deviations")
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..tables import Cell, Row
+from ...cache.common.render import Cell, Row
 from .aesthetic import Column
 from .methods import ScoredVideo
 
@@ -22,17 +22,17 @@ _FRAME = ("video", "frame_index", "timestamp_ms", "frame_name", "overall")
 
 
 def summary_table_columns(details: Sequence[Column]) -> tuple[str, ...]:
-    """What people get of each video."""
+    """The columns of the table of videos for people."""
     return (*_SUMMARY, *(one.name for one in details))
 
 
 def summary_columns(details: Sequence[Column]) -> tuple[str, ...]:
-    """What programs get of each video."""
+    """The columns of the table of videos for programs."""
     return (*summary_table_columns(details), *_MADE_WITH)
 
 
 def summary_rows(scored: Iterable[ScoredVideo], overall: Column, details: Sequence[Column]) -> list[Row]:
-    """One row a video, the best first; its frames are forgotten, so that a library fits.
+    """One row for each video, the best first; scores of frames are not kept, so memory does not grow with the library.
 
     Args:
         scored: with the columns `overall` and `details`.
@@ -64,12 +64,12 @@ def _summary_row(scored: ScoredVideo, overall: Column, details: Sequence[Column]
 
 
 def frame_table_columns(details: Sequence[Column]) -> tuple[str, ...]:
-    """What people get of each frame."""
+    """The columns of the table of frames for people."""
     return (*_FRAME, *(one.name for one in details))
 
 
 def frame_columns(details: Sequence[Column]) -> tuple[str, ...]:
-    """What programs get of each frame."""
+    """The columns of the table of frames for programs."""
     return (*frame_table_columns(details), "method", "scale", "video_sha256")
 
 
@@ -97,7 +97,7 @@ def frame_rows(scored: Iterable[ScoredVideo], overall: Column, details: Sequence
 
 
 def footnote(overall: Column, details: Sequence[Column], *, per_frame: bool) -> str:
-    """What the columns mean, each with its scale; columns of one scale together."""
+    """Explain the columns, those of one scale together."""
     about = f"overall: {overall.name} ({overall.scale})"
     if not per_frame:
         about += (
@@ -108,6 +108,6 @@ def footnote(overall: Column, details: Sequence[Column], *, per_frame: bool) -> 
 
 
 def scale_lines(columns: Sequence[Column]) -> Iterator[str]:
-    """Name the columns of each scale."""
+    """A line for each scale, with the names of its columns."""
     for scale in dict.fromkeys(column.scale for column in columns):
         yield f"{', '.join(one.name for one in columns if one.scale == scale)}: {scale}"

@@ -1,4 +1,4 @@
-"""`aesthetic` from names to scores: which videos, rated how."""
+"""The scores of `clipcache aesthetic`: finds the videos and prepares the methods."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from pathlib import Path
 from ...cache import DigestMemo, Entry
 from ...cache.common.errors import UsageError
 from ...cache.select import OnSkip, fullest
-from ..compare import Cut
-from ..question import Surroundings, choose, resolver_for
-from .aesthetic import PAIR_PROBABILITY, Column
+from ..compare import FrameSelection
+from ..question import ScoringContext, choose, resolver_for
+from ..read_files import StrPath
+from .aesthetic import Column
 from .attributes import BUNDLED, read_attributes
-from .heads import Activation, load_head
+from .choices import PAIR_PROBABILITY, Activation
+from .heads import load_head
 from .methods import ScoredVideo, Scorer, attribute_scorer, score_videos
 
 
 @dataclass(frozen=True)
-class Rating:
-    """How frames are to be rated; at most one of `aggregation`, `probability` and `head` says what `overall` is."""
+class RatingOptions:
+    """How to rate frames; at most one of `aggregation`, `probability` and `head` says what `overall` is."""
 
-    attributes: Path = BUNDLED  # YAML of prompts
+    attributes: StrPath = BUNDLED  # YAML of prompts
     aggregation: str | None = None  # one of AGGREGATIONS; None: "weighted", where nothing else is chosen
     probability: bool = False
-    head: Path | None = None  # state dict of linear layers
+    head: StrPath | None = None  # state dict of linear layers
     head_activation: Activation | None = None
     details: bool = False  # the score of each attribute too
     compare: bool = False  # all methods
@@ -38,32 +40,34 @@ class Rating:
 
 @dataclass(frozen=True)
 class Rated:
-    """What is rated, resolved; features are read when frames are asked for."""
+    """The videos and the methods; features are read when `frames` is called."""
 
     overall: Column  # what videos are ranked by
-    details: tuple[Column, ...]  # asked for beside it
-    methods: tuple[Column, ...]  # all ways to rate a frame by its features, whose scorers are there
+    details: tuple[Column, ...]  # shown beside it
+    methods: tuple[Column, ...]  # all ways to rate a frame by its features, of the scorers below
     entries: tuple[Path, ...]
-    cut: Cut
+    selection: FrameSelection
     on_skip: OnSkip
     scorers: Sequence[Scorer] = field(repr=False)
 
     def frames(self, measures: Sequence[Column] = ()) -> Iterator[ScoredVideo]:
         """Score the frames of each video; cached measures become columns too."""
-        return score_videos(map(Entry, self.entries), self.scorers, self.cut, self.on_skip, measures)
+        return score_videos(map(Entry, self.entries), self.scorers, self.selection, self.on_skip, measures)
 
 
-def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Surroundings) -> Rated:
+def prepare(
+    rating: RatingOptions, targets: Sequence[StrPath], selection: FrameSelection, context: ScoringContext
+) -> Rated:
     """Find the entries, the head, and the vectors of the prompts; a head alone needs no model.
 
     Raises:
-        UsageError: a target or the file of attributes means nothing, or the entries are of several models.
+        UsageError: a target does not exist, the file of attributes is not valid, or the entries are of several models.
         CacheError: there is no such cache, or a target is not in it.
         ModelError: the head does not fit the features, or the model cannot be loaded.
     """
     attributes = read_attributes(rating.attributes)
     memo = DigestMemo()
-    chosen = list(fullest(choose(targets, surroundings, memo)))
+    chosen = list(fullest(choose(targets, context, memo)))
     made_with = chosen[0].attributes
     scorers: list[Scorer] = []
     methods: list[Column] = []
@@ -73,17 +77,17 @@ def prepare(rating: Rating, targets: Sequence[Path], cut: Cut, surroundings: Sur
         scorers.append(head)
         methods += head.columns
     if rating.head is None or rating.details or rating.compare:
-        prompts = attribute_scorer(attributes, resolver_for(chosen, surroundings, memo), made_with.logit_scale)
+        prompts = attribute_scorer(attributes, resolver_for(chosen, context, memo), made_with.logit_scale)
         scorers.append(prompts)
         methods += prompts.methods
-        details += prompts.details + prompts.chances * rating.probability
+        details += prompts.details + prompts.pair_probability_columns * rating.probability
     named = PAIR_PROBABILITY if rating.probability else rating.aggregation
     return Rated(
         overall=next((method for method in methods if method.name == named), methods[0]),
         details=tuple(details) if rating.details else (),
         methods=tuple(methods),
         entries=tuple(one.path for one in chosen),
-        cut=cut,
-        on_skip=surroundings.on_skip,
+        selection=selection,
+        on_skip=context.on_skip,
         scorers=scorers,
     )

@@ -1,35 +1,39 @@
-"""`clipcache search`: queries in; frames or moments out, as tables, edit lists, pictures."""
+"""`clipcache search`: finds the frames or moments that match queries; prints tables or edit lists, draws pictures."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import cloup
 
-from ...cache.common.errors import ClipcacheError, UsageError
-from ...cache.common.options import PATH, options, warn
-from ..options import CUT, MODEL, Wiring, surroundings
+from ...cache.common.errors import UsageError
+from ...cache.common.options import PATH, warn
+from ..options import Scoring, output_options, scoring_command
 
 if TYPE_CHECKING:
+    from ..compare import FrameSelection
     from .formats import Found
     from .frames import Limits
     from .query import Query
     from .run import Search
 
-_FORMATS = click.Choice(["table", "csv", "json", "jsonl", "edl", "ffmpeg", "concat"])
 _COSINE = click.FloatRange(-1, 1)
-_ASKED = options(
-    click.argument("words", metavar="[QUERY]", nargs=-1),
+_WORDS = click.argument("words", metavar="[QUERY]", nargs=-1)
+_QUESTION = cloup.option_group(
+    "What to find, and where",
     click.option("--image", "images", multiple=True, type=PATH, help="Image to find, or to add to each query."),
     click.option("--queries", "query_file", type=PATH, help="More queries, one a line; # for comments."),
     click.option("--in", "targets", multiple=True, type=PATH, help="Search this video, folder or entry; may repeat."),
     click.option("--truncate", is_flag=True, help="Cut prompts of over 77 tokens instead of refusing them."),
 )
-_LIMITS = options(
-    click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="This many of each query."),
-    click.option("--per-video", type=click.IntRange(1), help="At most K of each video and query."),
+_LIMITS = cloup.option_group(
+    "How much to find",
+    click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="How many for each query."),
+    click.option("--per-video", type=click.IntRange(1), help="At most K for each video and query."),
     click.option(
         "--min-gap",
         type=click.FloatRange(0),
@@ -37,30 +41,29 @@ _LIMITS = options(
         show_default=True,
         help="Seconds between found frames of a video; moments nearer than that are one.",
     ),
-    click.option("--threshold", type=_COSINE, help="Only what reaches this cosine."),
+    click.option("--threshold", type=_COSINE, help="Least cosine of a result."),
     click.option("--moments", is_flag=True, help="Find stretches of time instead of frames."),
-    click.option("--high", type=_COSINE, help="A moment reaches this cosine; by default chosen for each query."),
+    click.option("--high", type=_COSINE, help="A moment reaches this cosine; by default computed for each query."),
     click.option("--low", type=_COSINE, help="A moment lasts while the cosine is at least this."),
 )
-_RESULTS = options(
-    click.option("--format", "style", type=_FORMATS, default="table", show_default=True, help="Of the output."),
-    click.option("--output", type=PATH, help="Write to this file instead of stdout."),
+_OUTPUT = output_options(
     click.option("--thumbnails", type=PATH, help="Write the found frames into this folder, as JPEG."),
     click.option("--contact-sheet", type=PATH, help="Draw the found frames on one picture, with captions."),
     click.option("--plot", type=PATH, help="Draw similarity over time: .png, .svg or .pdf."),
     click.option("--video-root", type=PATH, help="Where the videos are now, if they were moved; found by content."),
+    formats=("table", "csv", "json", "jsonl", "edl", "ffmpeg", "concat"),
 )
 
 
-@click.command(short_help="Find the frames or moments that match a prompt or an image.")
-@_ASKED
-@_LIMITS
-@CUT
-@_RESULTS
-@MODEL
-@click.pass_obj
+@scoring_command(
+    _WORDS,
+    _QUESTION,
+    _LIMITS,
+    output=_OUTPUT,
+    short_help="Find the frames or moments that match a prompt or an image.",
+)
 def search(
-    wiring: Wiring,
+    scoring: Scoring,
     words: tuple[str, ...],
     images: tuple[Path, ...],
     query_file: Path | None,
@@ -73,22 +76,13 @@ def search(
     moments: bool,
     high: float | None,
     low: float | None,
-    fps: float | None,
-    every: int | None,
-    start: float | None,
-    end: float | None,
     style: str,
     output: Path | None,
     thumbnails: Path | None,
     contact_sheet: Path | None,
     plot: Path | None,
     video_root: Path | None,
-    cache_dir: Path,
-    model: str | None,
-    weights: Path | None,
-    trust_weights: bool,
-    device: str,
-    verbose: bool,
+    selection: FrameSelection,
 ) -> None:
     """Find the frames, or with --moments the stretches of time, that are nearest to a QUERY in the whole cache.
 
@@ -96,8 +90,7 @@ def search(
     The formats edl, ffmpeg (commands) and concat (a list for ffmpeg) are for moments.
     """
     from ...cache import DigestMemo
-    from ..compare import Cut
-    from ..tables import write_text
+    from ...cache.common.render import write_text
     from .formats import Found, found_text
     from .frames import Limits
     from .locate import SourceFinder
@@ -106,38 +99,30 @@ def search(
     from .thumbnails import read_pictures, write_pictures
 
     _check_moments(moments, style, high, low)
-    problems: list[object] = []
-
-    def tell(error: ClipcacheError) -> None:
-        warn(str(error))
-        problems.append(error)
-
     memo = DigestMemo()
-    finder = SourceFinder(memo, video_root, tell)
-    around = surroundings(wiring, cache_dir, model, weights, trust_weights, device, verbose, on_skip=problems.append)
-    cut = Cut(fps=fps, every=every, start=start, end=end)
-    asked = prepare(_queries(words, query_file, images), targets, cut, around, memo, truncate=truncate)
+    finder = SourceFinder(memo, video_root, scoring.tell)
+    queries = _queries(words, query_file, images)
+    asked = prepare(queries, targets, selection, scoring.context(), memo, truncate=truncate)
     limits = Limits(top, per_video, min_gap, threshold)
     found = _find(asked, limits, high, low) if moments else Found(asked.queries, asked.frames(limits))
     if not found.hits:
-        warn("Nothing was found: lower --threshold or --high, or search more.")
+        warn("Nothing was found; lower --threshold or --high, or search more.")
     names: dict[int, str] = {}
     if thumbnails or contact_sheet:
-        names, problem = write_pictures(
-            found, lambda hits: read_pictures(hits, finder.find, wiring.frames_at, tell), thumbnails, contact_sheet
+        read = functools.partial(
+            read_pictures, find=finder.find, frames_at=scoring.wiring.frames_at, on_missing=scoring.tell
         )
+        names, problem = write_pictures(found, read, thumbnails, contact_sheet)
         if problem:
             warn(problem)
     if plot and found.hits:
         for sentence in plot_found(asked, found, plot):
             warn(sentence)
     write_text(found_text(found, style, finder.find, names), output)
-    if problems:
-        click.get_current_context().exit(1)
 
 
 def _check_moments(moments: bool, style: str, high: float | None, low: float | None) -> None:
-    """Refuse what means nothing without moments, before anything is searched."""
+    """Refuse options that are for moments alone, before anything is searched."""
     from .formats import MOMENT_STYLES
 
     if moments:
@@ -149,7 +134,7 @@ def _check_moments(moments: bool, style: str, high: float | None, low: float | N
 
 
 def _queries(words: Sequence[str], query_file: Path | None, images: Sequence[Path]) -> list[Query]:
-    """Read the queries of the command line and of the file; images are added to each, or are a query by themselves."""
+    """Read the queries of the command line and of the file; images are added to each, or make one by themselves."""
     from ..references import read_prompts
     from .query import Query, parse_query, query_of_words
 
@@ -157,7 +142,7 @@ def _queries(words: Sequence[str], query_file: Path | None, images: Sequence[Pat
     if query_file is not None:
         queries += [parse_query(line) for line in read_prompts(query_file)]
     if not queries and not images:
-        raise UsageError("Say what to search for: a QUERY, --image or --queries")
+        raise UsageError("There is nothing to search for", "give a QUERY, --image or --queries")
     return [query.with_images(images) for query in queries or [Query("")]]
 
 

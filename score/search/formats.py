@@ -1,4 +1,4 @@
-"""Hits as rows of a table, and moments as what cuts them out: an edit list (CMX 3600), ffmpeg commands, a concat list.
+"""Found frames and moments as rows; moments also as an edit list (CMX 3600), ffmpeg commands or a concat list.
 
 Times are those of the container's clock; an edit list counts from each video's first frame, as editors do.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import one_line, printable
-from ..tables import Row, render_rows
+from ...cache.common.render import Row, render_rows
 from .frames import Hit
 from .moments import Thresholds
 from .scan import Source
@@ -47,7 +47,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Found:
-    """What a search gave."""
+    """The result of a search."""
 
     queries: Sequence[str]  # names
     hits: Sequence[Hit]  # of all queries, those of one query in a row, best first
@@ -134,7 +134,7 @@ def moment_rows(
 
 
 def moments_footnote(queries: Sequence[str], thresholds: Sequence[Thresholds]) -> str:
-    """Say what the table's numbers mean, and the thresholds of each query."""
+    """Explain the numbers of the table, and state the thresholds of each query."""
     lines = ["peak_cosine: with the query, -1 to 1; times: h:mm:ss on the container's clock, the end exclusive\n"]
     for query, one in zip(queries, thresholds, strict=True):
         meaning = f"moments reach a cosine of {one.high:.4f} and last while it is {one.low:.4f} or more"
@@ -169,7 +169,7 @@ def edl(queries: Sequence[str], hits: Sequence[Hit]) -> Iterator[str]:
 
 
 def ffmpeg_commands(hits: Sequence[Hit], find: Callable[[Source], Path | None]) -> Iterator[str]:
-    """Write one shell command per moment, which cuts it out to the frame by encoding it anew.
+    """Write one shell command per moment, which cuts it out exactly by encoding it again.
 
     Args:
         hits: the moments.
@@ -231,7 +231,7 @@ def whole_milliseconds(hit: Hit) -> tuple[int, int]:
 
 
 def clock(milliseconds: float) -> str:
-    """Write a time as people read it, to the millisecond: `0:01:02.345`."""
+    """Write a time as h:mm:ss, to the millisecond: `0:01:02.345`."""
     whole = round(abs(milliseconds))
     sign = "-" if milliseconds < 0 and whole else ""
     return f"{sign}{whole // 3_600_000}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}.{whole % 1000:03d}"
@@ -258,7 +258,7 @@ def shell_word(word: str) -> str:
 
 
 def _frame_rate(fps: float) -> float:
-    """Return the rate that a measured average stands for: whole, or NTSC's 1000/1001 of it, where one is that near."""
+    """Return the nominal rate of a measured average: the whole number, or NTSC's 1000/1001 of it, where one is near."""
     rates = (round(fps), round(fps * 1.001) / 1.001)
     return next((rate for rate in rates if abs(rate - fps) < fps * 2e-4), fps)
 

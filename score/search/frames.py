@@ -1,8 +1,8 @@
-"""The best frames of each query, no two of one video too close in time: exact, whatever the size of the cache.
+"""The best frames of each query, with a least distance in time between those of one video; the result is exact.
 
-The result is that of sorting all frames by score and taking them greedily, leaving out each frame that lies too near
+The result is the same as sorting all frames by score and taking them greedily, except each frame that is too near
 a better one of its video (temporal non-maximum suppression). Frames suppress only within their own video, so each
-video's greedy choice can be made alone, and the bests of all videos are merged in a heap of bounded size.
+video's greedy choice can be made alone, and the best of all videos are merged in a heap of bounded size.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is wanted."""
+    """How many results a search gives."""
 
     top: int = 10  # of each query, >= 1
     per_video: int | None = None  # of each query and video, >= 1
@@ -52,12 +52,12 @@ class Limits:
 
     @property
     def of_one_video(self) -> int:
-        """How many of one query a single video can give."""
+        """How many results of one query a single video can have."""
         return self.top if self.per_video is None else min(self.top, self.per_video)
 
 
 class Best(Generic[T]):
-    """The `size` highest of what it is offered; of equals, the one offered first."""
+    """Keeps the `size` items of highest score; of equal ones, those that came first."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -65,7 +65,7 @@ class Best(Generic[T]):
         self._offered = 0
 
     def takes(self, score: float) -> bool:
-        """Whether something of this score would be kept."""
+        """Whether an item of this score would be kept."""
         return len(self._heap) < self._size or score > self._heap[0][0]
 
     def offer(self, score: float, item: T) -> None:
@@ -87,7 +87,7 @@ class FrameFinder:
         self._best: list[Best[Hit]] = [Best(limits.top) for _ in range(queries)]
 
     def add(self, scores: VideoScores) -> None:
-        """Take the frames of one video."""
+        """Add the frames of one video."""
         video, source = scores.video, scores.source
         times, index = video.timestamps_ms, video.frame_index
         names = None if source.has_clock else video.frame_names

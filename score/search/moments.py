@@ -1,4 +1,4 @@
-"""Moments: stretches of a video that match a query, by two thresholds (hysteresis), so that flicker does not part them.
+"""Moments: stretches of a video that match a query, by two thresholds (hysteresis): short dips do not divide them.
 
 A moment starts where the cosine reaches `high`, and lasts in both directions while it stays at `low` or above: it is
 a run of frames at `low` or above of which at least one is at `high` or above (Canny, 1986, tracks edges so).
@@ -6,7 +6,7 @@ a run of frames at `low` or above of which at least one is at `high` or above (C
 CLIP's cosines lie in a narrow band that differs from query to query, so thresholds that are not given are taken from
 each query's own scores over everything searched: `high` three quarters of the way from the median to the best, `low`
 two thirds of the way from the median to `high`. They do not depend on how much of the cache matches, as long as it is
-less than half, and there is always a best: whether it is good enough is for the reader of the stated thresholds to say.
+less than half, and there is always a best frame, good or not: the thresholds are printed so that it can be judged.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _DEFAULT_FRAME_MS = 40.0
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where a moment starts and how long it lasts; cosines in [-1, 1]."""
+    """The two thresholds of moments; cosines in [-1, 1]."""
 
     high: float  # a moment holds a frame with at least this cosine
     low: float  # all its frames have at least this one; <= high
 
     def __post_init__(self) -> None:
-        if not self.low <= self.high:  # or one is no number
+        if not self.low <= self.high:  # or one is NaN
             raise UsageError(f"The low threshold {self.low:g} is above the high one, {self.high:g}", "lower --low")
 
 
@@ -47,7 +47,7 @@ class Spread:
         self._best = np.full(queries, -1.0)
 
     def add(self, scores: VideoScores) -> None:
-        """Take the frames of one video."""
+        """Add the frames of one video."""
         for query, cosines in enumerate(scores.cosines, scores.first_query):
             self._counts[query] += np.histogram(cosines, _BINS, (-1.0, 1.0))[0]
             self._best[query] = max(self._best[query], float(cosines.max()))
@@ -89,7 +89,7 @@ class MomentFinder:
         self._best: list[Best[Hit]] = [Best(limits.top) for _ in thresholds]
 
     def add(self, scores: VideoScores) -> None:
-        """Take the frames of one video."""
+        """Add the frames of one video."""
         if not scores.source.has_clock:
             return
         ends = shown_until(scores.video.timestamps_ms, scores.source.fps)
@@ -139,8 +139,8 @@ def find_runs(
 
     Args:
         cosines: (N,) in [-1, 1].
-        timestamps_ms: (N,) when each frame comes, milliseconds, non-decreasing.
-        ends_ms: (N,) when each frame goes, as `shown_until` gives it.
+        timestamps_ms: (N,) the start of each frame, milliseconds, non-decreasing.
+        ends_ms: (N,) the end of each frame, as `shown_until` gives it.
         thresholds: of the query.
         min_gap_s: runs that are less than this many seconds apart are joined.
 
@@ -164,7 +164,7 @@ def find_runs(
 
 
 def shown_until(timestamps_ms: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
-    """Return when each frame goes: when the next one comes; the last lasts as long as half of them at most do.
+    """Return until when each frame is shown: until the next one; the last for the median duration.
 
     Args:
         timestamps_ms: (N,) milliseconds, non-decreasing.

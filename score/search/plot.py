@@ -1,23 +1,24 @@
-"""Similarity over time as a picture, with what was found marked: one panel a video, one line a query."""
+"""A plot of similarity over time with the results marked: a panel for each video, a line for each query."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ...cache.common.errors import UsageError
-from ..plot_style import label, legend, new_figure, save_figure, tidy, title
+from ..metrics import COSINE
+from ..plot_style import finish_timeline, label, new_figure, save_figure, title
+from ..plots import MAX_LINES, MAX_VIDEOS
+from ..read_files import StrPath
 from .formats import Found
 from .frames import Hit
 from .run import Search
 from .scan import VideoScores
 
-MAX_VIDEOS = 12
-MAX_QUERIES = 10
+MAX_QUERIES = MAX_LINES
 
 
-def plot_found(asked: Search, found: Found, path: Path) -> list[str]:
+def plot_found(asked: Search, found: Found, path: StrPath) -> list[str]:
     """Draw the cosines (-1 to 1) of the videos in which something was found, frames as dots, moments shaded as well.
 
     Args:
@@ -26,14 +27,14 @@ def plot_found(asked: Search, found: Found, path: Path) -> list[str]:
         path: .png, .svg or .pdf.
 
     Returns:
-        Sentences on what the picture does not show: more videos or queries than fit, letters that the font lacks.
+        Warnings about what the plot does not show: videos or queries beyond its limits, letters that the font lacks.
 
     Raises:
         UsageError: nothing was found, or the file cannot be written.
     """
     entries = list(dict.fromkeys(hit.source.entry for hit in found.hits if hit.query < MAX_QUERIES))
     if not entries:
-        raise UsageError("There is nothing to plot: nothing was found")
+        raise UsageError("There is nothing to plot: the search has no results")
     panels = list(asked.scores(entries[:MAX_VIDEOS], MAX_QUERIES))
     problem = save_figure(_draw(found, panels), path)
     said = []
@@ -57,11 +58,8 @@ def _draw_video(axes: Any, found: Found, scores: VideoScores) -> None:
         (line,) = axes.plot(places, cosines, linewidth=1.3, label=label(found.queries[query]))
         _mark(axes, hits, line.get_color(), has_clock=has_clock)
     title(axes, scores.source.name)
-    axes.set_ylabel("cosine (-1 to 1)")
-    axes.set_xlabel("seconds" if has_clock else "image")
-    axes.margins(x=0.01)
-    tidy(axes)
-    legend(axes, "● found frame" if found.thresholds is None else "● best frame of a moment (shaded)")
+    heading = "● found frame" if found.thresholds is None else "● best frame of a moment (shaded)"
+    finish_timeline(axes, COSINE.axis, heading, has_clock=has_clock)
 
 
 def _mark(axes: Any, hits: Iterable[Hit], color: str, *, has_clock: bool) -> None:

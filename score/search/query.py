@@ -1,4 +1,4 @@
-r"""What is searched for: a prompt, a weighted sum of several, or images, each query one direction in CLIP's space.
+r"""Queries: a prompt, a weighted sum of several, or images; each is one direction in CLIP's space.
 
 a dog on a beach                       one prompt, as it stands
 "a dog" + "snow" - "people"            a sum of three, each in double quotes
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import printable
+from ..read_files import StrPath
 from ..references import ReferenceResolver
 from ..similarity import unit_rows
 
@@ -37,25 +38,26 @@ class Term:
 class Query:
     """A weighted sum of prompts and images; an image weighs 1."""
 
-    name: str  # as it was asked, fit for printing
+    name: str  # as it was given, printable
     terms: tuple[Term, ...] = ()
     images: tuple[Path, ...] = ()
 
-    def with_images(self, images: Sequence[Path]) -> Query:
+    def with_images(self, images: Sequence[StrPath]) -> Query:
         """Return the query with images added to the sum."""
-        parts = [*([self.name] if self.name else []), *(f"[{printable(path.name)}]" for path in images)]
-        return replace(self, name=" + ".join(parts), images=(*self.images, *images))
+        paths = [Path(image) for image in images]
+        parts = [*([self.name] if self.name else []), *(f"[{printable(path.name)}]" for path in paths)]
+        return replace(self, name=" + ".join(parts), images=(*self.images, *paths))
 
 
 def parse_query(text: str) -> Query:
     """Read a query; without a quoted prompt at its start it is one prompt as it stands.
 
     Raises:
-        UsageError: it is empty, or starts as a sum and does not go on as one.
+        UsageError: it is empty, or starts as a sum and is not one.
     """
     text = text.strip()
     if not text:
-        raise UsageError("The query is empty", "say in a few words what to find")
+        raise UsageError("The query is empty", "describe in a few words what to find")
     if _TERM.match(text) is None:
         return Query(text, (Term(text),))
     terms: list[Term] = []
@@ -77,7 +79,7 @@ def parse_query(text: str) -> Query:
 
 
 def query_of_words(words: Sequence[str]) -> Query:
-    """Read a query as a shell hands it over: several words are a sum whose quotes the shell has taken away.
+    """Read a query from the words of a command line: several words are a sum whose quotes the shell has removed.
 
     Raises:
         UsageError: several words are not prompts with a + or - between each two, or `parse_query` raises it.
@@ -127,7 +129,7 @@ def _sum(query: Query, units: dict[str | Path, NDArray[np.float32]]) -> NDArray[
 
 
 def _quoted_term(word: str) -> str:
-    """Give a prompt of the shell's its quotes back; its weight stays outside of them."""
+    """Put the quotes that the shell removed around a prompt; its weight stays before them."""
     match = _BARE_TERM.fullmatch(word)
     assert match is not None  # noqa: S101 - it matches everything
     weight, prompt = match["weight"], match["prompt"]

@@ -1,4 +1,4 @@
-"""A search from names to hits: which entries, which queries, and one pass over their features for all of them."""
+"""A search: finds the entries, encodes the queries, and reads the features once for all of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ...cache import DigestMemo
 from ...cache.common.errors import ClipcacheError, UsageError
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import Chosen, OnSkip, fullest
-from ..compare import Cut
-from ..question import Surroundings, choose, resolver_for
+from ..compare import FrameSelection
+from ..question import ScoringContext, choose, resolver_for
+from ..read_files import StrPath
 from .frames import FrameFinder, Hit, Limits
 from .moments import MomentFinder, Spread, Thresholds
 from .query import Query, query_vectors
@@ -23,18 +24,18 @@ from .scan import VideoScores, scan
 
 @dataclass(frozen=True)
 class Search:
-    """Queries and what they are asked of, resolved; features are read when hits are asked for."""
+    """Query vectors and the entries to search; features are read by `frames` and `moments`."""
 
-    queries: tuple[str, ...]  # names, fit for printing
+    queries: tuple[str, ...]  # names, printable
     directions: NDArray[np.float32] = field(repr=False)  # (Q, D), rows of length one
     entries: tuple[Chosen, ...]
-    cut: Cut
-    on_skip: OnSkip  # told once of each entry that cannot be searched, and why
+    selection: FrameSelection
+    on_skip: OnSkip  # called once with each entry that cannot be searched, and the reason
 
     def frames(self, limits: Limits) -> list[Hit]:
         """Return the best frames, those of one query in a row, best first."""
         finder = FrameFinder(len(self.queries), limits)
-        for scores in scan([one.path for one in self.entries], self.directions, self.cut, self.on_skip):
+        for scores in scan([one.path for one in self.entries], self.directions, self.selection, self.on_skip):
             finder.add(scores)
         return [hit for hits in finder.ranked() for hit in hits]
 
@@ -43,10 +44,10 @@ class Search:
     ) -> tuple[list[Hit], list[Thresholds]]:
         """Return the best moments, those of one query in a row, best first, and the thresholds of each query.
 
-        Thresholds that are not given are taken from a pass of their own; see `moments`.
+        Thresholds that are not given are computed in a pass of their own; see the module `moments`.
 
         Raises:
-            UsageError: the thresholds contradict each other, or nothing searched has a time.
+            UsageError: `low` is above `high`, or nothing searched has a time.
         """
         paths = [one.path for one in self.entries if one.attributes.source_kind in TIMED_KINDS]
         if not paths:
@@ -59,26 +60,26 @@ class Search:
 
         if high is None or low is None:
             spread = Spread(len(self.queries))
-            for scores in scan(paths, self.directions, self.cut, skip):
+            for scores in scan(paths, self.directions, self.selection, skip):
                 spread.add(scores)
             thresholds = spread.thresholds(high, low)
         else:
             thresholds = [Thresholds(high, low)] * len(self.queries)
         finder = MomentFinder(thresholds, limits)
-        for scores in scan([path for path in paths if path not in skipped], self.directions, self.cut, skip):
+        for scores in scan([path for path in paths if path not in skipped], self.directions, self.selection, skip):
             finder.add(scores)
         return [hit for hits in finder.ranked() for hit in hits], thresholds
 
     def scores(self, entries: Sequence[Path], queries: int) -> Iterator[VideoScores]:
         """Yield the cosines of all frames of some entries with the first queries."""
-        return scan(entries, self.directions[:queries], self.cut, self.on_skip)
+        return scan(entries, self.directions[:queries], self.selection, self.on_skip)
 
 
 def prepare(
     queries: Sequence[Query],
-    targets: Sequence[Path],
-    cut: Cut,
-    surroundings: Surroundings,
+    targets: Sequence[StrPath],
+    selection: FrameSelection,
+    context: ScoringContext,
     memo: DigestMemo,
     *,
     truncate: bool = False,
@@ -86,20 +87,20 @@ def prepare(
     """Find the entries, and the directions of the queries.
 
     Args:
-        queries: what to look for, at least one.
+        queries: at least one.
         targets: videos, images, folders, entries to search; none means the whole cache.
-        cut: which of their frames count.
-        surroundings: where the cache is, and what may be done and said.
+        selection: which of their frames count.
+        context: of the question.
         memo: gives the content hash of files.
         truncate: cut prompts that are longer than the model takes, instead of refusing them.
 
     Raises:
-        UsageError: a query or a target means nothing, or the entries are of several models.
+        UsageError: a query is not valid, a target does not exist, or the entries are of several models.
         CacheError: there is no such cache, or a target is not in it.
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
         MediaError: an image cannot be decoded.
     """
-    chosen = choose(targets, surroundings, memo)
-    directions = query_vectors(queries, resolver_for(chosen, surroundings, memo), truncate=truncate)
+    chosen = choose(targets, context, memo)
+    directions = query_vectors(queries, resolver_for(chosen, context, memo), truncate=truncate)
     names = tuple(query.name for query in queries)
-    return Search(names, directions, tuple(fullest(chosen)), cut, surroundings.on_skip)
+    return Search(names, directions, tuple(fullest(chosen)), selection, context.on_skip)

@@ -10,20 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.common.errors import CacheError, EntryError, UsageError
-from ...cache.common.quoting import quoted
+from ...cache.common.errors import CacheError, UsageError
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import OnSkip
-from ..compare import Cut
-from ..similarity import unit_rows
+from ..compare import FrameSelection, check_finite
+from ..similarity import TILE_ROWS, unit_rows
 
-COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more of them is gone through once more
-_BLOCK_ROWS = 1024  # 2 MB of float32 at D = 512: what is computed of a block stays in the processor's cache
+COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more is read again for the other queries
 
 
 @dataclass(frozen=True)
 class Source:
-    """The video, image or image folder of an entry, as far as a found frame needs to know it."""
+    """The video, image or image folder of an entry, with what a found frame needs of it."""
 
     entry: Path
     name: str  # of the video when it was extracted
@@ -41,7 +39,7 @@ class Source:
 
 @dataclass(frozen=True)
 class VideoScores:
-    """The frames of one video against some of the queries."""
+    """The cosines of one video's frames with some of the queries."""
 
     video: Entry  # the frames that count
     source: Source
@@ -49,14 +47,16 @@ class VideoScores:
     cosines: NDArray[np.float32] = field(repr=False)  # (R, N), queries by frames, in [-1, 1]
 
 
-def scan(entries: Iterable[Path], directions: NDArray[np.float32], cut: Cut, on_skip: OnSkip) -> Iterator[VideoScores]:
+def scan(
+    entries: Iterable[Path], directions: NDArray[np.float32], selection: FrameSelection, on_skip: OnSkip
+) -> Iterator[VideoScores]:
     """Score every frame of every entry with every query.
 
     Args:
         entries: paths of the entries, of one model.
         directions: (Q, D), rows of length one.
-        cut: which frames count.
-        on_skip: told of each entry that cannot be scored, and why.
+        selection: which frames count.
+        on_skip: called with each entry that cannot be scored, and the reason.
 
     Yields:
         The videos in order; one more than once only where N * Q cosines would exceed COSINES_IN_MEMORY.
@@ -65,7 +65,7 @@ def scan(entries: Iterable[Path], directions: NDArray[np.float32], cut: Cut, on_
         entry = Entry(path)
         try:
             with entry.kept_open():
-                yield from _scan_one(cut.of(entry), directions)
+                yield from _scan_one(selection.of(entry), directions)
         except (CacheError, UsageError) as error:
             on_skip(path, error)
 
@@ -91,12 +91,8 @@ def _cosines(video: Entry, directions: NDArray[np.float32]) -> NDArray[np.float3
     """Return (R, N) cosines of R directions with the N frames of a video."""
     cosines = np.empty((len(directions), len(video)), np.float32)
     row = 0
-    for block in video.iter_features(_BLOCK_ROWS):
+    for block in video.iter_features(TILE_ROWS):
         cosines[:, row : row + len(block)] = directions @ unit_rows(block).T
         row += len(block)
-    if not np.isfinite(cosines).all():
-        raise EntryError(
-            f"{quoted(video.path)} holds features that are not finite",
-            "delete it by `clipcache cache verify --delete-bad` and extract the video again",
-        )
+    check_finite(cosines, video)
     return cosines.clip(-1, 1, out=cosines)

@@ -14,6 +14,7 @@ from ...cache.common.errors import ClipcacheError, UsageError
 from ...cache.common.quoting import quoted
 from ..options import FramesAt
 from ..plot_style import new_figure, save_figure, shorten
+from ..read_files import StrPath
 from .formats import Found, clock, ranks, safe_stem
 from .frames import Hit
 from .scan import Source
@@ -23,7 +24,7 @@ Rgb = NDArray[np.uint8]  # (H, W, 3)
 MAX_ON_SHEET = 100
 _SHEET_COLUMNS = 5
 _LEAST_COLUMNS = 3  # so that a heading fits
-# Of the sheet, in inches: a picture's width, its caption, the heading of a query, and what lies between pictures.
+# Of the sheet, in inches: a picture's width, its caption, the heading of a query, and the space between pictures.
 _CELL, _CAPTION, _HEADING, _PAD = 2.6, 0.62, 0.34, 0.15
 _TALLEST = 1.4  # height to width; an upright video's pictures are drawn narrower
 _SHEET_PIXELS = 320  # longer side of a picture on the sheet
@@ -42,19 +43,19 @@ class Picture:
 def write_pictures(
     found: Found,
     read: Callable[[Sequence[Hit]], Iterable[Picture]],
-    thumbnails: Path | None,
-    sheet: Path | None,
+    thumbnails: StrPath | None,
+    sheet: StrPath | None,
 ) -> tuple[dict[int, str], str | None]:
     """Write the frames of hits to files of their own in a folder, and all of them to one sheet.
 
     Args:
         found: frames, or moments, of which the best frame counts.
         read: decodes the frames of hits, as `read_pictures` does.
-        thumbnails: the folder, made if need be; None: no files of their own.
-        sheet: the picture of all; None: no such picture.
+        thumbnails: the folder, made if it does not exist; None: no thumbnails.
+        sheet: the picture of all; None: no sheet.
 
     Returns:
-        File name of each hit's thumbnail by the hit's number, and what `write_contact_sheet` says.
+        File name of each hit's thumbnail by the hit's number, and the warning of `write_contact_sheet`.
 
     Raises:
         UsageError: a file cannot be written, or the hits are too many for a sheet.
@@ -66,7 +67,7 @@ def write_pictures(
     small: dict[int, Rgb] = {}
     for picture in read(found.hits):
         if thumbnails is not None:
-            write_thumbnail(picture.rgb, thumbnails / names[picture.number])
+            write_thumbnail(picture.rgb, Path(thumbnails) / names[picture.number])
             written[picture.number] = names[picture.number]
         if sheet is not None:
             small[picture.number] = reduced(picture.rgb)
@@ -85,7 +86,7 @@ def read_pictures(
         hits: found frames, or moments, of which the best frame counts.
         find: gives the file of a source; None leaves its frames out.
         frames_at: decodes the frames of a file at given times, milliseconds.
-        on_missing: told of each file whose frames cannot be had, and why.
+        on_missing: called with the error of each file whose frames cannot be decoded.
     """
     by_file: dict[Path, list[int]] = {}
     for number, hit in enumerate(hits):
@@ -113,8 +114,8 @@ def thumbnail_names(queries: Sequence[str], hits: Sequence[Hit]) -> list[str]:
     return names
 
 
-def write_thumbnail(rgb: Rgb, path: Path) -> None:
-    """Write a frame as JPEG at its own size; the folder is made if need be.
+def write_thumbnail(rgb: Rgb, path: StrPath) -> None:
+    """Write a frame as JPEG at its own size; the folder is made if it does not exist.
 
     Raises:
         UsageError: it cannot be written.
@@ -122,7 +123,7 @@ def write_thumbnail(rgb: Rgb, path: Path) -> None:
     from PIL import Image
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rgb).save(path, quality=_JPEG_QUALITY)
     except OSError as error:
         raise UsageError(f"Cannot write the picture {quoted(path)}: {error.strerror or error}") from error
@@ -137,7 +138,7 @@ def reduced(rgb: Rgb) -> Rgb:
     return np.asarray(image)
 
 
-def write_contact_sheet(found: Found, pictures: Mapping[int, Rgb], path: Path) -> str | None:
+def write_contact_sheet(found: Found, pictures: Mapping[int, Rgb], path: StrPath) -> str | None:
     """Draw all hits on one picture, each with rank, video, time and cosine below, and a heading for each query.
 
     Args:
@@ -146,7 +147,7 @@ def write_contact_sheet(found: Found, pictures: Mapping[int, Rgb], path: Path) -
         path: .png, .jpg, .svg or .pdf.
 
     Returns:
-        A sentence on letters that the font lacks, where there are any: they are drawn as boxes.
+        A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
         UsageError: the file cannot be written.
@@ -193,7 +194,7 @@ def _write(figure: Any, left: float, top: float, text: str, size: int) -> None:
 
 
 def _caption(rank: int, hit: Hit) -> str:
-    """Say what a picture of the sheet shows."""
+    """The text below a picture of the sheet."""
     place = clock(hit.at_ms) if hit.source.has_clock else shorten(hit.frame_name or "image", _CAPTION_CHARS - 18)
     if hit.span_ms is not None:
         place = " to ".join(clock(time) for time in hit.span_ms)

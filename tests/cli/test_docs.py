@@ -30,7 +30,7 @@ def reference() -> str:
     parts = ["# Commands\n\nWritten by `UPDATE_DOCS=1 pytest tests/cli/test_docs.py` from the program's own help.\n"]
     for path, command in commands(cli, ("clipcache",)):
         vars(command)["_help_option"] = None  # click keeps what the first call of any test made of it
-        context = click.Context(
+        context = command.context_class(
             command, info_name=" ".join(path), terminal_width=100, help_option_names=["-h", "--help"]
         )
         parts.append(f"\n## {' '.join(path)}\n\n```\n{command.get_help(context)}\n```\n")

@@ -12,11 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import CHECKOUT
 from click.testing import CliRunner, Result
 from clipcache.cache.common.errors import ClipcacheError, UsageError
 from clipcache.cli import cli
 from clipcache.score.calibration import read_baseline
-from clipcache.score.metrics import softmax
+from clipcache.score.conversion import softmax
+from clipcache.score.metrics import METRICS
+from clipcache.score.pairs import read_pairs
+from clipcache.score.prompt_sets import read_prompt_file
+from clipcache.score.references import read_embeddings
 from score_caches import FRAMES, VECTORS, FakeEncoder, X, Y, Z, make_video, put
 
 COSINES = {"x axis": [1, 0, 0.6], "y axis": [0, 1, 0.8]}  # of FRAMES
@@ -175,10 +180,10 @@ def test_a_set_may_list_the_prompts_of_each_name(cache: Path, tmp_path: Path) ->
         ("names: [x]\ntemplates: [a photo]", "has no {}"),
         ("names: []\ntemplates: ['{}']", "list of texts"),
         ("- x", "no prompt set"),
-        ("a: [1, 2", "not sound YAML, line 1"),
+        ("a: [1, 2", "not valid YAML, line 1"),
         ("a: ['']", "none of them empty"),
         ("yes: [x axis]", "the name True is not text"),
-        ("a: 2020-13-45", "not sound YAML"),
+        ("a: 2020-13-45", "not valid YAML"),
         ("", "no prompt set"),
     ],
 )
@@ -241,7 +246,7 @@ def test_a_malformed_table_is_one_sentence(cache: Path, tmp_path: Path, text: st
 
 
 def test_pairs_leave_no_room_for_other_references(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--pairs says"):
+    with pytest.raises(UsageError, match="--pairs names"):
         run("score", "--cache", cache, "--pairs", tmp_path / "pairs.csv", "--text", "x axis")
 
 
@@ -261,3 +266,27 @@ def test_the_null_is_counted_once_where_two_names_mean_one_video(cache: Path, tm
     first, second = rows("--cache", cache, "--pairs", table, "--baseline")
     assert first["baseline_prompts"] == second["baseline_prompts"]
     assert first["z_score"] == second["z_score"]
+
+
+@pytest.mark.skipif(not (CHECKOUT / "docs").is_dir(), reason="the docs lie in the checkout")
+def test_the_page_on_scoring_has_the_metrics_with_their_ranges() -> None:
+    text = (CHECKOUT / "docs" / "scoring.md").read_text(encoding="utf-8").replace("&#124;", "/")
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in text.splitlines()
+        if line.startswith("| `") and "--metric" not in line
+    ]
+    documented = {name.strip("`"): limits.partition(",")[0] for name, _, limits in cells}
+    assert documented == {name: metric.range for name, metric in METRICS.items()}
+
+
+def test_the_library_takes_paths_as_text(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("{names: [dog], templates: ['a {}']}", encoding="utf-8")
+    assert read_prompt_file(str(prompts)) == read_prompt_file(prompts)
+    vectors = tmp_path / "vectors.npy"
+    np.save(vectors, np.eye(2, 4, dtype=np.float32))
+    assert [one.name for one in read_embeddings(str(vectors), 4)] == ["vectors.npy[0]", "vectors.npy[1]"]
+    table = tmp_path / "pairs.csv"
+    table.write_text("video,prompt\nv.mp4,a dog\n", encoding="utf-8")
+    assert read_pairs(str(table)) == read_pairs(table)

@@ -14,8 +14,8 @@ from clipcache.cache import Entry
 from clipcache.cache.common.errors import UsageError
 from clipcache.cli import cli
 from clipcache.score.compare import Comparison
+from clipcache.score.plot_style import KINDS
 from clipcache.score.plots import (
-    KINDS,
     MAX_COLUMNS,
     MAX_GROUPS,
     MAX_LINES,

@@ -158,14 +158,15 @@ def test_the_command_for_an_uncached_video_can_be_pasted(cache: Path, videos: Pa
     for model in (None, "ViT-B/32"):  # not named, it is the model of the cache
         with pytest.raises(NotCachedError) as caught:
             names(cache, [video], model=model)
-        command = shlex.split(str(caught.value).split("run: ")[1])
+        command = shlex.split(str(caught.value).removesuffix(".").split("run: ")[1])
         assert command == ["clipcache", "extract", str(video), "--cache", str(cache), "--model", "ViT-B/32"]
 
 
 def test_without_any_cache_the_command_makes_one(cache: Path, videos: Path) -> None:
     video = make_video(videos, "a.mp4")
-    with pytest.raises(NotCachedError, match=f"clipcache extract {video} --cache {cache}$"):
+    with pytest.raises(NotCachedError) as caught:
         names(cache, [video])
+    assert str(caught.value).endswith(f"run: clipcache extract {video} --cache {cache}.")
     with pytest.raises(CacheError, match="clipcache extract"):
         names(cache, [])
 

@@ -402,7 +402,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "soxr" else found(name, *rest))
     outcome = run("extract", talking, "--model", "clap", "--audio-weights", clap)
     assert outcome.code == 2
-    assert outcome.complaints == ["clipcache: Sound needs soxr; install with: pip install 'clipcache[audio]'."]
+    assert outcome.complaints == ["clipcache: Sound needs soxr; install with: pip install 'clipcache[audio]'"]
 
 
 def test_a_checkpoint_that_cannot_be_fetched_is_one_sentence(

@@ -146,7 +146,7 @@ def test_a_config_that_makes_no_sense_is_one_sentence(folder: Path, changes: dic
 @pytest.mark.parametrize("text", ["methods: [", "- a", "", "output: x"])
 def test_a_file_that_is_no_config_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "bench.yaml").write_text(text)
-    with pytest.raises(UsageError, match=r"bench\.yaml' (is not sound YAML, line 1|must have the keys)"):
+    with pytest.raises(UsageError, match=r"bench\.yaml' (is not valid YAML, line 1|must have the keys)"):
         read_config(tmp_path / "bench.yaml")
 
 

@@ -125,7 +125,7 @@ def test_compare_says_whether_the_methods_pick_the_same_frame(cache: Path, sharp
 
 
 def test_compare_says_who_has_no_measures(cache: Path) -> None:
-    assert "2 of 2 have no measures: extract them again with --quality" in ask(cache, "--compare").stderr
+    assert "2 of 2 have no measures; extract them again with --quality" in ask(cache, "--compare").stderr
     add_measures(cache, next(cache.rglob("a-*.h5")), {"sharpness": [1, 2, 3]})
     result = ask(cache, "--compare")
     assert "1 of 2 have no measures" in result.stderr

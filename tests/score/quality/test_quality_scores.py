@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from clipcache.cache import Entry
 from clipcache.cache.common.errors import ClipcacheError, UsageError
-from clipcache.score.compare import Cut
+from clipcache.score.compare import FrameSelection
 from clipcache.score.quality.aesthetic import AttributeScorer
 from clipcache.score.quality.attributes import Attributes, Pair, read_attributes
 from clipcache.score.quality.methods import MEASURES, score_videos
@@ -38,7 +38,7 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("pairs: {a: {positive: x, negative: y}", "not sound YAML, line"),
+        ("pairs: {a: {positive: x, negative: y}", "not valid YAML, line"),
         ("", "must have the key 'pairs'"),
         ("pairs: {}", "must have the key 'pairs'"),
         ("pairs: {a: {positive: x, negative: y}}\npositve: [z]", "no others"),
@@ -112,7 +112,7 @@ def test_a_bad_entry_is_named_and_the_others_are_scored(tmp_path: Path) -> None:
     scorer = AttributeScorer(Attributes((Pair("p", "a", "b"),)), np.eye(2, dtype=np.float32), 100.0)
     skipped: list[tuple[Path, ClipcacheError]] = []
     entries = [Entry(bad), Entry(good)]
-    scored = list(score_videos(entries, [scorer], Cut(), lambda *what: skipped.append(what), MEASURES[:2]))
+    scored = list(score_videos(entries, [scorer], FrameSelection(), lambda *what: skipped.append(what), MEASURES[:2]))
     assert [one.video.path for one in scored] == [good]
     assert scored[0].values["contrast_p"].tolist() == [1, -1]
     assert scored[0].values["sharpness"].tolist() == [7, 9]

@@ -229,7 +229,7 @@ def test_ffmpeg_gets_the_file_wherever_it_is(cache: Path, encoder: FakeEncoder, 
     unknown = run(*command)
     assert (unknown.exit_code, unknown.stdout) == (1, "")
     assert (
-        "The file of 'a.mp4' is not anywhere known: name the folder that holds it by --video-root DIR."
+        "The file of 'a.mp4' is not at a known path; give the folder that holds it by --video-root DIR."
         in unknown.stderr
     )
     assert unknown.stderr.count("\n") == 1
@@ -248,7 +248,7 @@ def test_ffmpeg_gets_the_file_wherever_it_is(cache: Path, encoder: FakeEncoder, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Say what to search for"),
+        ([], "There is nothing to search for"),
         ([""], "The query is empty"),
         (["a", "dog"], "put a prompt of several words in quotes"),
         (['"a dog" + snow'], "Cannot read the query"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from clipcache.cache import Entry
 from clipcache.cache.common.errors import ClipcacheError, UsageError
-from clipcache.score.compare import Cut
+from clipcache.score.compare import FrameSelection
 from clipcache.score.search.frames import Limits
 from clipcache.score.search.moments import MomentFinder, Spread, Thresholds, find_runs, shown_until
 from clipcache.score.search.scan import scan
@@ -100,7 +100,7 @@ DIRECTIONS = np.array([[1, 0], [0, 1]], np.float32)
 def test_thresholds_lie_between_the_median_and_the_best(library: tuple[list[Path], np.ndarray]) -> None:
     entries, cosines = library
     spread = Spread(2)
-    for scores in scan(entries, DIRECTIONS, Cut(), fail):
+    for scores in scan(entries, DIRECTIONS, FrameSelection(), fail):
         spread.add(scores)
     median, best = np.median(cosines), cosines.max()
     first = spread.thresholds(None, None)[0]
@@ -118,10 +118,10 @@ def test_thresholds_lie_between_the_median_and_the_best(library: tuple[list[Path
 def test_a_single_frame_is_its_own_moment(tmp_path: Path) -> None:
     entry = put(tmp_path / "features", make_video(tmp_path, "one.mp4"), np.array([[0.3, 0.7]]))
     spread = Spread(1)
-    for scores in scan([entry], DIRECTIONS[:1], Cut(), fail):
+    for scores in scan([entry], DIRECTIONS[:1], FrameSelection(), fail):
         spread.add(scores)
     finder = MomentFinder(spread.thresholds(None, None), Limits())
-    for scores in scan([entry], DIRECTIONS[:1], Cut(), fail):
+    for scores in scan([entry], DIRECTIONS[:1], FrameSelection(), fail):
         finder.add(scores)
     ((hit,),) = finder.ranked()
     assert hit.span_ms == (0, 100)
@@ -130,7 +130,7 @@ def test_a_single_frame_is_its_own_moment(tmp_path: Path) -> None:
 def test_the_best_moments_of_all_videos_are_ranked_by_their_peaks(library: tuple[list[Path], np.ndarray]) -> None:
     entries, _ = library
     finder = MomentFinder([Thresholds(0.25, 0.22), Thresholds(2, 2)], Limits(top=9, per_video=6, min_gap_s=0))
-    for scores in scan(entries, DIRECTIONS, Cut(), fail):
+    for scores in scan(entries, DIRECTIONS, FrameSelection(), fail):
         finder.add(scores)
     expected: list[tuple[float, str, float, float]] = []
     for path in entries:
@@ -149,6 +149,6 @@ def test_the_best_moments_of_all_videos_are_ranked_by_their_peaks(library: tuple
 def test_images_have_no_moments(tmp_path: Path) -> None:
     entry = put(tmp_path / "features", make_video(tmp_path, "a"), np.eye(2), frame_names=["1.jpg", "2.jpg"])
     finder = MomentFinder([Thresholds(0, 0)], Limits())
-    for scores in scan([entry], DIRECTIONS[:1], Cut(), fail):
+    for scores in scan([entry], DIRECTIONS[:1], FrameSelection(), fail):
         finder.add(scores)
     assert finder.ranked() == [[]]

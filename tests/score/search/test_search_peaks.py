@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from clipcache.cache import Entry
 from clipcache.cache.common.errors import ClipcacheError
-from clipcache.score.compare import Cut
+from clipcache.score.compare import FrameSelection
 from clipcache.score.search import scan as scan_module
 from clipcache.score.search.frames import Best, FrameFinder, Limits, pick_peaks
 from clipcache.score.search.scan import scan
@@ -22,9 +22,11 @@ def fail(path: Path, error: ClipcacheError) -> None:
     raise AssertionError(f"{path}: {error}")
 
 
-def found(entries: list[Path], directions: np.ndarray, limits: Limits, cut: Cut | None = None) -> list[Found]:
+def found(
+    entries: list[Path], directions: np.ndarray, limits: Limits, selection: FrameSelection | None = None
+) -> list[Found]:
     finder = FrameFinder(len(directions), limits)
-    for scores in scan(entries, directions, cut or Cut(), fail):
+    for scores in scan(entries, directions, selection or FrameSelection(), fail):
         finder.add(scores)
     return [[(hit.source.name, hit.frame_index) for hit in hits] for hits in finder.ranked()]
 
@@ -101,12 +103,12 @@ def test_portions_change_nothing(library: list[Path], monkeypatch: pytest.Monkey
     """Small memory: several passes over a video, and small blocks."""
     whole = found(library, DIRECTIONS, Limits(top=25))
     monkeypatch.setattr(scan_module, "COSINES_IN_MEMORY", 700)
-    monkeypatch.setattr(scan_module, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(scan_module, "TILE_ROWS", 7)
     assert found(library, DIRECTIONS, Limits(top=25)) == whole
 
 
 def test_a_cut_counts_before_anything_is_suppressed(library: list[Path]) -> None:
-    hits = found(library[5:6], DIRECTIONS[:1], Limits(top=1000, min_gap_s=0), Cut(start=10, end=20))[0]
+    hits = found(library[5:6], DIRECTIONS[:1], Limits(top=1000, min_gap_s=0), FrameSelection(start=10, end=20))[0]
     times = [Entry(library[5]).timestamps_ms[row] for _, row in hits]
     assert len(hits) == 20  # a frame each half second
     assert (min(times), max(times)) == (10000, 19500)
@@ -142,7 +144,10 @@ def test_a_damaged_entry_is_told_and_the_others_are_searched(tmp_path: Path, mon
     torn.write_bytes(torn.read_bytes()[:3000])
     told: list[tuple[Path, str]] = []
     directions = np.eye(1, FRAMES.shape[1], dtype=np.float32)
-    names = [s.source.name for s in scan([bad, torn, good], directions, Cut(), lambda p, e: told.append((p, str(e))))]
+    names = [
+        s.source.name
+        for s in scan([bad, torn, good], directions, FrameSelection(), lambda p, e: told.append((p, str(e))))
+    ]
     assert names == ["good.mp4"]
     assert [path for path, _ in told] == [bad, torn]
     assert "not finite" in told[0][1]
@@ -157,7 +162,7 @@ def test_a_thousand_queries_on_real_features(test_data: Path, tmp_path: Path) ->
     video = test_data / "videos" / "v_GGSY1Qvo990.mp4"
     entry = put(tmp_path / "features", video, features, step_ms=50.96)
     finder = FrameFinder(len(texts), Limits(top=1))
-    for scores in scan([entry], texts.astype(np.float32), Cut(), fail):
+    for scores in scan([entry], texts.astype(np.float32), FrameSelection(), fail):
         finder.add(scores)
     units = features.astype(np.float64)
     cosines = units / np.linalg.norm(units, axis=1, keepdims=True) @ texts.T

@@ -13,7 +13,7 @@ from clipcache.cache.common.errors import ClipcacheError, MediaError, UsageError
 from clipcache.cache.common.hashing import DigestMemo, content_sha256
 from clipcache.cache.select import Selector
 from clipcache.extract.video.frames_at import frames_at
-from clipcache.score.compare import Cut
+from clipcache.score.compare import FrameSelection
 from clipcache.score.search.formats import Found
 from clipcache.score.search.frames import Hit, Limits
 from clipcache.score.search.locate import SourceFinder
@@ -162,7 +162,7 @@ def search_of(tmp_path: Path) -> Callable[..., Search]:
             put(tmp_path / "features", make_video(tmp_path, f"{n}.mp4"), FRAMES, **how)
         chosen = Selector(tmp_path / "features", None, DigestMemo(), lambda _, error: fail(error)).select([])
         directions = np.eye(1, 4, dtype=np.float32).repeat(len(queries), axis=0)
-        return Search(tuple(queries), directions, tuple(chosen), Cut(), lambda _, error: fail(error))
+        return Search(tuple(queries), directions, tuple(chosen), FrameSelection(), lambda _, error: fail(error))
 
     return make
 
@@ -214,7 +214,7 @@ def test_a_plot_that_cannot_be_written_is_one_sentence(
     asked = search_of()
     with pytest.raises(UsageError, match="Cannot write the picture"):
         plot_found(asked, Found(asked.queries, asked.frames(Limits())), tmp_path / name)
-    with pytest.raises(UsageError, match="nothing was found"):
+    with pytest.raises(UsageError, match="has no results"):
         plot_found(asked, Found(asked.queries, []), tmp_path / "p.png")
 
 
