@@ -16,7 +16,7 @@ from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import Placement
-from .pipeline import EncodedItem
+from .encoded import EncodedItem
 from .video.resize import backend_used
 
 
@@ -122,7 +122,7 @@ def _duration_s(encoded: EncodedItem) -> float:
     index = encoded.index
     if index is None:
         return 0.0
-    times = encoded.timestamps_ms if index.timestamps_ms is None else index.timestamps_ms
+    times = encoded.timestamps_ms if index.times_ms is None else index.times_ms
     return float(np.ptp(times)) / 1000.0 + (1.0 / index.fps if index.fps > 0 else 0.0)
 
 

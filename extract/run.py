@@ -12,7 +12,8 @@ from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import place
 from .options import ExtractOptions
-from .pipeline import EncodedItem, Run
+from .encoded import EncodedItem
+from .pipeline import Run
 from .plan import Action
 from .prepare import PreparedPictures, find_cached, mismatches, prepare
 from .progress import Progress, Summary

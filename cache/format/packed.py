@@ -40,12 +40,14 @@ from .blocks import iter_blocks
 from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, raises_entry_error
 from .names import ENTRY_SUFFIX, parse_entry_name, parse_model_dir_name
 from .schema import (
+    ADDED_IN_VERSION_2,
     ATTRIBUTE_TYPES,
     FEATURE_DTYPES,
     INDEX_DTYPE,
     NUMBER_DTYPES,
     QUALITY_DTYPE,
     SCHEMA_VERSION,
+    attributes_of_version,
     TIME_DTYPE,
     EntryAttributes,
     Features,
@@ -72,12 +74,10 @@ class _Table:
 
     def attributes(self, row: int) -> EntryAttributes:
         """The attributes of one entry."""
-        values = {name: self.columns[name][row] for name in ATTRIBUTE_TYPES}
+        types = attributes_of_version(int(self.columns["schema_version"][row]))
+        values = {name: self.columns[name][row] for name in types}
         return EntryAttributes(
-            **{
-                name: values[name].decode() if kind is str else kind(values[name])
-                for name, kind in ATTRIBUTE_TYPES.items()
-            }
+            **{name: values[name].decode() if kind is str else kind(values[name]) for name, kind in types.items()}
         )
 
 
@@ -280,9 +280,14 @@ def _checked_table(opened: Any, file: Path) -> _Table:
     rows = {name.decode(): row for row, name in enumerate(names[:])}
     if len(rows) != count or not all(map(_is_entry_path, rows)):
         raise EntryError(f"{quoted(file)} names entries that cannot be its own", PACK_AGAIN)
+    types = {
+        name: kind
+        for name, kind in ATTRIBUTE_TYPES.items()
+        if name not in ADDED_IN_VERSION_2 or name in opened["entries/attributes"]  # packed before there was version 2
+    }
     columns = {
         name: checked_column(opened["entries/attributes"], name, NUMBER_DTYPES.get(kind), count, file)[:]
-        for name, kind in ATTRIBUTE_TYPES.items()
+        for name, kind in types.items()
     }
     _check_attributes(columns, features.shape[1], file)
     return _Table(
@@ -296,10 +301,13 @@ def _checked_table(opened: Any, file: Path) -> _Table:
 
 
 def _check_attributes(columns: dict[str, npt.NDArray[Any]], dim: int, file: Path) -> None:
-    if (columns["schema_version"] != SCHEMA_VERSION).any():
+    versions = columns["schema_version"]
+    if (versions < 1).any() or (versions > SCHEMA_VERSION).any():
         raise EntryError(
-            f"{quoted(file)} holds entries of a schema that is not version {SCHEMA_VERSION}", "upgrade clipcache"
+            f"{quoted(file)} holds entries of a schema that is not version 1 to {SCHEMA_VERSION}", "upgrade clipcache"
         )
+    if (versions > 1).any() and not set(ADDED_IN_VERSION_2) <= set(columns):
+        raise EntryError(f"{quoted(file)} lacks attributes of its entries", PACK_AGAIN)
     if (columns["embed_dim"] != dim).any():
         raise EntryError(f"{quoted(file)} holds features of another length than it says", PACK_AGAIN)
 

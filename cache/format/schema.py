@@ -1,4 +1,4 @@
-"""Schema v1 of an entry: its attributes and datasets, and what they must be.
+"""Schema v2 of an entry: its attributes and datasets, and what they must be.
 
 | dataset          | shape  | dtype              |                                             |
 |------------------|--------|--------------------|---------------------------------------------|
@@ -8,7 +8,8 @@
 | `frame_names`    | (N,)   | UTF-8 bytes        | images only: the file name of each          |
 | `quality/<name>` | (N,)   | float32            | optional measures of each frame             |
 
-N >= 1. Attributes are scalars of the root group: int64, float64, bool, or UTF-8 text of fixed length.
+N >= 1. Attributes are scalars of the root group: int64, float64, bool, or UTF-8 text of fixed length. Version 1 lacks
+`timeline` and `frames_corrupt`; it is read as if they were not known.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from ..common.errors import ContentError, EntryError
 from ..common.quoting import quoted
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SOURCE_KINDS = ("video", "image", "image-folder", "audio")
 TIMED_KINDS = ("video", "audio")
 """Kinds whose frames have timestamps; images have none."""
@@ -55,7 +56,7 @@ class EntryAttributes:
     """What is known of an entry as a whole: the video, the model, and how the features were made.
 
     Attributes:
-        schema_version: version of this schema, 1.
+        schema_version: version of this schema: 2, or 1.
         clipcache_version: version of the program that wrote the entry.
         created: when, ISO 8601 in UTC.
         complete: whether every frame that the sampling asks for was decoded.
@@ -83,6 +84,10 @@ class EntryAttributes:
         decoder: "decord", "pyav", "decord+pyav" or "pillow".
         decoder_version: its version.
         torch_version: version of torch that encoded.
+        timeline: where the times come from: "container", "doubled times parted", "restarts joined" or "from frame
+            rate"; "" for images and sound, and where it is not known (version 1, imports).
+        frames_corrupt: frames that the decoder marked as corrupt, of those in this entry; -1 where they were not
+            counted.
     """
 
     schema_version: int
@@ -112,6 +117,8 @@ class EntryAttributes:
     decoder: str
     decoder_version: str
     torch_version: str
+    timeline: str = ""
+    frames_corrupt: int = -1
 
 
 ATTRIBUTE_TYPES: dict[str, type] = {
@@ -119,6 +126,15 @@ ATTRIBUTE_TYPES: dict[str, type] = {
     for name, kind in typing.get_type_hints(EntryAttributes).items()
     if name in {field.name for field in dataclasses.fields(EntryAttributes)}
 }
+
+
+ADDED_IN_VERSION_2 = ("timeline", "frames_corrupt")
+
+
+def attributes_of_version(version: int) -> dict[str, type]:
+    """Names and types of the attributes that entries of a schema version hold."""
+    left_out = ADDED_IN_VERSION_2 if version < 2 else ()
+    return {name: kind for name, kind in ATTRIBUTE_TYPES.items() if name not in left_out}
 
 
 def utc_now() -> str:
@@ -140,7 +156,7 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
     Raises:
         ContentError: if a value does not have the type of its field, or is text of more than 4096 bytes.
     """
-    for name, kind in ATTRIBUTE_TYPES.items():
+    for name, kind in attributes_of_version(attributes.schema_version).items():
         value = getattr(attributes, name)
         if not _is_a(value, kind):
             raise ContentError(f"Attribute {name} must be {kind.__name__}, not {value!r}")
@@ -160,11 +176,13 @@ def read_attributes(group: h5py.Group, path: Path) -> EntryAttributes:
         EntryError: if the schema is newer, or an attribute is missing or not the scalar it must be.
     """
     version = read_schema_version(group, path)
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise EntryError(
-            f"{quoted(path)} has schema version {version}, this clipcache reads {SCHEMA_VERSION}", "upgrade clipcache"
+            f"{quoted(path)} has schema version {version}, this clipcache reads 1 to {SCHEMA_VERSION}",
+            "upgrade clipcache",
         )
-    return EntryAttributes(**{name: _read_attribute(group, name, kind, path) for name, kind in ATTRIBUTE_TYPES.items()})
+    types = attributes_of_version(version)
+    return EntryAttributes(**{name: _read_attribute(group, name, kind, path) for name, kind in types.items()})
 
 
 def read_schema_version(group: h5py.Group, path: Path) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 import av
 
 from .container import open_video
-from .index import Anchor, Segment, VideoIndex
+from .index import Anchor, VideoIndex
+from .segments import Segment
 
 
 class SegmentReader:

@@ -39,7 +39,7 @@ class Cuts:
 
 def checksum(rgb: npt.NDArray[np.uint8]) -> int:
     """Of (H, W, 3) uint8 pixels and of their shape."""
-    return zlib.crc32(np.ascontiguousarray(rgb), zlib.crc32(str(rgb.shape).encode()))
+    return zlib.crc32(np.ascontiguousarray(rgb).data, zlib.crc32(str(rgb.shape).encode()))
 
 
 def are_proved(cuts: Iterable[Cuts], first: Picture | None) -> bool:

@@ -145,7 +145,7 @@ def test_verify_lists_and_removes_the_bad(tmp_path: Path) -> None:
 
 def test_delete_bad_keeps_what_cannot_be_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     newer, folder, locked, bad = (put_entry(tmp_path, video_sha256=sha256_of(name)) for name in "abcd")
-    spoil(newer, schema_version=2)
+    spoil(newer, schema_version=3)
     folder.unlink()
     folder.mkdir()
     bad.write_bytes(b"damaged")

@@ -163,7 +163,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "times of NaN": (replace("timestamps_ms", data=SECRET * np.nan), "not finite"),
     "times that overflow": (replace("timestamps_ms", data=SECRET * 1e300), "not finite"),
     "frames out of order": (replace("frame_index", data=np.arange(FRAMES)[::-1]), "frame_index"),
-    "newer schema": (set_attribute("schema_version", 2), "upgrade clipcache"),
+    "newer schema": (set_attribute("schema_version", 3), "upgrade clipcache"),
     "schema as text": (set_attribute("schema_version", "1"), "schema_version"),
     "huge text": (set_attribute("video_name", b"x" * 60_000, dtype="S60000"), "video_name"),
     "text of any length": (set_attribute("video_name", "x", dtype=h5py.string_dtype()), "video_name"),

@@ -249,7 +249,7 @@ def spoil_width(file: Any) -> None:
 
 
 def spoil_schema(file: Any) -> None:
-    file["entries/attributes/schema_version"][1] = 2
+    file["entries/attributes/schema_version"][1] = 3
 
 
 @pytest.mark.parametrize(
