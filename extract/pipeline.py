@@ -76,6 +76,11 @@ class _Attempt:
     done: SpanDone | None = None
     features: Features | None = None
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether another attempt has taken the place of this one, or the video is over."""
+        return self.video.over or (bool(self.video.attempts) and self.video.attempts[self.position] is not self)
+
     def settle(self, dtype: npt.DTypeLike) -> None:
         """Lay out the features by frame if all have arrived: a repeated frame gets those of the picture it repeats."""
         if self.features is not None or self.done is None or self.received < self.done.collected.shipped:
@@ -122,7 +127,13 @@ class Run:
         self._measured = measured
         self._events = events
         self._waiting: deque[_Attempt] = deque()
+        self._is_exhausted = False
         self.batcher: Batcher[_Attempt] = Batcher(encoder, self._on_features)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a pool still has something to do; may be asked before the first task and between runs of the pool."""
+        return not self._is_exhausted or bool(self._waiting)
 
     # The pool's side.
 
@@ -135,6 +146,7 @@ class Run:
                     return attempt, attempt.task
             item = next(self._items, None)
             if item is None:
+                self._is_exhausted = True
                 return None
             if not self._events.on_open(item):
                 continue
@@ -155,6 +167,7 @@ class Run:
         elif isinstance(reply, SpanDone):
             job.done = reply
             self._report(job, len(reply.collected.rows) - reply.collected.shipped)
+            self._check(job.video)
             self._settle(job)
         elif isinstance(reply, TaskFailed):
             self._retry_or_fail(job, reply)
@@ -190,9 +203,8 @@ class Run:
         pieces = index if is_picked else index.joined()
         parts = [part_for(pieces, span, video.wanted) for span in split_spans(pieces)]
         path = video.item.item.path
-        self._add_tasks(
-            video, [SpanTask(path, part, span, self._decoder, wanted, is_picked) for part, span, wanted in parts]
-        )
+        how = self._decoder, is_picked
+        self._add_tasks(video, [SpanTask(path, part, span, wanted, *how) for part, span, wanted in parts])
 
     def _whole(self, video: _Video, **how: Any) -> WholeTask:
         assert video.index is not None  # noqa: S101  it was read first
@@ -210,7 +222,7 @@ class Run:
     # From pictures to entries.
 
     def _on_features(self, attempt: _Attempt, features: FloatArray) -> None:
-        if attempt.video.over:
+        if attempt.is_stale:
             return
         attempt.arrived.append(features.copy())
         attempt.received += len(features)
@@ -226,31 +238,29 @@ class Run:
         if any(attempt.features is None for attempt in video.attempts):
             return
         encoded = _assemble(video)
-        if (task := self._another_way(video, encoded)) is not None:
-            self._start_again(video, task)
+        if encoded.is_damaged and video.index is not None and video.best is None:
+            video.best = encoded
+            self._start_again(video, by_count=_is_by_count(video), threads=_THREADS_FOR_DAMAGE)
         else:
             self._finish(video, _better(video.best, encoded))
 
-    def _another_way(self, video: _Video, encoded: EncodedItem) -> WholeTask | None:
-        """How to decode a video once more, in one piece: where its pieces are not proved to fit, or it is damaged."""
-        task = video.attempts[0].task
-        reports = [span.report for span in encoded.spans]
-        if video.index is None or isinstance(task, ImagesTask):
-            return None
-        by_count = isinstance(task, WholeTask) and task.by_count
+    def _check(self, video: _Video) -> None:
+        """Decode a video once more, in one piece, where its pieces do not fit together or not in the order of pts."""
+        dones = [attempt.done for attempt in video.attempts]
+        if video.index is None or any(done is None for done in dones):
+            return
+        task, reports = video.attempts[0].task, [done.report for done in dones if done is not None]
         is_disordered = any(report.is_disordered for report in reports)
         is_proved = are_proved((report.cuts for report in reports), video.index.first_picture)
-        if (isinstance(task, SpanTask) and not is_proved) or (is_disordered and not by_count):
-            return self._whole(video, by_count=is_disordered)
-        if encoded.is_damaged and video.best is None:
-            video.best = encoded
-            return self._whole(video, by_count=by_count, threads=_THREADS_FOR_DAMAGE)
-        return None
+        if isinstance(task, SpanTask) and not (is_proved and not is_disordered):
+            self._start_again(video, by_count=is_disordered)
+        elif isinstance(task, WholeTask) and is_disordered and not task.by_count:
+            self._start_again(video, by_count=True)
 
-    def _start_again(self, video: _Video, task: WholeTask) -> None:
+    def _start_again(self, video: _Video, *, by_count: bool, threads: int | None = None) -> None:
         for attempt in video.attempts:
             self._report(attempt, -attempt.reported)
-        self._add_tasks(video, [task])
+        self._add_tasks(video, [self._whole(video, by_count=by_count, threads=threads)])
 
     def _finish(self, video: _Video, encoded: EncodedItem) -> None:
         video.over = True  # nothing more is to come; late words of a lost attempt are ignored
@@ -289,6 +299,11 @@ class Run:
             attempt.video.attempts[attempt.position] = again
             self._report(attempt, -attempt.reported)
         self._waiting.appendleft(again)
+
+
+def _is_by_count(video: _Video) -> bool:
+    task = video.attempts[0].task
+    return isinstance(task, WholeTask) and task.by_count
 
 
 def _better(one: EncodedItem | None, other: EncodedItem) -> EncodedItem:

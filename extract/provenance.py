@@ -13,10 +13,10 @@ import numpy as np
 
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes
+from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import Placement
-from .encoded import EncodedItem
 from .video.resize import backend_used
 
 
@@ -37,6 +37,8 @@ def attributes_of(encoded: EncodedItem, encoder: FrameEncoder, sampling: Samplin
         input_size=encoder.input_size,
         preprocess=_preprocessing(encoder, picture, resize),
         sampling=str(sampling),
+        timeline=encoded.timeline,
+        frames_corrupt=encoded.frames_corrupt,
         **common_attributes(encoded.item, encoder.weights, encoder, encoded.decoders),
     )
 

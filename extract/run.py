@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
+from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import place
 from .options import ExtractOptions
-from .encoded import EncodedItem
 from .pipeline import Run
 from .plan import Action
 from .prepare import PreparedPictures, find_cached, mismatches, prepare
@@ -98,8 +98,9 @@ class _PictureSession(Session):
         pool = self._pool(workers)
         whole = False
         try:
-            pool.run(run, self._on_wait)
-            run.batcher.flush()
+            while run.has_work:  # a damaged video is decoded once more when all its features are there
+                pool.run(run, self._on_wait)
+                run.batcher.flush()
             whole = True
         finally:
             pool.close(kill=not whole)
@@ -166,6 +167,14 @@ class _PictureSession(Session):
         outcome = f"{frames} frames"
         if not encoded.complete:
             self.summary.partial += 1
-            wanted = encoded.frames_expected if encoded.sampling.is_all else encoded.frames_wanted
-            outcome += f" of {wanted}, the rest is damaged; cached with complete = false"
+            outcome += f"{_lacks(encoded)}; cached with complete = false"
         self._progress.item(encoded.item, outcome)
+
+
+def _lacks(encoded: EncodedItem) -> str:
+    """What an entry that is not complete lacks, as words that follow its number of frames."""
+    wanted = encoded.frames_expected if encoded.sampling.is_all else encoded.frames_wanted
+    said = f" of {wanted}, the rest is damaged" if len(encoded.features) < wanted else ""
+    if encoded.frames_corrupt:
+        said += f", {encoded.frames_corrupt} of them corrupt"
+    return said or ", some packets are damaged"

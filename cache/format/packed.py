@@ -47,10 +47,10 @@ from .schema import (
     NUMBER_DTYPES,
     QUALITY_DTYPE,
     SCHEMA_VERSION,
-    attributes_of_version,
     TIME_DTYPE,
     EntryAttributes,
     Features,
+    attributes_of_version,
     timeline_problem,
 )
 

@@ -131,15 +131,17 @@ def decode_picked(
     sink: FrameSink,
     wanted: BoolArray,
     *,
+    probes: bool = True,
     threads: int = 1,
 ) -> DecodeReport:
     """Decode frames that lie far apart: of each segment only what they need, by PyAV.
 
     A segment is entered only where its own bytes say that decoding may begin there; the first cut of the video is
-    proved by decoding on, for what only the start of a stream carries. Arguments and errors as of `decode_span`.
+    proved by decoding on, for what only the start of a stream carries. Arguments and errors as of `decode_span`;
+    `probes` is whether to prove that first cut, if it lies in the index given.
     """
     decoding = _Decoding(path, index, sink, wanted, threads)
-    decoding.picked([n for n in range(span.first, span.end) if decoding.wants(index.segments[n])])
+    decoding.picked([n for n in range(span.first, span.end) if decoding.wants(index.segments[n])], probes=probes)
     return decoding.report
 
 
@@ -268,10 +270,11 @@ class _Decoding:
 
     # Picked frames.
 
-    def picked(self, numbers: Sequence[int]) -> None:
+    def picked(self, numbers: Sequence[int], *, probes: bool) -> None:
         """Of each segment decode up to the last frame that is wanted, without those that no other needs."""
         with SegmentReader(self._path, self._index, self._sink.beat) as reader:
-            self._probe(reader)
+            if probes:
+                self._probe(reader)
             context = self._open_decoder(reader.stream)
             for number in numbers:
                 segment = self._index.segments[number]

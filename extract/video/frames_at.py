@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ...cache.common.errors import MediaError
 from ...cache.common.media_types import IMAGE_SUFFIXES
 from ...cache.common.quoting import quoted
-from .decode import RgbFrame, Span, decode_span
+from .decode import RgbFrame, Span, decode_picked, decode_whole
 from .index import VideoIndex, read_index
+from .proof import are_proved
 from .resize import read_image
+from .spans import may_pick
+from .timeline import FloatArray, IntArray
 
 _FRAMES_AT_ONCE = 32  # 1080p: 200 MB
 
@@ -39,30 +41,50 @@ def frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int,
         return
     wanted = _micros(np.array(timestamps_ms, np.float64))
     index = read_index(path)
-    known = None if index.timestamps_ms is None else _micros(index.timestamps_ms)
+    known = None if index.times_ms is None else _micros(index.times_ms)
     if known is not None and len(missing := np.setdiff1d(wanted, known)):
         raise MediaError(f"{quoted(path)} shows no frame at {missing[0] / 1000:g} ms; it is not what was extracted")
-    for span, times in _portions(index, known, np.unique(wanted)):
-        sink = _Kept(set(times.tolist()))
-        mask = None if known is None else np.isin(known, times)
-        decode_span(path, index, span, sink, decoder="pyav", wanted=mask)
-        for micros, rgb in sorted(sink.frames.items()):
+    for span, times in _portions(path, index, known, np.unique(wanted)):
+        for micros, rgb in sorted(_decode(path, index, span, known, times).items()):
             yield from ((int(position), rgb) for position in np.flatnonzero(wanted == micros))
 
 
+def _decode(
+    path: Path, index: VideoIndex, span: Span | None, known: IntArray | None, times: IntArray
+) -> dict[int, RgbFrame]:
+    """The frames at some times (microseconds); a span is entered where that is proved to be right."""
+    mask = None if known is None else np.isin(known, times)
+    if span is not None and mask is not None:
+        sink = _Kept(times)
+        report = decode_picked(path, index, span, sink, mask, probes=False)
+        if are_proved([report.cuts], None):
+            return sink.frames
+    sink = _Kept(times)
+    if decode_whole(path, index, sink, wanted=mask).is_disordered:
+        sink = _Kept(times)
+        decode_whole(path, index, sink, wanted=mask, by_count=True)
+    return sink.frames
+
+
 def _portions(
-    index: VideoIndex, known: npt.NDArray[np.int64] | None, wanted: npt.NDArray[np.int64]
-) -> Iterator[tuple[Span, npt.NDArray[np.int64]]]:
-    """Yield what to decode in one go, segment by segment, and the times (microseconds) to keep from it."""
-    if known is None:
-        yield from ((Span(0, 0), times) for times in _few(wanted))
+    path: Path, index: VideoIndex, known: IntArray | None, wanted: IntArray
+) -> Iterator[tuple[Span | None, IntArray]]:
+    """Yield what to decode in one go, segment by segment where that may be, and the times (microseconds) to keep."""
+    if known is None or not may_pick(index) or not _may_cut(path, index, len(known)):
+        yield from ((None, times) for times in _few(wanted))
         return
     for number, segment in enumerate(index.segments):
         shown = known[segment.first_row : segment.first_row + segment.rows]
         yield from ((Span(number, number + 1), times) for times in _few(wanted[np.isin(wanted, shown)]))
 
 
-def _few(times: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+def _may_cut(path: Path, index: VideoIndex, frames: int) -> bool:
+    """Whether the first cut of the video is proved."""
+    report = decode_picked(path, index, Span(0, 0), _Kept(np.zeros(0, np.int64)), np.zeros(frames, bool))
+    return are_proved([report.cuts], index.first_picture)
+
+
+def _few(times: IntArray) -> Iterator[IntArray]:
     """Part times so that the frames of each part fit in memory."""
     for first in range(0, len(times), _FRAMES_AT_ONCE):
         yield times[first : first + _FRAMES_AT_ONCE]
@@ -71,8 +93,8 @@ def _few(times: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
 class _Kept:
     """A `FrameSink` that keeps the frames at some times, by their microsecond."""
 
-    def __init__(self, wanted: set[int]) -> None:
-        self._wanted = wanted
+    def __init__(self, times: IntArray) -> None:
+        self._wanted = set(times.tolist())
         self.frames: dict[int, RgbFrame] = {}
 
     def add(self, row: int, timestamp_ms: float, rgb: RgbFrame) -> None:  # noqa: ARG002 - times alone tell
@@ -91,6 +113,6 @@ class _Kept:
         """Frames come from PyAV, which never takes one back."""
 
 
-def _micros(timestamps_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _micros(timestamps_ms: FloatArray) -> IntArray:
     """Whole microseconds: the same time is the same number."""
     return np.rint(timestamps_ms * 1000).astype(np.int64)

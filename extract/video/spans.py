@@ -36,6 +36,12 @@ def part_for(index: VideoIndex, span: Span, wanted: BoolArray) -> tuple[VideoInd
     return part, Span(span.first - first, span.end - first), wanted[rows]
 
 
+def may_pick(index: VideoIndex) -> bool:
+    """Whether frames of a video can be decoded without those before their segment, as `decode_picked` does."""
+    is_known = index.intra_only or (index.codec in KNOWN_CODECS and not index.interlaced)
+    return bool(index.segments) and is_known and index.order_is_told
+
+
 def picking_pays(index: VideoIndex, wanted: BoolArray) -> bool:
     """Whether the frames wanted lie so far apart that decoding only what they need costs less, and may be done.
 
@@ -43,8 +49,7 @@ def picking_pays(index: VideoIndex, wanted: BoolArray) -> bool:
         index: whole, not joined.
         wanted: (N,) which rows.
     """
-    may_enter = index.intra_only or (index.codec in KNOWN_CODECS and not index.interlaced and index.order_is_told)
-    if not may_enter or wanted.all():
+    if not may_pick(index) or wanted.all():
         return False
     if index.intra_only:
         return True

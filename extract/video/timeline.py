@@ -55,7 +55,8 @@ def pts_to_ms(pts: IntArray, time_base: Fraction) -> FloatArray:
     factor = time_base.numerator * 1000
     largest = max((abs(int(p)) for p in (pts.min(), pts.max())), default=0) if len(pts) else 0
     ticks = pts * factor if largest * factor < 1 << 63 else pts.astype(np.float64) * factor
-    return ticks.astype(np.float64) / time_base.denominator
+    milliseconds: FloatArray = ticks.astype(np.float64) / time_base.denominator
+    return milliseconds
 
 
 def timeline_of(
@@ -143,7 +144,7 @@ class FrameClock:
 
 
 def _from_rate(count: int, frame_ms: float) -> Timeline:
-    return Timeline(FROM_RATE, np.arange(count) * frame_ms)
+    return Timeline(FROM_RATE, np.arange(count, dtype=np.float64) * frame_ms)
 
 
 def _restarts(clock: IntArray, tick_s: float, back_s: float) -> IntArray:

@@ -30,8 +30,8 @@ class SpanTask:
         path: the video.
         index: its index, or the part that the span needs.
         span: the segments to decode.
-        decoder: "auto", "decord" or "pyav".
         wanted: as in `decode_span`.
+        decoder: "auto", "decord" or "pyav".
         is_picked: whether the frames wanted lie so far apart that `decode_picked` pays.
         measured: take the measures of `pixel_measures` too.
     """
@@ -39,8 +39,8 @@ class SpanTask:
     path: Path
     index: VideoIndex = field(repr=False)
     span: Span
-    decoder: str
     wanted: BoolArray = field(repr=False)
+    decoder: str
     is_picked: bool = False
     measured: bool = False
 
