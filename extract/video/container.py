@@ -19,12 +19,19 @@ from ...cache.common.errors import MediaError
 from ...cache.common.quoting import quoted
 from .encryption import is_encrypted
 
-# Demuxers that read one self-contained file. Absent on purpose: hls, dash, concat, image2, sdp, rtsp and every other
-# format that refers to further files or to the network.
-CONTAINER_FORMATS = (
+# Demuxers that read one self-contained file. Absent on purpose: hls, dash, concat, image2, sdp, rtsp, mlv, vobsub and
+# every other format that refers to further files or to the network; and those that take nearly any bytes for theirs.
+_COMMON_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,nut,mxf,ivf,"
     "h264,hevc,vvc,obu,av1,m4v,mjpeg,mjpeg_2000,dv,rm,swf,vob,yuv4mpegpipe,dirac,vc1,wtv,gxf"
 )
+# Of games, surveillance cameras, old computers and television sets.
+_RARE_FORMATS = (
+    "4xm,anm,apv,argo_brp,avs,bethsoftvid,bfi,bink,c93,cavsvideo,cdxl,cine,dfa,dhav,dnxhd,dsicin,dxa,ea,film_cpk,flic,"
+    "gdv,hnm,idcin,ifv,ipmovie,iv8,ivr,jv,kux,lvf,lxf,mm,mods,moflex,mtv,mv,mxg,nc,nsv,nuv,paf,pdv,pmp,psxstr,pva,rl2,"
+    "roq,rpl,ser,siff,smjpeg,smk,smush,thp,tiertexseq,tmv,ty,usm,vc1test,vividas,vivo,vmd,wc3movie,wsvqa,xmv,yop"
+)
+CONTAINER_FORMATS = f"{_COMMON_FORMATS},{_RARE_FORMATS}"
 # Further ones that hold sound alone.
 SOUND_FORMATS = f"{CONTAINER_FORMATS},wav,w64,flac,mp3,aac"
 _READ_BUFFER_BYTES = 1 << 20

@@ -17,7 +17,7 @@ _TO_TRACK_ENTRIES = (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae")
 _TO_ENCRYPTION = (b"\x6d\x80", b"\x62\x40", b"\x50\x35")
 _TRACK_TYPE, _VIDEO = b"\x83", 1
 # Stream type of H.264 in MPEG-TS whose samples are encrypted for HLS.
-_SAMPLE_AES_H264 = 0xDB
+_SAMPLE_AES_H264 = b"\xdb"
 
 
 def is_encrypted(container: Any, stream: Any, path: str | os.PathLike[str]) -> bool:
@@ -30,7 +30,7 @@ def is_encrypted(container: Any, stream: Any, path: str | os.PathLike[str]) -> b
     """
     names = container.format.name.split(",")
     if "mpegts" in names:
-        return ord(stream.codec_context.codec_tag[0]) == _SAMPLE_AES_H264
+        return _codec_tag(stream)[:1] == _SAMPLE_AES_H264
     if "asf" in names:
         return "ASF_Protection_Type" in container.metadata
     if "mp4" not in names and "matroska" not in names:
@@ -38,6 +38,14 @@ def is_encrypted(container: Any, stream: Any, path: str | os.PathLike[str]) -> b
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         return _mp4_is_encrypted(file, size) if "mp4" in names else _matroska_is_encrypted(file, size)
+
+
+def _codec_tag(stream: Any) -> bytes:
+    """The four bytes by which the container names the codec; in MPEG-TS the first is the stream type."""
+    try:
+        return bytes(stream.codec_context.codec_tag, "ascii")
+    except UnicodeDecodeError as error:  # PyAV reads them as ASCII
+        return error.object
 
 
 def _mp4_is_encrypted(file: BinaryIO, size: int) -> bool:
