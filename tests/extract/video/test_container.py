@@ -56,18 +56,22 @@ def test_rare_containers_are_opened(tmp_path: Path, name: str, codec: str, how: 
         assert sum(1 for _ in container.decode(stream)) == len(read_video(truth.path)[0]) == 4
 
 
-def test_a_truncated_nut_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.6, 0.9])
+def test_a_truncated_nut_file_is_read_as_far_as_it_goes(tmp_path: Path, part: float) -> None:
     path = make_video(tmp_path / "v.nut", codec="mpeg4").path
     data = path.read_bytes()
-    for part in (0.01, 0.02, 0.3, 0.6, 0.9, 0.99):
-        path.write_bytes(data[: int(len(data) * part)])
-        try:
-            with open_video(path) as (container, stream):
-                packets = sum(1 for packet in container.demux(stream) if packet.size)
-        except MediaError:
-            assert part < 0.1
-        else:
-            assert abs(packets - 48 * part) < 20
+    path.write_bytes(data[: int(len(data) * part)])
+    with av.open(str(path)) as whole:  # by its name FFmpeg reads it without Python
+        packets = [packet.pts for packet in whole.demux(video=0) if packet.size]
+    with open_video(path) as (container, stream):
+        assert [packet.pts for packet in container.demux(stream) if packet.size] == packets
+    assert packets
+
+
+def test_a_file_of_which_too_little_is_left_is_refused(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.nut", codec="mpeg4").path
+    path.write_bytes(path.read_bytes()[:100])
+    assert "is not a video that FFmpeg can open" in refusal(path)
 
 
 def test_whatever_goes_wrong_at_opening_is_the_fault_of_the_file(
@@ -79,7 +83,6 @@ def test_whatever_goes_wrong_at_opening_is_the_fault_of_the_file(
     path = tmp_path / "v.mp4"
     path.write_bytes(b"anything")
     monkeypatch.setattr(av, "open", fail)
-    assert "cannot" not in refusal(path)
     assert "is not a video that FFmpeg can open (Invalid argument)" in refusal(path)
 
 
