@@ -8,9 +8,11 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 
 AUDIO_SUFFIXES = frozenset({".flac", ".m4a", ".mp3", ".ogg", ".wav"})
 
+# Suffixes that other kinds of files use too (.mm, .ser, .str, .nc) are left out, whatever FFmpeg reads.
 VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .hevc .ivf .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts "
-    ".mxf .nut .obu .ogm .ogv .rm .rmvb .ts .vob .webm .wmv .wtv .y4m".split()
+    ".264 .265 .3g2 .3gp .4xm .amv .asf .avi .bik .dav .divx .dv .dxa .f4v .flc .fli .flv .gif .gxf .h264 .h265 .hevc "
+    ".ivf .ivr .m1v .m2p .m2ts .m2v .m4v .mj2 .mjpeg .mjpg .mk3d .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf .nsv .nut "
+    ".nuv .obu .ogm .ogv .pva .rm .rmvb .roq .smk .thp .ts .viv .vob .vqa .webm .wmv .wtv .xmv .y4m .yop".split()
 )
 
 _SNIFF_BYTES = 1024

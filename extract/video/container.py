@@ -7,23 +7,31 @@ be probed.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import av
 
 from ...cache.common.errors import MediaError
 from ...cache.common.quoting import quoted
+from .encryption import is_encrypted
 
-# Demuxers that read one self-contained file. Absent on purpose: hls, dash, concat, image2, sdp, rtsp and every other
-# format that refers to further files or to the network.
-CONTAINER_FORMATS = (
+# Demuxers that read one self-contained file. Absent on purpose: hls, dash, concat, image2, sdp, rtsp, mlv, vobsub and
+# every other format that refers to further files or to the network; and those that take nearly any bytes for theirs.
+_COMMON_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,asf_o,ogg,gif,apng,nut,mxf,ivf,"
     "h264,hevc,vvc,obu,av1,m4v,mjpeg,mjpeg_2000,dv,rm,swf,vob,yuv4mpegpipe,dirac,vc1,wtv,gxf"
 )
+# Of games, surveillance cameras, old computers and television sets.
+_RARE_FORMATS = (
+    "4xm,anm,apv,argo_brp,avs,bethsoftvid,bfi,bink,c93,cavsvideo,cdxl,cine,dfa,dhav,dnxhd,dsicin,dxa,ea,film_cpk,flic,"
+    "gdv,hnm,idcin,ifv,ipmovie,iv8,ivr,jv,kux,lvf,lxf,mm,mods,moflex,mtv,mv,mxg,nc,nsv,nuv,paf,pdv,pmp,psxstr,pva,rl2,"
+    "roq,rpl,ser,siff,smjpeg,smk,smush,thp,tiertexseq,tmv,ty,usm,vc1test,vividas,vivo,vmd,wc3movie,wsvqa,xmv,yop"
+)
+CONTAINER_FORMATS = f"{_COMMON_FORMATS},{_RARE_FORMATS}"
 # Further ones that hold sound alone.
 SOUND_FORMATS = f"{CONTAINER_FORMATS},wav,w64,flac,mp3,aac"
 _READ_BUFFER_BYTES = 1 << 20
@@ -39,13 +47,14 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
         `(container, stream)` of PyAV; the stream that FFmpeg calls best, cover pictures left out.
 
     Raises:
-        MediaError: The file is missing, empty, not a video, or has no video stream.
+        MediaError: The file is missing, empty, not a video, encrypted, or has no video stream.
     """
     with open_media(path, CONTAINER_FORMATS, "video") as container:
         stream = main_video_stream(container)
         if stream is None:
-            kinds = sorted({s.type for s in container.streams}) or ["none"]
-            raise MediaError(f"{quoted(path)} has no video stream (streams: {', '.join(kinds)})", "leave it out")
+            raise MediaError(f"{quoted(path)} {_what_instead(container)}", "leave it out")
+        if is_encrypted(container, stream, path):
+            raise MediaError(f"The video of {quoted(path)} is encrypted", "decrypt it first")
         yield container, stream
 
 
@@ -65,7 +74,7 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
         MediaError: The file is missing, empty, or of none of the formats.
     """
     try:
-        file = Path(path).open("rb")  # noqa: SIM115  closed below, after the container
+        file = _MediaFile(path)  # closed below, after the container
     except OSError as error:
         raise MediaError(
             f"Cannot read {quoted(path)}: {error.strerror}", "check the path and its permissions"
@@ -81,13 +90,26 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
                 metadata_errors="replace",
                 options={"protocol_whitelist": "none", "format_whitelist": formats},
             )
-        except (av.FFmpegError, ValueError) as error:
+        except Exception as error:  # whatever PyAV makes of a damaged file, the file is at fault
             raise MediaError(
                 f"{quoted(path)} is not a {what} that FFmpeg can open ({_reason(error)}); "
                 "it may be cut short or of another type"
             ) from error
         with container:
             yield container
+
+
+class _MediaFile(io.FileIO):
+    """A file whose `seek` answers as a C library's would: -1 for a place that cannot be.
+
+    PyAV ends the reading of a damaged file with the exception of a seek that FFmpeg could do without.
+    """
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OSError, OverflowError, ValueError):
+            return -1
 
 
 def main_video_stream(container: Any) -> Any:
@@ -101,6 +123,14 @@ def main_video_stream(container: Any) -> Any:
 
 def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _what_instead(container: Any) -> str:
+    """What a file without video holds."""
+    if any(stream.type == "video" and _is_cover(stream) for stream in container.streams):
+        return "holds only a cover picture and no video"
+    kinds = sorted({stream.type for stream in container.streams}) or ["none"]
+    return f"has no video stream (streams: {', '.join(kinds)})"
 
 
 def _reason(error: Exception) -> str:

@@ -1,69 +1,62 @@
 """Whether a file ends before its container says: an interrupted copy, download or recording.
 
-Decoding alone does not tell, since a cut file often plays without an error up to its end. MP4 and its kin are a row of
-boxes, AVI is one RIFF chunk, Matroska is one segment element; each begins with its length. Other containers do not say
-how long they are.
+Decoding alone does not tell, since a cut file often plays without an error up to its end. Each container is asked in
+its own way; docs/decoding.md lists them. MPEG-TS, MPEG-PS, NUT and bare codec streams (H.264, HEVC, MPEG video, MJPEG,
+OBU) never say how long they are. Only heads of boxes, chunks and pages are read, and no more than `MAX_PARTS` of them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-_MAX_BOXES = 100_000  # a fragmented hour has some thousands; a hostile file may claim millions
+from . import truncation_nested as nested
+from . import truncation_rows as rows
+
+# FFmpeg writes 2**30 into an AVI file that it cannot rewind, and 2**32 - 1 into IVF.
+_UNBELIEVABLE_FRAMES = 1 << 30
+_LEAST_FRAME_BYTES = 4
+
+_BY_FIRST_BYTES: tuple[tuple[bytes, Callable[[BinaryIO, int], bool]], ...] = (
+    (b"RIFF", nested.avi_is_cut),
+    (b"\x1aE\xdf\xa3", nested.matroska_is_cut),
+    (b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel", nested.asf_is_cut),
+    (b".RMF", nested.realmedia_is_cut),
+    (b"FWS", nested.swf_is_cut),
+    (b"\x06\x0e+4\x02\x05\x01\x01\r\x01\x02\x01\x01\x02", nested.mxf_is_cut),
+    (b"DKIF", rows.ivf_is_cut),
+    (b"GIF8", rows.gif_is_cut),
+    (b"\x89PNG\r\n\x1a\n", rows.apng_is_cut),
+    (b"OggS", rows.ogg_is_cut),
+    (b"YUV4MPEG2 ", rows.y4m_is_cut),
+    (b"FLV\x01", rows.flv_is_cut),
+    (b"\x1f\x07\x00\x3f", rows.dv_is_cut),
+    (b"\x1f\x07\x00\xbf", rows.dv_is_cut),
+    (b"\0\0\0\0\x01\xbc", rows.gxf_is_cut),
+)
 
 
 def is_cut_short(path: str | os.PathLike[str]) -> bool:
-    """Whether the container promises bytes beyond the end of the file; False where it promises nothing."""
+    """Whether the container promises more than the file holds; False where it promises nothing."""
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(16)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
-            return _boxes_end(file, size) > size
-        if head.startswith(b"RIFF"):
-            return int.from_bytes(head[4:8], "little") + 8 > size
-        if head.startswith(b"\x1aE\xdf\xa3"):
-            return _segment_end(file) > size
+        if nested.is_mp4(head):
+            return nested.mp4_is_cut(file, size)
+        for first_bytes, is_cut in _BY_FIRST_BYTES:
+            if head.startswith(first_bytes):
+                return is_cut(file, size)
     return False
 
 
-def _boxes_end(file: BinaryIO, size: int) -> int:
-    """End of the last top-level box (ISO/IEC 14496-12, 4.2)."""
-    position = 0
-    for _ in range(_MAX_BOXES):
-        file.seek(position)
-        head = file.read(16)
-        if len(head) < 8:
-            return size if not head else position + 8
-        length = int.from_bytes(head[:4], "big")
-        if length == 1 and len(head) == 16:
-            length = int.from_bytes(head[8:], "big")
-        if length < 8:  # 0: up to the end of the file
-            return size
-        position += length
-        if position >= size:
-            return position
-    return size
+def believable_frames(frames: int, file_bytes: int) -> int:
+    """The number of frames that a header states, or 0 where it cannot be true.
 
-
-def _segment_end(file: BinaryIO) -> int:
-    """End of the Segment element that follows the EBML header (RFC 8794); 0 where its length is not known."""
-    file.seek(4)
-    file.seek(_element_length(file), os.SEEK_CUR)
-    if file.read(4) != b"\x18\x53\x80\x67":
-        return 0
-    length = _element_length(file)
-    return file.tell() + length if length else 0
-
-
-def _element_length(file: BinaryIO) -> int:
-    """A variable-length integer of EBML; 0 for "unknown" and for bytes that are none."""
-    first = file.read(1)
-    if not first or not first[0]:
-        return 0
-    width = 9 - first[0].bit_length()
-    rest = file.read(width - 1)
-    bits = 7 * width
-    length = int.from_bytes(first + rest, "big") & ((1 << bits) - 1)
-    return 0 if len(rest) < width - 1 or length == (1 << bits) - 1 else length
+    Args:
+        frames: The header's number; unfinished files and files written to a pipe hold a placeholder.
+        file_bytes: Length of the file in bytes, for a cut file as long as it was meant to be, as far as known.
+    """
+    believable = 0 < frames < _UNBELIEVABLE_FRAMES and frames <= file_bytes // _LEAST_FRAME_BYTES
+    return frames if believable else 0
