@@ -29,6 +29,7 @@ class EncodedItem:
         timestamps_ms: (N,) float64.
         frame_index: (N,) int64, increasing.
         quality: (N, Q) float32, as in `CollectedRows`.
+        errors_otherwise: errors that decoding in another way met: the damage is there, however well this one went.
     """
 
     item: HashedItem
@@ -40,11 +41,13 @@ class EncodedItem:
     timestamps_ms: npt.NDArray[np.float64]
     frame_index: npt.NDArray[np.int64]
     quality: Measures
+    errors_otherwise: int = 0
 
     @property
     def errors(self) -> int:
-        """Packets or pictures that could not be decoded."""
-        return sum(span.report.errors for span in self.spans)
+        """Packets or pictures that are damaged or could not be decoded."""
+        lost = self.index.packets_corrupt if self.index else 0
+        return max(self.errors_otherwise, lost + sum(span.report.errors for span in self.spans))
 
     @property
     def frames_corrupt(self) -> int:
@@ -52,10 +55,15 @@ class EncodedItem:
         return sum(span.report.corrupt for span in self.spans)
 
     @property
+    def damage(self) -> int:
+        """How much is known to be damaged: errors, corrupt frames, frames that did not come."""
+        lacks = 0 if self.is_untimed else max(0, self.frames_wanted - len(self.features))
+        return self.errors + self.frames_corrupt + lacks
+
+    @property
     def is_damaged(self) -> bool:
         """Whether anything that lies in the file could not be decoded, or not well."""
-        lacks = not self.is_untimed and len(self.features) < self.frames_wanted
-        return bool(self.errors or self.frames_corrupt or lacks)
+        return self.damage > 0
 
     @property
     def complete(self) -> bool:

@@ -307,8 +307,11 @@ def _is_by_count(video: _Video) -> bool:
 
 
 def _better(one: EncodedItem | None, other: EncodedItem) -> EncodedItem:
-    """Of two ways to decode a damaged video, that which gave more sound frames."""
-    return other if one is None or other.good_frames > one.good_frames else one
+    """Of two ways to decode a damaged video, that which gave more sound frames; the damage of both is known of it."""
+    if one is None:
+        return other
+    best = other if other.good_frames > one.good_frames else one
+    return replace(best, errors_otherwise=max(one.damage, other.damage))
 
 
 def _assemble(video: _Video) -> EncodedItem:

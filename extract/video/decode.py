@@ -36,6 +36,10 @@ _DECORD_EXACT_FORMATS = frozenset(
 )
 
 
+_TELL_ERRORS_IN_SLICES = frozenset({"vp7", "vp8"})
+"""Codecs of which FFmpeg passes errors on only where it decodes slices in threads; with one thread it hides them."""
+
+
 class FrameSink(Protocol):
     """Where decoded frames go."""
 
@@ -117,7 +121,8 @@ def decode_span(
     """
     decoding = _Decoding(path, index, sink, wanted, threads)
     numbers = [n for n in range(span.first, span.end) if decoding.wants(index.segments[n])]
-    use_decord = decoder == "decord" or (decoder == "auto" and decord_is_exact(index))
+    is_told_by_decord = index.codec not in _TELL_ERRORS_IN_SLICES
+    use_decord = is_told_by_decord and (decoder == "decord" or (decoder == "auto" and decord_is_exact(index)))
     refused = decoding.with_decord(numbers) if use_decord else numbers
     if refused:
         decoding.with_pyav(refused)
@@ -390,10 +395,14 @@ class _Decoding:
         self._sink.add(self._index.first_row + row, float(times_ms[row]), upright(pixels(), self._index.rotation))
 
     def _open_decoder(self, stream: Any) -> Any:
+        """The stream's decoder; more threads than one let FFmpeg conceal some damage that one turns into garbage."""
         context = stream.codec_context
-        if context.thread_count != self._threads:
-            context.thread_count = self._threads
-            context.thread_type = "AUTO"
+        if context.is_open:
+            return context
+        if self._threads < 2 and self._index.codec in _TELL_ERRORS_IN_SLICES:
+            context.thread_count, context.thread_type = 2, "SLICE"
+        else:
+            context.thread_count, context.thread_type = self._threads, "AUTO"
         return context
 
     def _pyav_frames(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:

@@ -19,9 +19,11 @@ _MAX_MESSAGES = 100
 _HARMLESS = (
     b"deprecated pixel format used",  # swscale, of full-range video: handled
     b"read_timestamp failed",  # the NUT demuxer, when decord asks for the length
-    b"Changing video frame properties",  # the two lines before it say which: below
+    b"Changing video frame properties",  # the next line says which: below
 )
-_PROPERTIES = re.compile(rb"(?:filter context|incoming frame) - w: (\d+) h: (\d+) fmt: (-?\d+)")
+_PROPERTIES = re.compile(
+    rb"filter context - w: (\d+) h: (\d+) fmt: (-?\d+).*incoming frame - w: (\d+) h: (\d+) fmt: (-?\d+)"
+)
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
 
@@ -34,14 +36,13 @@ class DecordLog:
 
     def __init__(self, library: Any) -> None:
         self._library = library
-        self._properties: tuple[bytes, ...] | None = None
         self.messages: list[bytes] = []
 
     def on_message(self, source: Any, level: int, text: bytes | None, values: Any) -> None:
         """FFmpeg's callback; called from decoding threads, for messages of every level."""
         if level > _INFO or not text or text.startswith(_HARMLESS) or len(self.messages) >= _MAX_MESSAGES:
             return
-        line = ctypes.create_string_buffer(200)
+        line = ctypes.create_string_buffer(400)
         self._library.av_log_format_line2(
             ctypes.c_void_p(source),
             level,
@@ -51,16 +52,10 @@ class DecordLog:
             len(line),
             ctypes.byref(ctypes.c_int(0)),
         )
-        if found := _PROPERTIES.match(line.value):
-            self._compare(found.groups())
-        else:
+        properties = _PROPERTIES.match(line.value)
+        # Colour spaces may differ from what decord told its filters: it converts by the frame's. Sizes must not.
+        if properties is None or properties.groups()[:3] != properties.groups()[3:]:
             self.messages.append(line.value.strip())
-
-    def _compare(self, properties: tuple[bytes, ...]) -> None:
-        """Colour spaces may differ from what decord told its filters: it converts by the frame's. Sizes must not."""
-        if self._properties is not None and properties != self._properties:
-            self.messages.append(b"the size or the pixel format changes")
-        self._properties = properties
 
 
 @contextlib.contextmanager

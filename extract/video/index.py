@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import av
@@ -22,9 +23,10 @@ from ...cache.common.errors import MediaError
 from ...cache.common.quoting import quoted
 from .container import open_video
 from .proof import Picture, checksum
+from .random_access import shows_picture
 from .segments import Segment, cut, join
 from .timeline import CONTAINER, BoolArray, FloatArray, IntArray, timeline_of
-from .truncation import is_cut_short
+from .truncation import believable_frames, is_cut_short
 
 MAX_SEGMENT_FRAMES = 1000
 MAX_SEGMENT_BYTES = 3 << 29
@@ -57,7 +59,8 @@ class VideoIndex:
         intra_only: whether each picture of this codec decodes on its own.
         fps: average frames per second; 0.0 where the file does not tell.
         time_base: seconds per tick of a pts.
-        packets: video packets in the file.
+        packets: video packets in the file that show a frame, were they sound.
+        packets_corrupt: packets that the container marks as damaged: lost pieces of a transport stream.
         frames_missing: frames that the header announces beyond the last packet: the file was cut short.
         first_picture: the first that a plain reading of the file gives; None where it has no pts.
         order_is_told: whether the pts of packets say in which order frames are shown. They do not where the decoder
@@ -81,6 +84,7 @@ class VideoIndex:
     fps: float
     time_base: Fraction
     packets: int
+    packets_corrupt: int
     frames_missing: int
     first_picture: Picture | None
     order_is_told: bool
@@ -135,7 +139,7 @@ def quarter_turns(rotation: float) -> int:
 
 @dataclass(frozen=True)
 class _Packets:
-    """The video packets of a file in decode order."""
+    """The video packets of a file in decode order; those that show nothing; numbers of those marked as damaged."""
 
     pts: list[int | None]
     dts: list[int | None]
@@ -143,11 +147,17 @@ class _Packets:
     positions: list[int | None]
     keyframe: BoolArray
     discard: BoolArray
+    corrupt: list[int]
 
     def are_reordered(self) -> bool:
         """Whether presentation times ever fall in decode order, as they do where frames are reordered."""
         times = [pts for pts in self.pts if pts is not None]
         return any(after < before for before, after in pairwise(times))
+
+    def count_corrupt(self, borders: Sequence[int]) -> int:
+        """Packets that the container marks as damaged; where files were joined, counters break and nothing is lost."""
+        beside_a_border = {border + side for border in borders for side in (-3, -2, -1, 0)}
+        return len(set(self.corrupt) - beside_a_border)
 
     def anchor(self, number: int) -> Anchor:
         return Anchor(self.pts[number], self.dts[number], self.sizes[number], self.positions[number])
@@ -164,7 +174,7 @@ def read_index(path: str | os.PathLike[str], beat: Callable[[], None] = lambda: 
         codec, time_base, fps = stream.codec_context.codec, stream.time_base, _fps(stream)
         missing = _frames_missing(path, stream, packets)
     frame, reorders = _first_frame(path)
-    timeline = timeline_of(packets.pts, packets.dts, ~packets.discard, time_base, fps)
+    timeline = timeline_of(packets.pts, packets.keyframe, ~packets.discard, time_base, fps)
     shown_pts, segments = cut(packets.pts, packets.keyframe, packets.discard)
     if timeline is None or timeline.kind != CONTAINER:
         shown_pts, segments = None, ()
@@ -178,7 +188,8 @@ def read_index(path: str | os.PathLike[str], beat: Callable[[], None] = lambda: 
         intra_only=bool(codec.intra_only),
         fps=fps,
         time_base=time_base,
-        packets=len(packets.pts),
+        packets=int((~packets.discard).sum()),
+        packets_corrupt=packets.count_corrupt(timeline.borders if timeline else ()),
         frames_missing=missing,
         first_picture=None if frame.pts is None else Picture(frame.pts, checksum(frame.to_ndarray(format="rgb24"))),
         order_is_told=not reorders or packets.are_reordered(),
@@ -199,7 +210,8 @@ def _frames_missing(path: str | os.PathLike[str], stream: Any, packets: _Packets
     """Frames lost at the end of a file that was cut short, as far as its header tells; at least 1 where it was cut."""
     if not is_cut_short(path):
         return 0
-    promised = int(stream.frames) - len(packets.pts)  # MP4 and AVI count their frames
+    frames = believable_frames(int(stream.frames), Path(path).stat().st_size)  # MP4 and AVI count theirs
+    promised = frames - len(packets.pts)
     times = [pts for pts in packets.pts if pts is not None]
     if promised <= 0 and times:
         end_s = max(times) * float(stream.time_base)
@@ -216,18 +228,22 @@ def _tagged_duration_s(tag: str) -> float:
 def _demux(container: Any, stream: Any, path: str | os.PathLike[str], beat: Callable[[], None]) -> _Packets:
     """All packets of the stream; damage at the end of a file ends the list, as it ends playback."""
     found: list[tuple[int | None, int | None, int, int | None, bool, bool]] = []
+    codec = stream.codec_context.codec.canonical_name
+    corrupt: list[int] = []
     try:
         for packet in container.demux(stream):
             beat()
             if packet.size:
-                found.append((packet.pts, packet.dts, packet.size, packet.pos, packet.is_keyframe, packet.is_discard))
+                hidden = packet.is_discard or not shows_picture(codec, packet)
+                corrupt += [len(found)] if packet.is_corrupt else []
+                found.append((packet.pts, packet.dts, packet.size, packet.pos, packet.is_keyframe, hidden))
     except av.FFmpegError as error:
         if not found:
             raise MediaError(f"{quoted(path)} has no readable video packet ({error.strerror})") from error
     if not found:
         raise MediaError(f"{quoted(path)} holds no video frame; it may be an unfinished recording")
     pts, dts, sizes, positions, keyframe, discard = zip(*found, strict=True)
-    return _Packets(list(pts), list(dts), list(sizes), list(positions), np.array(keyframe), np.array(discard))
+    return _Packets(list(pts), list(dts), list(sizes), list(positions), np.array(keyframe), np.array(discard), corrupt)
 
 
 def _first_frame(path: str | os.PathLike[str]) -> tuple[Any, bool]:

@@ -11,6 +11,7 @@ bitstream specifications, "uncompressed header"; ISO/IEC 13818-2, 6.2.3 (MPEG-2)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 
 def starts_alone(codec: str, packet: bytes, extradata: bytes) -> bool:
@@ -29,6 +30,13 @@ def starts_alone(codec: str, packet: bytes, extradata: bytes) -> bool:
         return check is not None and check(packet, extradata)
     except IndexError:
         return False
+
+
+def shows_picture(codec: str, packet: Any) -> bool:
+    """Whether a packet shows a picture, as far as is known: alternate references of VP8 and comments of GIF do not."""
+    if codec == "vp8":
+        return bool(memoryview(packet)[0] & 16)
+    return codec != "gif" or b"\x2c" in bytes(packet)
 
 
 def _h264(packet: bytes, extradata: bytes) -> bool:

@@ -33,7 +33,8 @@ FROM_RATE = "from frame rate"
 
 DEFAULT_FPS = 25.0  # what FFmpeg assumes for a raw stream that names no rate
 _PARTED_MS = 0.001  # as fine as times are compared
-_RESTART_S = 1.0  # decode times never go back within a sound file; writers of live streams may do so by some frames
+_RESTART_S = 1.0
+_MAX_REORDERED = 17
 _JUMP_S = 86_400.0
 
 
@@ -44,10 +45,12 @@ class Timeline:
     Attributes:
         kind: one of CONTAINER, PARTED, JOINED, FROM_RATE.
         times_ms: (N,) strictly increasing presentation times in milliseconds.
+        borders: numbers of the packets at which the container's clock starts again.
     """
 
     kind: str
     times_ms: FloatArray
+    borders: tuple[int, ...] = ()
 
 
 def pts_to_ms(pts: IntArray, time_base: Fraction) -> FloatArray:
@@ -60,13 +63,13 @@ def pts_to_ms(pts: IntArray, time_base: Fraction) -> FloatArray:
 
 
 def timeline_of(
-    pts: Sequence[int | None], dts: Sequence[int | None], shown: BoolArray, time_base: Fraction, fps: float
+    pts: Sequence[int | None], keyframe: BoolArray, shown: BoolArray, time_base: Fraction, fps: float
 ) -> Timeline | None:
     """The presentation times of a video from those of its packets.
 
     Args:
         pts: (P,) presentation times of the packets in decode order, in ticks; None where the container has none.
-        dts: (P,) decode times, likewise.
+        keyframe: (P,) whether decoding can start at the packet.
         shown: (P,) whether a player shows the packet's frame.
         time_base: seconds a tick.
         fps: frames a second, as far as the container tells; 0.0 where it does not.
@@ -79,26 +82,26 @@ def timeline_of(
         return _from_rate(int(shown.sum()), frame_ms)
     if any(p is None for p in pts):
         return None
-    times = np.array(pts, np.int64)
-    if any(d is None for d in dts):  # presentation times go back by as many frames as are reordered, 16 at most
-        starts = _restarts(times, float(time_base), max(_RESTART_S, 20 * frame_ms / 1000))
-    else:
-        starts = _restarts(np.array(dts, np.int64), float(time_base), _RESTART_S)
-    pieces = zip(np.split(times, starts), np.split(shown, starts), strict=True)
-    parts = [pts_to_ms(np.sort(piece[kept]), time_base) for piece, kept in pieces if kept.any()]
-    if not parts:
+    times = np.array(pts, np.int64)[shown]
+    if not len(times):
         return _from_rate(0, frame_ms)
+    borders = _restarts(pts_to_ms(times, time_base) / 1000, keyframe[shown])
+    parts = [pts_to_ms(np.sort(part), time_base) for part in np.split(times, borders)]
     if sum(len(np.unique(part)) for part in parts) * 2 < sum(map(len, parts)):
         return _from_rate(sum(map(len, parts)), frame_ms)
     if len(parts) > 1:
-        return Timeline(JOINED, part_doubled(np.concatenate(_joined(parts, frame_ms))))
+        return Timeline(
+            JOINED,
+            part_doubled(np.concatenate(_joined(parts, frame_ms))),
+            tuple(np.flatnonzero(shown)[borders].tolist()),
+        )
     parted = part_doubled(parts[0])
     return Timeline(CONTAINER if np.array_equal(parted, parts[0]) else PARTED, parted)
 
 
 def part_doubled(times_ms: FloatArray) -> FloatArray:
     """Move each time that does not lie above the one before it to 0.001 ms after that."""
-    parted = times_ms.copy()
+    parted: FloatArray = times_ms.copy()
     for i in np.flatnonzero(np.diff(parted) <= 0) + 1:
         while i < len(parted) and parted[i] <= parted[i - 1]:
             parted[i] = parted[i - 1] + _PARTED_MS
@@ -131,10 +134,13 @@ class FrameClock:
             return following_ms
         now_ms = pts * self._tick_ms
         if self._container_ms is None:
-            self._last_ms = now_ms - self._frame_ms
+            if self.kind == FROM_RATE:  # frames without a time came first
+                self._shift_ms = max(0.0, following_ms - now_ms)
+            else:
+                self._last_ms = now_ms - self._frame_ms
         elif not -_RESTART_S * 1000 <= now_ms - self._container_ms <= _JUMP_S * 1000:
             self._shift_ms = following_ms - now_ms
-            self.kind = JOINED
+            self.kind = JOINED if self.kind != FROM_RATE else FROM_RATE
         self._container_ms = now_ms
         shifted_ms = now_ms + self._shift_ms
         if shifted_ms <= self._last_ms and self.kind == CONTAINER:
@@ -147,10 +153,24 @@ def _from_rate(count: int, frame_ms: float) -> Timeline:
     return Timeline(FROM_RATE, np.arange(count, dtype=np.float64) * frame_ms)
 
 
-def _restarts(clock: IntArray, tick_s: float, back_s: float) -> IntArray:
-    """Numbers of the packets at which the clock starts again: it goes back by more than `back_s`, or jumps."""
-    steps = np.diff(clock.astype(np.float64)) * tick_s
-    return np.flatnonzero((steps < -back_s) | (steps > _JUMP_S)) + 1
+def _restarts(seconds: FloatArray, keyframe: BoolArray) -> list[int]:
+    """Numbers of the packets at which a clock starts again.
+
+    It jumps by more than a day, or goes back at a keyframe and stays back. Where frames are reordered it goes back too,
+    but within 16 packets it is past where it was, or the file ends.
+
+    Args:
+        seconds: (P,) presentation times in decode order.
+        keyframe: (P,) whether decoding can start at the packet.
+    """
+    steps = np.diff(seconds)
+    borders = [0]
+    for i in (np.flatnonzero((steps < -_RESTART_S) | (steps > _JUMP_S)) + 1).tolist():
+        latest, ahead = seconds[borders[-1] : i].max(), seconds[i : i + _MAX_REORDERED].max()
+        jumps = seconds[i] > latest + _JUMP_S or ahead < latest - _JUMP_S
+        if jumps or (keyframe[i] and ahead < latest - _RESTART_S):
+            borders.append(i)
+    return borders[1:]
 
 
 def _joined(parts: list[FloatArray], frame_ms: float) -> list[FloatArray]:

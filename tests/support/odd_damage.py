@@ -178,13 +178,16 @@ DAMAGED: list[Odd] = [
         codec="libx265",
         options=X265,
     ),
-    _damaged(
-        "lossy_hevc_ts",
-        "the same with HEVC, where only the packets are flagged",
-        ".ts",
-        partial(drop_ts_packets, every=40),
-        codec="libx265",
-        options=X265,
+    replace(
+        _damaged(
+            "lossy_hevc_ts",
+            "the same with HEVC, where only the packets are flagged; some lose their time with their first piece",
+            ".ts",
+            partial(drop_ts_packets, every=40),
+            codec="libx265",
+            options=X265,
+        ),
+        timeline="from frame rate",
     ),
     _damaged(
         "lossy_mpeg2_ts",
