@@ -40,6 +40,10 @@ _TELL_ERRORS_IN_SLICES = frozenset({"vp7", "vp8"})
 """Codecs of which FFmpeg passes errors on only where it decodes slices in threads; with one thread it hides them."""
 
 
+_SKIP_BY_PACKET = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+"""Codecs of which FFmpeg leaves out pictures that no other refers to, packet by packet; dav1d decides once for all."""
+
+
 class FrameSink(Protocol):
     """Where decoded frames go."""
 
@@ -316,7 +320,8 @@ class _Decoding:
         for packet in packets[: last + 1]:
             is_wanted = packet.pts in chosen
             if is_wanted or not self._index.intra_only:
-                context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+                if self._index.codec in _SKIP_BY_PACKET:
+                    context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
                 yield from self._decode(context, packet)
             self._sink.beat()
         yield from self._decode(context, None)
