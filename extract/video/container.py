@@ -17,7 +17,7 @@ import av
 
 from ...cache.common.errors import MediaError
 from ...cache.common.quoting import quoted
-from .encryption import is_encrypted
+from .file_checks.encryption import is_encrypted
 
 # Demuxers that read one self-contained file. Absent on purpose: hls, dash, concat, image2, sdp, rtsp, mlv, vobsub and
 # every other format that refers to further files or to the network; and those that take nearly any bytes for theirs.

@@ -10,7 +10,8 @@ import numpy as np
 from ...cache.common.errors import MediaError
 from ...cache.common.media_types import IMAGE_SUFFIXES
 from ...cache.common.quoting import quoted
-from .decode import RgbFrame, Span, decode_picked, decode_whole
+from .decode import Span, decode_picked, decode_whole
+from .delivery import RgbFrame
 from .index import VideoIndex, read_index
 from .proof import are_proved
 from .resize import read_image

@@ -22,11 +22,11 @@ import numpy as np
 from ...cache.common.errors import MediaError
 from ...cache.common.quoting import quoted
 from .container import open_video
+from .file_checks.truncation import believable_frames, is_cut_short
 from .proof import Picture, checksum
 from .random_access import shows_picture
 from .segments import Segment, cut, join
 from .timeline import CONTAINER, BoolArray, FloatArray, IntArray, timeline_of
-from .truncation import believable_frames, is_cut_short
 
 MAX_SEGMENT_FRAMES = 1000
 MAX_SEGMENT_BYTES = 3 << 29

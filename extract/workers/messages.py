@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ...cache.format.sampling import Sampling
 from ..video.collector import CollectedRows
-from ..video.decode import DecodeReport, Span
+from ..video.decode import Span
+from ..video.delivery import DecodeReport
 from ..video.index import VideoIndex
 from ..video.timeline import BoolArray
 

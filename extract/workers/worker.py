@@ -19,7 +19,8 @@ from typing import Any
 from ...cache.common.errors import ClipcacheError, MediaError
 from ...cache.format.sampling import FramePicker
 from ..video.collector import FrameCollector, Ship
-from ..video.decode import DecodeReport, decode_picked, decode_span, decode_whole
+from ..video.decode import decode_picked, decode_span, decode_whole
+from ..video.delivery import DecodeReport
 from ..video.index import read_index
 from ..video.resize import Pixels, Resize, ResizeRule, make_resize, read_image
 from .messages import (

@@ -16,7 +16,8 @@ from clipcache.extract import ExtractOptions, extract
 from clipcache.extract.progress import Summary
 from clipcache.extract.video import index
 from clipcache.extract.video.collector import FrameCollector
-from clipcache.extract.video.decode import DecodeReport, Span, decode_span
+from clipcache.extract.video.decode import Span, decode_span, decode_whole
+from clipcache.extract.video.delivery import DecodeReport
 from clipcache.extract.video.index import VideoIndex, read_index
 from media import SYNTHETIC, has_encoder
 from video_files import VideoTruth, make_video
@@ -27,7 +28,6 @@ DECORD_CASES = (
     "h264_closed_gop",
     "h264_open_gop",
     "hevc_open_gop",
-    "vp8",
     "av1",
     "ts_offset",
     "edit_list",
@@ -66,8 +66,9 @@ class FrameList:
 
 def decode(path: Path, video: VideoIndex, span: Span, decoder: str) -> tuple[FrameList, DecodeReport]:
     frames = FrameList()
-    report = decode_span(path, video, span, frames, decoder=decoder)
-    return frames, report
+    if not video.segments:
+        return frames, decode_whole(path, video, frames)
+    return frames, decode_span(path, video, span, frames, decoder=decoder)
 
 
 def whole(video: VideoIndex) -> Span:

@@ -17,7 +17,7 @@ from clipcache.cache.format.sampling import Sampling
 from clipcache.extract.encoded import EncodedItem
 from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.pipeline import Run
-from clipcache.extract.video.decode import upright
+from clipcache.extract.video.delivery import upright
 from clipcache.extract.video.index import quarter_turns
 from clipcache.extract.video.proof import checksum
 from clipcache.extract.video.resize import ResizeRule, make_resize

@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clipcache.extract.video.truncation import believable_frames, is_cut_short
+from clipcache.extract.video.file_checks.truncation import believable_frames, is_cut_short
 from video_files import draw_barcode, find_box, has_encoder, make_video
 
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from . import truncation_nested as nested
-from . import truncation_rows as rows
+from . import flat_containers as flat
+from . import nested_containers as nested
 
 # FFmpeg writes 2**30 into an AVI file that it cannot rewind, and 2**32 - 1 into IVF.
 _UNBELIEVABLE_FRAMES = 1 << 30
@@ -26,15 +26,15 @@ _BY_FIRST_BYTES: tuple[tuple[bytes, Callable[[BinaryIO, int], bool]], ...] = (
     (b".RMF", nested.realmedia_is_cut),
     (b"FWS", nested.swf_is_cut),
     (b"\x06\x0e+4\x02\x05\x01\x01\r\x01\x02\x01\x01\x02", nested.mxf_is_cut),
-    (b"DKIF", rows.ivf_is_cut),
-    (b"GIF8", rows.gif_is_cut),
-    (b"\x89PNG\r\n\x1a\n", rows.apng_is_cut),
-    (b"OggS", rows.ogg_is_cut),
-    (b"YUV4MPEG2 ", rows.y4m_is_cut),
-    (b"FLV\x01", rows.flv_is_cut),
-    (b"\x1f\x07\x00\x3f", rows.dv_is_cut),
-    (b"\x1f\x07\x00\xbf", rows.dv_is_cut),
-    (b"\0\0\0\0\x01\xbc", rows.gxf_is_cut),
+    (b"DKIF", flat.ivf_is_cut),
+    (b"GIF8", flat.gif_is_cut),
+    (b"\x89PNG\r\n\x1a\n", flat.apng_is_cut),
+    (b"OggS", flat.ogg_is_cut),
+    (b"YUV4MPEG2 ", flat.y4m_is_cut),
+    (b"FLV\x01", flat.flv_is_cut),
+    (b"\x1f\x07\x00\x3f", flat.dv_is_cut),
+    (b"\x1f\x07\x00\xbf", flat.dv_is_cut),
+    (b"\0\0\0\0\x01\xbc", flat.gxf_is_cut),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .truncation_nested import Box, ebml_elements, mp4_boxes
+from .nested_containers import Box, ebml_elements, mp4_boxes
 
 # Sample entries of MP4 whose payload is encrypted: Common Encryption (ISO/IEC 23001-7) and Apple's FairPlay.
 _ENCRYPTED_ENTRIES = (b"encv", b"drmi")

@@ -10,7 +10,7 @@ import math
 from itertools import pairwise
 from typing import BinaryIO
 
-from .truncation_nested import MAX_PARTS
+from .nested_containers import MAX_PARTS
 
 # --- IVF ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""What the bytes of a file say about itself: whether it was cut short, whether it is encrypted."""
