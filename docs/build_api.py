@@ -14,7 +14,13 @@ from types import ModuleType
 import pdoc
 
 PACKAGES = ("clipcache.cache", "clipcache.extract", "clipcache.score")
-MODULES = ("clipcache.cache.dataset", "clipcache.cache.format.packed", "clipcache.extract.models.contract")
+MODULES = (
+    "clipcache.cache.dataset",
+    "clipcache.cache.export.formats",
+    "clipcache.cache.export.rows",
+    "clipcache.cache.format.packed",
+    "clipcache.extract.models.contract",
+)
 
 
 def main(output: Path) -> int:
