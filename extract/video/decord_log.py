@@ -18,6 +18,7 @@ _INFO = 32  # AV_LOG_INFO: concealed macroblocks are told at this level
 _MAX_MESSAGES = 100
 _HARMLESS = (
     b"deprecated pixel format used",  # swscale, of full-range video: handled
+    b"mmco: unref short failure",  # H.264 that begins at an open GOP lets go of references that it never had
     b"read_timestamp failed",  # the NUT demuxer, when decord asks for the length
     b"Changing video frame properties",  # the next line says which: below
 )

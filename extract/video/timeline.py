@@ -34,7 +34,6 @@ FROM_RATE = "from frame rate"
 DEFAULT_FPS = 25.0  # what FFmpeg assumes for a raw stream that names no rate
 _PARTED_MS = 0.001  # as fine as times are compared
 _RESTART_S = 1.0
-_MAX_REORDERED = 17
 _JUMP_S = 86_400.0
 
 
@@ -156,8 +155,8 @@ def _from_rate(count: int, frame_ms: float) -> Timeline:
 def _restarts(seconds: FloatArray, keyframe: BoolArray) -> list[int]:
     """Numbers of the packets at which a clock starts again.
 
-    It jumps by more than a day, or goes back at a keyframe and stays back. Where frames are reordered it goes back too,
-    but within 16 packets it is past where it was, or the file ends.
+    It jumps by more than a day, or goes back at a keyframe. Where frames are reordered it goes back too, but a keyframe
+    is shown after all that come before it in the file.
 
     Args:
         seconds: (P,) presentation times in decode order.
@@ -166,9 +165,8 @@ def _restarts(seconds: FloatArray, keyframe: BoolArray) -> list[int]:
     steps = np.diff(seconds)
     borders = [0]
     for i in (np.flatnonzero((steps < -_RESTART_S) | (steps > _JUMP_S)) + 1).tolist():
-        latest, ahead = seconds[borders[-1] : i].max(), seconds[i : i + _MAX_REORDERED].max()
-        jumps = seconds[i] > latest + _JUMP_S or ahead < latest - _JUMP_S
-        if jumps or (keyframe[i] and ahead < latest - _RESTART_S):
+        back = seconds[borders[-1] : i].max() - seconds[i]
+        if abs(back) > _JUMP_S or (keyframe[i] and back > _RESTART_S):
             borders.append(i)
     return borders[1:]
 

@@ -15,12 +15,12 @@ from clipcache.cache.common.errors import ClipcacheError, MediaError, UsageError
 from clipcache.cache.verify import verify
 from clipcache.extract import ExtractOptions, Summary, extract
 from clipcache.extract import inputs as inputs_module
-from clipcache.extract.pipeline import span_task
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.decode import Span
 from clipcache.extract.video.file_checks.truncation import is_cut_short
 from clipcache.extract.video.index import read_index
 from clipcache.extract.video.resize import read_image
+from clipcache.extract.video.spans import part_for
 from media import make_video
 
 GOPS = {"x264-params": "keyint=40:min-keyint=40:bframes=3:scenecut=0"}
@@ -168,14 +168,14 @@ def test_a_batch_too_large_is_one_sentence(tmp_path: Path, tiny_weights: Path) -
 
 
 def test_a_worker_is_sent_only_the_index_that_its_span_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipcache.extract.video.index.MIN_SEGMENT_FRAMES", 1)
+    monkeypatch.setattr("clipcache.extract.video.segments.GOP_FRAMES", 1)
     path = make_video(tmp_path / "a.mp4", frames=200, options={"x264-params": "keyint=10:scenecut=0"}).path
     index = read_index(path)
     assert len(index.segments) == 20
-    task = span_task(path, index, Span(7, 9), "auto", np.ones(200, bool))
-    assert len(task.index.segments) == 4
-    assert (task.index.first_row, len(task.index.shown_pts), len(task.wanted)) == (60, 40, 40)  # type: ignore[arg-type]
-    assert [task.index.segments[n] for n in range(task.span.first, task.span.end)] == list(index.segments[7:9])
+    part, span, wanted = part_for(index, Span(7, 9), np.ones(200, bool))
+    assert len(part.segments) == 4
+    assert (part.first_row, len(part.shown_pts), len(part.times_ms), len(wanted)) == (60, 40, 40, 40)  # type: ignore[arg-type]
+    assert [part.segments[n] for n in range(span.first, span.end)] == list(index.segments[7:9])
 
 
 def test_spans_of_a_long_video_join_without_a_seam(
@@ -184,8 +184,9 @@ def test_spans_of_a_long_video_join_without_a_seam(
     path = make_video(tmp_path / "a.mp4", frames=120, options={"x264-params": "open-gop=1:keyint=10:bframes=3"}).path
     whole = tmp_path / "whole"
     run([path], whole, tiny_weights, dtype="float32", precision="fp32")
-    monkeypatch.setattr("clipcache.extract.video.index.MIN_SEGMENT_FRAMES", 1)
-    monkeypatch.setattr("clipcache.extract.pipeline.SPAN_FRAMES", 15)
+    monkeypatch.setattr("clipcache.extract.video.segments.GOP_FRAMES", 1)
+    monkeypatch.setattr("clipcache.extract.video.segments.MIN_SEGMENT_FRAMES", 1)
+    monkeypatch.setattr("clipcache.extract.video.spans.SPAN_FRAMES", 15)
     run([path], tmp_path / "spans", tiny_weights, dtype="float32", precision="fp32")
     one, two = FeatureCache(whole).get(path), FeatureCache(tmp_path / "spans").get(path)
     assert one.frame_index.tolist() == two.frame_index.tolist() == list(range(120))

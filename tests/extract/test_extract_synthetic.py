@@ -14,7 +14,7 @@ from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.verify import verify
 from clipcache.extract import ExtractOptions, extract
 from clipcache.extract.progress import Summary
-from clipcache.extract.video import index
+from clipcache.extract.video import segments as segments_module
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.decode import Span, decode_span, decode_whole
 from clipcache.extract.video.delivery import DecodeReport
@@ -158,7 +158,7 @@ def test_each_segment_alone_gives_its_frames_bit_for_bit(
 ) -> None:
     truth = synthetic_video(name)
     plain, _ = decode(truth.path, one_span := read_index(truth.path), whole(one_span), "pyav")
-    monkeypatch.setattr(index, "MIN_SEGMENT_FRAMES", 1)  # a cut at every keyframe
+    monkeypatch.setattr(segments_module, "GOP_FRAMES", 1)  # a cut at every keyframe
     video = read_index(truth.path)
     for decoder in ("auto", "pyav"):
         parts = [decode(truth.path, video, Span(k, k + 1), decoder) for k in range(len(video.segments))]
@@ -175,7 +175,7 @@ def test_videos_really_are_cut_at_every_keyframe(
     synthetic_video: Callable[[str], VideoTruth], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the test above would compare one segment with itself."""
-    monkeypatch.setattr(index, "MIN_SEGMENT_FRAMES", 1)
+    monkeypatch.setattr(segments_module, "GOP_FRAMES", 1)
     for name, segments in (("h264_closed_gop", 4), ("h264_open_gop", 4), ("mpeg2_ts", 4), ("mjpeg", 48)):
         assert len(read_index(synthetic_video(name).path).segments) >= segments, name
 
@@ -214,7 +214,6 @@ def test_only_the_wanted_rows_are_delivered(
     synthetic_video: Callable[[str], VideoTruth], monkeypatch: pytest.MonkeyPatch, name: str, decoder: str
 ) -> None:
     truth = synthetic_video(name)
-    monkeypatch.setattr(index, "MIN_SEGMENT_FRAMES", 12)
     video = read_index(truth.path)
     wanted = np.zeros(len(truth.numbers), bool)
     wanted[[1, 20, len(truth.numbers) - 1]] = True

@@ -6,13 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from clipcache.extract.video import index as index_module
-from clipcache.extract.video.index import IntArray, Segment, cut, pts_to_ms
+from clipcache.extract.video import segments as segments_module
+from clipcache.extract.video.segments import Segment, cut, join
+from clipcache.extract.video.timeline import IntArray, pts_to_ms
 
 
 @pytest.fixture(autouse=True)
 def _cut_at_every_keyframe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "MIN_SEGMENT_FRAMES", 1)
+    monkeypatch.setattr(segments_module, "GOP_FRAMES", 1)
 
 
 def run_cut(
@@ -34,7 +35,7 @@ def test_closed_gops_part_cleanly() -> None:
     shown, segments = run_cut(list(pts), [0, 3])
     assert shown is not None
     assert shown.tolist() == [0, 1, 2, 3, 4, 5]
-    assert [fed(s, pts) for s in segments] == [[0, 2, 1], [3, 5, 4]]
+    assert [fed(s, pts) for s in segments] == [[0, 2, 1, 3], [3, 5, 4]]  # 3, decoded on, proves the cut
     assert [(s.first_row, s.rows) for s in segments] == [(0, 3), (3, 3)]
 
 
@@ -51,13 +52,17 @@ def test_hidden_frames_are_fed_but_not_shown() -> None:
     shown, segments = run_cut(list(pts), [0, 3], discard=(0, 1))
     assert shown is not None
     assert shown.tolist() == [0, 10, 20, 30]
-    assert fed(segments[0], pts) == [-20, -10, 0]
+    assert fed(segments[0], pts) == [-20, -10, 0, 10]
     assert [(s.first_row, s.rows) for s in segments] == [(0, 1), (1, 3)]
 
 
-def test_a_segment_that_shows_nothing_is_left_out() -> None:
-    _, segments = run_cut([-20, -10, 0, 10], [0, 2], discard=(0, 1))
-    assert [(s.first_row, s.rows) for s in segments] == [(0, 2)]
+def test_what_is_hidden_before_a_segment_is_decoded_with_it() -> None:
+    pts = [-20, -10, 0, 10, 20, 30]
+    _, segments = run_cut(list(pts), [0, 2, 4], discard=(0, 1))
+    assert [(s.first_row, s.rows) for s in segments] == [(0, 2), (2, 2)]
+    assert fed(segments[0], pts) == [-20, -10, 0, 10, 20]
+    _, segments = run_cut(list(pts), [0, 2, 4], discard=(4, 5))
+    assert [(s.first_row, s.rows) for s in segments] == [(0, 2), (2, 2)]
 
 
 @pytest.mark.parametrize("pts", [[0, None, 2], [0, 1, 1], []])
@@ -73,7 +78,18 @@ def test_keyframes_that_do_not_part_the_frames_give_one_segment() -> None:
 
 
 def test_short_gops_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "MIN_SEGMENT_FRAMES", 10)
+    monkeypatch.setattr(segments_module, "MIN_SEGMENT_FRAMES", 10)
+    pts = list(range(36))
+    _, segments = run_cut(list(pts), pts)
+    assert [s.rows for s in segments] == [1] * 36
+    joined, firsts = join(segments)
+    assert [s.rows for s in joined] == [10, 10, 10, 6]
+    assert firsts == [0, 10, 20, 30]
+    assert [fed(s, pts) for s in joined] == [pts[:11], pts[10:21], pts[20:31], pts[30:]]
+
+
+def test_keyframes_close_together_are_not_all_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments_module, "GOP_FRAMES", 10)
     _, segments = run_cut(list(range(36)), list(range(36)))
     assert [s.rows for s in segments] == [10, 10, 10, 6]
 
