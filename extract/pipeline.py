@@ -79,7 +79,7 @@ class _Attempt:
     @property
     def is_stale(self) -> bool:
         """Whether another attempt has taken the place of this one, or the video is over."""
-        return self.video.over or (bool(self.video.attempts) and self.video.attempts[self.position] is not self)
+        return self.video.over or (bool(self.video.attempts) and self not in self.video.attempts)
 
     def settle(self, dtype: npt.DTypeLike) -> None:
         """Lay out the features by frame if all have arrived: a repeated frame gets those of the picture it repeats."""

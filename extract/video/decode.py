@@ -54,7 +54,8 @@ def decord_is_exact(index: VideoIndex) -> bool:
     """
     if index.interlaced or index.pix_fmt not in _DECORD_EXACT_FORMATS:
         return False
-    return (index.height % 2 == 0 or "420" not in index.pix_fmt) and can_watch(import_decord())
+    has_exact_chroma = index.height % 2 == 0 or "420" not in index.pix_fmt
+    return has_exact_chroma and can_watch(import_decord())
 
 
 def decode_span(
@@ -82,7 +83,7 @@ def decode_span(
         MediaError: the file can no longer be opened.
     """
     decoding = _Ways(path, index, sink, wanted, threads)
-    numbers = [n for n in range(span.first, span.end) if decoding.wants(index.segments[n])]
+    numbers = range(span.first, span.end)  # those that show nothing wanted too: they prove the next cut
     is_told_by_decord = index.codec not in TELL_ERRORS_IN_SLICES
     use_decord = is_told_by_decord and (decoder == "decord" or (decoder == "auto" and decord_is_exact(index)))
     refused = decoding.with_decord(numbers) if use_decord else numbers

@@ -145,6 +145,7 @@ class Decoding:
         """All frames that decode; damage is counted and stepped over."""
         context = self.open_decoder(stream)
         for packet in self._until_damage(packets):
+            self.sink.beat()
             yield from self.decode(context, packet)
         yield from self.decode(context, None)
 

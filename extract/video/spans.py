@@ -12,7 +12,7 @@ from .timeline import BoolArray
 SPAN_FRAMES = 500
 """Spans of a long video hold at least so many frames: enough work to pay for opening the file again."""
 
-_PICKING_PAYS = 0.7  # of the frames that would be decoded otherwise: entering a segment has its price
+_PICKING_PAYS = 0.7  # of all frames, which would be decoded otherwise: entering a segment has its price
 
 
 def split_spans(index: VideoIndex) -> list[Span]:
@@ -54,9 +54,7 @@ def picking_pays(index: VideoIndex, wanted: BoolArray) -> bool:
     if index.intra_only:
         return True
     needed = sum(_last_wanted(wanted[s.first_row : s.first_row + s.rows]) for s in index.segments)
-    joined = index.joined().segments
-    decoded = sum(s.rows for s in joined if wanted[s.first_row : s.first_row + s.rows].any())
-    return needed < _PICKING_PAYS * decoded
+    return needed < _PICKING_PAYS * len(wanted)
 
 
 def _last_wanted(wanted: BoolArray) -> int:

@@ -11,7 +11,7 @@ from clipcache.cache.format.sampling import Sampling
 from decoded_runs import decode_as_a_run, decode_plainly
 from media import SYNTHETIC
 from odd_media import ODD, Odd
-from video_files import VideoTruth, has_encoder
+from video_files import VideoTruth, has_encoder, make_video
 
 CASES = {case.name: case for case in [*SYNTHETIC, *ODD]}
 EXACT = [name for name, case in CASES.items() if not isinstance(case, Odd) or case.expect == "exact"]
@@ -69,6 +69,19 @@ def test_a_sampled_run_is_a_slice_of_a_full_one(build: Build, name: str, samplin
     assert sampled.entry.timestamps_ms.tolist() == full.entry.timestamps_ms[rows].tolist()
     assert sampled.marks == [full.marks[row] for row in rows]
     assert sampled.entry.complete == full.entry.complete
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("codec", "suffix"), [("wmv2", ".avi"), ("libx264", ".mp4")])
+def test_several_spans_and_frames_far_apart(tmp_path: Path, codec: str, suffix: str, decoder: str) -> None:
+    """Spans that nothing is wanted of, whose cuts are proved all the same; pictures of lost attempts in the batcher."""
+    truth = make_video(tmp_path / f"long{suffix}", codec=codec, frames=1200, size=(64, 48), options={"g": "25"})
+    plain = decode_plainly(truth.path)
+    assert decode_as_a_run(truth.path, decoder).marks == plain
+    for sampling in (Sampling(every=250), Sampling(every=700)):
+        decoded = decode_as_a_run(truth.path, decoder, sampling)
+        assert decoded.marks == plain[:: sampling.every]
+        assert decoded.entry.complete
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
