@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Iterator
@@ -75,3 +76,25 @@ def test_attributes_described_are_those_of_the_schema() -> None:
 
     described = set(re.findall(r"`([a-z_]+[a-z0-9_]*)`", (ROOT / "docs" / "cache.md").read_text(encoding="utf-8")))
     assert set(EntryAttributes.__dataclass_fields__) <= described
+
+
+def test_what_proves_a_class_of_decoding_is_a_row_or_a_test() -> None:
+    from odd_media import ODD
+
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    known = {case.name for case in ODD} | set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+    page = (ROOT / "docs" / "decoding.md").read_text(encoding="utf-8")
+    classes = page.partition("## What was wrong, what holds now")[2].partition("\n## ")[0]
+    rows = [line for line in classes.splitlines() if line.startswith("|")]
+    proofs = {proof for row in rows for proof in re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])}
+    assert len(proofs) > 30
+    assert not {proof for proof in proofs if not fnmatch.filter(known, proof)}
+    assert not {case.name for case in ODD if not any(fnmatch.fnmatch(case.name, proof) for proof in proofs)}
+
+
+def test_every_timeline_is_described() -> None:
+    from clipcache.extract.video.timeline import CONTAINER, FROM_RATE, JOINED, PARTED
+
+    for name in ("cache.md", "decoding.md"):
+        page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert all(f"`{kind}`" in page for kind in (CONTAINER, FROM_RATE, JOINED, PARTED)), name
