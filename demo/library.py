@@ -30,10 +30,10 @@ class Shot:
     """A scene shown for a while.
 
     Attributes:
-        caption: What is shown, as one would ask for it.
-        seconds: How long.
-        scene: What is drawn.
-        moving: Whether its things drift; a still shot repeats one frame.
+        caption: what is shown, as one would ask for it.
+        seconds: how long.
+        scene: what is drawn.
+        moving: whether its things drift; a still shot repeats one frame.
     """
 
     caption: str
@@ -47,10 +47,10 @@ class DemoVideo:
     """One video of the library.
 
     Attributes:
-        name: File name.
-        about: What it is there for.
-        shots: One after another.
-        variable_rate: Whether the time between frames varies, from 1/48 to 1/12 s.
+        name: file name.
+        about: what it is there for.
+        shots: one after another.
+        variable_rate: whether the time between frames varies, from 1/48 to 1/12 s.
     """
 
     name: str

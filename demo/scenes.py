@@ -45,13 +45,13 @@ class Thing:
     """One shape in the picture.
 
     Attributes:
-        shape: One of `SHAPES`.
-        color: One of `COLORS`.
-        x: Of the centre, rightwards from the middle of the frame, in shorter sides; the edge of a square is at 0.5.
-        y: Likewise, downwards.
-        size: Diameter in shorter sides.
-        turn: Degrees, clockwise.
-        shade: Added to the colour, so that not all reds are one red.
+        shape: one of `SHAPES`.
+        color: one of `COLORS`.
+        x: of the centre, rightwards from the middle of the frame, in shorter sides; the edge of a square is at 0.5.
+        y: likewise, downwards.
+        size: diameter in shorter sides.
+        turn: degrees, clockwise.
+        shade: added to the colour, so that not all reds are one red.
     """
 
     shape: str
@@ -78,13 +78,13 @@ class Background:
     """What is behind the things.
 
     Attributes:
-        kind: One of `BACKGROUNDS`.
-        rgb: The main colour.
-        other: The second colour of a gradient or pattern.
-        angle: Of a gradient or of stripes, in degrees.
-        period: Of a pattern, in shorter sides.
-        seed: Of the speckles of "noisy".
-        color: The name of `rgb` where it has one, of `COLORS` or "grey".
+        kind: one of `BACKGROUNDS`.
+        rgb: the main colour.
+        other: the second colour of a gradient or pattern.
+        angle: of a gradient or of stripes, in degrees.
+        period: of a pattern, in shorter sides.
+        seed: of the speckles of "noisy".
+        color: the name of `rgb` where it has one, of `COLORS` or "grey".
     """
 
     kind: str = "plain"
@@ -106,11 +106,11 @@ class Qualities:
     """How well the picture was taken; the defaults are a good one.
 
     Attributes:
-        blur: Radius in shorter sides; blurry from about 0.015.
-        noise: Standard deviation of the grain in levels of 255; noisy from about 18.
-        exposure: Factor on all light; dark below about 0.45, bright above about 1.5.
-        contrast: Factor on the distance from the mean; low below about 0.4, high above about 1.6.
-        saturation: Factor on the distance from grey; grey below about 0.1, colourful above about 1.3.
+        blur: radius in shorter sides; blurry from about 0.015.
+        noise: standard deviation of the grain in levels of 255; noisy from about 18.
+        exposure: factor on all light; dark below about 0.45, bright above about 1.5.
+        contrast: factor on the distance from the mean; low below about 0.4, high above about 1.6.
+        saturation: factor on the distance from grey; grey below about 0.1, colourful above about 1.3.
     """
 
     blur: float = 0.0
@@ -139,9 +139,9 @@ def render(
     """Draw a scene.
 
     Args:
-        scene: What to show.
-        size: Width and height in pixels.
-        rng: Of the grain, the one thing that differs from frame to frame; by default always the same grain.
+        scene: what to show.
+        size: width and height in pixels.
+        rng: of the grain, the one thing that differs from frame to frame; by default always the same grain.
 
     Returns:
         RGB pixels of shape (height, width, 3).

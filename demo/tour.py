@@ -18,8 +18,8 @@ class Step:
     """One command of the tour.
 
     Attributes:
-        why: What it shows, for people.
-        arguments: Of `clipcache`.
+        why: what it shows, for people.
+        arguments: of `clipcache`.
     """
 
     why: str

@@ -18,7 +18,7 @@ from .provenance import now
 
 FILE_CHANGED = "FileChanged"
 
-NOT_REMEMBERED = frozenset({"DecoderKilled", FILE_CHANGED, "ModelError"})
+TRANSIENT_ERRORS = frozenset({"DecoderKilled", FILE_CHANGED, "ModelError"})
 """Failures that say nothing about the file: they are reported, and the file is tried again next time."""
 
 
@@ -108,7 +108,7 @@ class Session(ABC):
         self._progress.item(item, f"failed: {sentence}")
         if not self._progress.verbose:
             self._progress.say(f"clipcache: {sentence}")
-        if error not in NOT_REMEMBERED:
+        if error not in TRANSIENT_ERRORS:
             self._remember(item, error, sentence)
 
     def _remember(self, item: HashedItem, error: str, sentence: str) -> None:

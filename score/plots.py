@@ -198,7 +198,7 @@ def plot_heatmap(values: Floats, rows: Sequence[str], columns: Sequence[str], pa
     Args:
         values: (R, C); NaN where there is none.
         rows: R names.
-        columns: C names.
+        columns: c names.
         path: .png, .svg or .pdf.
         scale: what the values are, with their range.
 

@@ -18,6 +18,7 @@ DATA_VARIABLE = "CLIPCACHE_TEST_DATA"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "allow_error_logs: the test may emit log records of level ERROR")
+    config.addinivalue_line("markers", "once: long, and the same from the wheel: CI runs it from the checkout alone")
 
 
 def _isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:

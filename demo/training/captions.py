@@ -198,9 +198,9 @@ def caption(scene: Scene, rng: random.Random, qualities: list[str] | None = None
     """Say something true of a scene.
 
     Args:
-        scene: What is shown.
-        rng: Chooses what is said and how.
-        qualities: Those that are true, where already known (from `facts`).
+        scene: what is shown.
+        rng: chooses what is said and how.
+        qualities: those that are true, where already known (from `facts`).
 
     Returns:
         The caption.

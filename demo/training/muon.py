@@ -17,10 +17,10 @@ class Muon(torch.optim.Optimizer):
     grain are heard; here each direction of a matrix moves alike from the start.
 
     Args:
-        matrices: Parameters of two or more dimensions.
-        lr: Size of a step, in root mean square of about 0.2 as Adam's are.
-        momentum: Share of the past.
-        weight_decay: As AdamW's.
+        matrices: parameters of two or more dimensions.
+        lr: size of a step, in root mean square of about 0.2 as Adam's are.
+        momentum: share of the past.
+        weight_decay: as AdamW's.
     """
 
     def __init__(

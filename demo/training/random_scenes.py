@@ -36,12 +36,12 @@ def random_scene(
     """Make up a scene.
 
     Args:
-        rng: Decides what is left open.
-        count: Of things: 0, 1 or 2; mostly 1 by default.
-        subject: Colour and shape of the (first) thing.
-        framing: One of `FRAMINGS`.
-        deviations: Keys of `FAULTS`; none to two by default.
-        exclude: Pairs of colour and shape that are never drawn.
+        rng: decides what is left open.
+        count: of things: 0, 1 or 2; mostly 1 by default.
+        subject: colour and shape of the (first) thing.
+        framing: one of `FRAMINGS`.
+        deviations: keys of `FAULTS`; none to two by default.
+        exclude: pairs of colour and shape that are never drawn.
 
     Returns:
         The scene.

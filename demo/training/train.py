@@ -182,9 +182,9 @@ def contrastive_loss(logits: torch.Tensor, true: torch.Tensor, false: torch.Tens
     half of a picture's weight is on its own caption. Pairs that are neither right nor wrong are left out.
 
     Args:
-        logits: Of pictures (rows) and captions (columns); caption n is of picture n, as far as there are pictures.
-        true: Which captions are true of which pictures.
-        false: Which are not.
+        logits: of pictures (rows) and captions (columns); caption n is of picture n, as far as there are pictures.
+        true: which captions are true of which pictures.
+        false: which are not.
     """
     own = torch.eye(*logits.shape) * true
     return (_one_way(logits, true, false, own) + _one_way(logits.T, true.T, false.T, own.T)) / 2

@@ -33,9 +33,9 @@ def full_state(compact: dict[str, Any], token_ids: list[int]) -> dict[str, np.nd
     """Give a model that was trained on few tokens and short captions OpenAI's vocabulary and context.
 
     Args:
-        compact: State dict in which row 0 of the token embedding is the unknown word (not trained, zero) and row n + 1
+        compact: state dict in which row 0 of the token embedding is the unknown word (not trained, zero) and row n + 1
             belongs to `token_ids[n]`.
-        token_ids: Ids of OpenAI's tokenizer.
+        token_ids: ids of OpenAI's tokenizer.
 
     Returns:
         Arrays by OpenAI's names; what has two or more dimensions is float16.

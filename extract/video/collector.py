@@ -22,7 +22,7 @@ class CollectedRows:
         rows: (n,) int64 positions in presentation order, increasing.
         timestamps_ms: (n,) float64 presentation times.
         source: (n,) int64; row i shows the `source[i]`-th picture shipped for this span.
-        shipped: Pictures shipped; fewer than n where neighbours were identical after resizing.
+        shipped: pictures shipped; fewer than n where neighbours were identical after resizing.
         quality: (n, Q) float32 measures of each frame as decoded, repeats too, in the order of `quality.NAMES`; Q is 0
             where none were asked for.
     """
@@ -38,11 +38,11 @@ class FrameCollector:
     """A `FrameSink`: keeps a frame only when its resized bytes differ from its predecessor's, ships committed pages.
 
     Args:
-        resize: From (H, W, 3) to (size, size, 3), uint8.
-        ship: Takes up to `page_frames` pictures; may block until there is room.
-        page_frames: Pictures per page.
-        beat: Called for every frame, delivered or not, to show that work goes on.
-        measured: Take the measures of each frame too.
+        resize: from (H, W, 3) to (size, size, 3), uint8.
+        ship: takes up to `page_frames` pictures; may block until there is room.
+        page_frames: pictures per page.
+        beat: called for every frame, delivered or not, to show that work goes on.
+        measured: take the measures of each frame too.
     """
 
     def __init__(

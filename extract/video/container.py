@@ -47,7 +47,7 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
         `(container, stream)` of PyAV; the stream that FFmpeg calls best, cover pictures left out.
 
     Raises:
-        MediaError: The file is missing, empty, not a video, encrypted, or has no video stream.
+        MediaError: the file is missing, empty, not a video, encrypted, or has no video stream.
     """
     with open_media(path, CONTAINER_FORMATS, "video") as container:
         stream = main_video_stream(container)
@@ -63,15 +63,15 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
     """Open a file for demuxing.
 
     Args:
-        path: The file.
+        path: the file.
         formats: FFmpeg's names of the container formats that may be probed, between commas.
-        what: What the file should be, for the sentence that says it is not: "video".
+        what: what the file should be, for the sentence that says it is not: "video".
 
     Yields:
         The `container` of PyAV.
 
     Raises:
-        MediaError: The file is missing, empty, or of none of the formats.
+        MediaError: the file is missing, empty, or of none of the formats.
     """
     try:
         file = _MediaFile(path)  # closed below, after the container

@@ -32,7 +32,7 @@ def remux(packets: Sequence[Any], stream: Any, rotation: int) -> io.BytesIO:
     Matroska holds most codecs, NUT the rest; NUT carries no rotation, which decord would apply on its own.
 
     Raises:
-        DecordRefusedError: Neither container can hold the stream.
+        DecordRefusedError: neither container can hold the stream.
     """
     for name in ("nut",) if rotation else ("matroska", "nut"):
         buffer = io.BytesIO()

@@ -25,8 +25,8 @@ def frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int,
     """Decode the frames at given times; an image shows itself at any time.
 
     Args:
-        path: A video, or an image.
-        timestamps_ms: Presentation times in milliseconds on the container's clock, as an entry's `timestamps_ms` has
+        path: a video, or an image.
+        timestamps_ms: presentation times in milliseconds on the container's clock, as an entry's `timestamps_ms` has
             them, compared to the microsecond; in any order, and doubled ones too.
 
     Yields:
@@ -34,7 +34,7 @@ def frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int,
         the video. A frame that cannot be decoded, as extraction found, is left out.
 
     Raises:
-        MediaError: The file cannot be opened, or shows no frame at one of the times.
+        MediaError: the file cannot be opened, or shows no frame at one of the times.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
         picture = read_image(path)

@@ -36,15 +36,15 @@ class FrameQuality:
     """The measures of one frame, luma being BT.601's, rounded to 8 bits (Pillow's mode "L").
 
     Attributes:
-        sharpness: Variance of the Laplacian of the luma, 0 to 1,040,400, in squared levels of 8 bits; 4-neighbour
+        sharpness: variance of the Laplacian of the luma, 0 to 1,040,400, in squared levels of 8 bits; 4-neighbour
             kernel, mirrored at the border (OpenCV's `Laplacian` with `ksize=1`). Pech-Pacheco et al., "Diatom
             autofocusing in brightfield microscopy", ICPR 2000. Grows with noise too.
         contrast: RMS contrast, 0 to 0.5: standard deviation of luma / 255. Peli, "Contrast in complex images", 1990.
-        clipped: Share of pixels, 0 to 1, whose luma is within 1 % of black or white (at most 2, or at least 253).
-        entropy: Shannon entropy of the histogram of the 256 levels of luma, 0 to 8 bits.
-        colourfulness: Hasler and Süsstrunk, "Measuring colourfulness in natural images", 2003, M^(3): 0 for grey, 15
+        clipped: share of pixels, 0 to 1, whose luma is within 1 % of black or white (at most 2, or at least 253).
+        entropy: shannon entropy of the histogram of the 256 levels of luma, 0 to 8 bits.
+        colourfulness: hasler and Süsstrunk, "Measuring colourfulness in natural images", 2003, M^(3): 0 for grey, 15
             slightly, 45 on average, 109 and more extremely colourful.
-        brightness: Mean luma / 255, 0 to 1.
+        brightness: mean luma / 255, 0 to 1.
     """
 
     sharpness: float

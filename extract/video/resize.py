@@ -39,10 +39,10 @@ class ResizeRule:
             "squash": both sides are scaled, whatever becomes of the proportions;
             "longest": the longer side is scaled to the square's, the shorter one padded on both ends.
         interpolation: "bicubic" or "bilinear", PIL's filter of that name.
-        fill: Of the padding, 0..255 in each channel.
+        fill: of the padding, 0..255 in each channel.
 
     Raises:
-        UsageError: Unknown mode or interpolation, or a fill that is no byte.
+        UsageError: unknown mode or interpolation, or a fill that is no byte.
     """
 
     mode: str = "shortest"
@@ -99,12 +99,12 @@ def make_resize(size: int, backend: str = "torch", rule: ResizeRule = CLIP_RULE)
     """A function from (H, W, 3) uint8 to (size, size, 3) uint8.
 
     Args:
-        size: Input side of the model in pixels, e.g. 224.
+        size: input side of the model in pixels, e.g. 224.
         backend: "pil", or "torch" for the faster of the two where `uses_torch` allows it.
-        rule: The model's own.
+        rule: the model's own.
 
     Raises:
-        UsageError: Unknown backend.
+        UsageError: unknown backend.
     """
     if backend == "pil":
         return lambda rgb: _fit(_scale_with_pil(rgb, size, rule), size, rule)
@@ -166,7 +166,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     """A picture file as (H, W, 3) uint8, upright by its EXIF orientation.
 
     Raises:
-        MediaError: Missing, damaged, or not a picture.
+        MediaError: missing, damaged, or not a picture.
     """
     from PIL import Image, ImageOps
 

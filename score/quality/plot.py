@@ -18,7 +18,7 @@ def plot_correlations(matrix: Matrix, labels: Sequence[str], path: StrPath, titl
 
     Args:
         matrix: (M, M) in [-1, 1]; NaN, where a correlation is not defined, stays grey.
-        labels: M names.
+        labels: m names.
         path: .png, .svg or .pdf.
         title: what is correlated, and over what.
 

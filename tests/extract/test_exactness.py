@@ -13,6 +13,8 @@ from media import SYNTHETIC
 from odd_media import ODD, Odd
 from video_files import VideoTruth, has_encoder, make_video
 
+pytestmark = pytest.mark.once
+
 CASES = {case.name: case for case in [*SYNTHETIC, *ODD]}
 EXACT = [name for name, case in CASES.items() if not isinstance(case, Odd) or case.expect == "exact"]
 DAMAGED = [case.name for case in ODD if case.expect == "damaged"]

@@ -27,6 +27,8 @@ from PIL import Image
 from tiny_models import write_tiny_weights
 from video_files import VideoTruth, make_video
 
+pytestmark = pytest.mark.once
+
 CASES = [pytest.param(case, id=case.name) for case in BAD]
 
 

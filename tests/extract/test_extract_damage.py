@@ -23,6 +23,8 @@ from clipcache.extract.video.resize import read_image
 from clipcache.extract.video.spans import part_for
 from media import make_video
 
+pytestmark = pytest.mark.once
+
 GOPS = {"x264-params": "keyint=40:min-keyint=40:bframes=3:scenecut=0"}
 KINDS = {
     "a.mp4": {"options": GOPS},

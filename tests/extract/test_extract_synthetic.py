@@ -22,6 +22,8 @@ from clipcache.extract.video.index import VideoIndex, read_index
 from media import SYNTHETIC, has_encoder
 from video_files import VideoTruth, make_video
 
+pytestmark = pytest.mark.once
+
 CASES = [pytest.param(case.name, id=case.name) for case in SYNTHETIC]
 # Cases that decord must be able to decode alone: a change that sends everything to PyAV would otherwise go unnoticed.
 DECORD_CASES = (

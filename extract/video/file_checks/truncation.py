@@ -55,8 +55,8 @@ def believable_frames(frames: int, file_bytes: int) -> int:
     """The number of frames that a header states, or 0 where it cannot be true.
 
     Args:
-        frames: The header's number; unfinished files and files written to a pipe hold a placeholder.
-        file_bytes: Length of the file in bytes, for a cut file as long as it was meant to be, as far as known.
+        frames: the header's number; unfinished files and files written to a pipe hold a placeholder.
+        file_bytes: length of the file in bytes, for a cut file as long as it was meant to be, as far as known.
     """
     believable = 0 < frames < _UNBELIEVABLE_FRAMES and frames <= file_bytes // _LEAST_FRAME_BYTES
     return frames if believable else 0

@@ -26,6 +26,8 @@ from clipcache.extract.models.registry import find_weights, open_encoder
 from extract_runs import Cli
 from PIL import Image
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("open_clip")
 open_clip = encoders.import_open_clip()
 

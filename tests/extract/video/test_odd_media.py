@@ -15,6 +15,8 @@ from barcode import BarcodeError, read_barcode
 from odd_media import ODD, Odd
 from video_files import VideoTruth, has_encoder
 
+pytestmark = pytest.mark.once
+
 CASES = {case.name: case for case in ODD}
 
 

@@ -15,6 +15,8 @@ import pytest
 from clipcache.extract.video.file_checks.truncation import believable_frames, is_cut_short
 from video_files import draw_barcode, find_box, has_encoder, make_video
 
+pytestmark = pytest.mark.once
+
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
 DEEP = {"container": "yuv4mpegpipe", "pix_fmt": "yuv422p10le", "container_options": {"strict": "-1"}}
 NTSC = {"size": (720, 480), "frames": 5, "pix_fmt": "yuv411p", "fps": Fraction(30000, 1001)}

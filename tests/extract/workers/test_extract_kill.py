@@ -38,6 +38,8 @@ from media import CLOSED_GOP
 from PIL import Image
 from video_files import make_video
 
+pytestmark = pytest.mark.once
+
 # Frames of each video: one spans several pages of shared memory (55 pictures) and several segments (96 frames).
 LIBRARY = {"long.mp4": 200, "a.mp4": 20, "b.mp4": 31, "c.mp4": 7}
 MANY = 10
