@@ -223,13 +223,12 @@ class _Ways(Decoding):
         with SegmentReader(self.path, self.index, self.sink.beat) as reader:
             if probes:
                 self._probe(reader)
-            context = self.open_decoder(reader.stream)
             for number in numbers:
                 segment = self.index.segments[number]
                 row_of = {pts: row for pts, row in self.row_of([segment]).items() if self.is_wanted(row)}
-                packets = reader.read(number)
+                packets = reader.read(number)  # which may open the file anew, and with it the decoder
                 self._check_start(segment, packets, reader.stream)
-                for frame in self._decode_for(context, packets, row_of):
+                for frame in self._decode_for(self.open_decoder(reader.stream), packets, row_of):
                     self.deliver_frame(row_of.get(frame.pts), frame)
         self.report.decoders.add("pyav")
 
