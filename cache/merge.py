@@ -9,7 +9,7 @@ from pathlib import Path
 from .common.atomic import remove_file
 from .common.errors import CacheError, EntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
-from .common.media_types import IMAGE_SUFFIXES, is_video
+from .common.media_types import is_image, is_video
 from .common.quoting import quoted
 from .entry import Entry
 from .format.sampling import Sampling
@@ -140,7 +140,7 @@ def _digests(folder: Path, memo: DigestMemo) -> Iterable[str]:
     if not folder.is_dir():
         raise UsageError(f"There is no folder {quoted(folder)}", "name one that holds the videos")
     files = [path for path in folder.rglob("[!.]*") if path.is_file()]
-    pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [path for path in files if is_image(path)]
     for path in [*pictures, *(path for path in files if is_video(path))]:
         yield content_sha256(path, memo)
     for images in {path.parent for path in pictures}:

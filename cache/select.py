@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .common.errors import CacheError, ClipcacheError, NotCachedError, UsageError
 from .common.hashing import Digests, content_sha256, image_files
-from .common.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_audio, is_video
+from .common.media_types import VIDEO_SUFFIXES, is_audio, is_image, is_video
 from .common.quoting import one_line, quoted
 from .failure_log import NO_AUDIO, FailureLog
 from .format.names import is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
@@ -285,7 +285,7 @@ def _expand_directory(target: Path) -> Iterator[_Item]:
         return
     found = [path for path in files if is_video(path)]
     videos = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in files if is_image(path)]
     with_videos = {path.parent for path in found}  # their pictures are posters and thumbnails to `extract`, too
     folders = dict.fromkeys(path.parent for path in images if path.parent not in with_videos)
     certain = [*videos, *folders]

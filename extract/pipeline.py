@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.common.errors import ContentError
+from ..cache.common.errors import ContentError, NoLibraryError
 from ..cache.format.sampling import Sampling
 from .inputs import HashedItem
 from .models.batching import Batcher
@@ -59,6 +59,12 @@ class EncodedItem:
     def errors(self) -> int:
         """Packets or pictures that could not be decoded."""
         return sum(span.report.errors for span in self.spans)
+
+    @property
+    def unread(self) -> list[TaskFailed]:
+        """Of images, why each that is missing cannot be read; those come first that need a package alone."""
+        found = (failure for span in self.spans for failure in span.unread)
+        return sorted(found, key=lambda failure: failure.error != NoLibraryError.__name__)
 
     @property
     def complete(self) -> bool:
@@ -277,7 +283,8 @@ class Run:
         video.over = True  # nothing more is to come; late words of a lost attempt are ignored
         encoded = _assemble(video)
         if len(encoded.features) == 0:
-            self._events.on_failed(video.item, "MediaError", "Not one of its frames can be decoded.")
+            failure = next(iter(encoded.unread), TaskFailed("MediaError", "Not one of its frames can be decoded."))
+            self._events.on_failed(video.item, failure.error, failure.sentence)
         elif not np.isfinite(encoded.features).all():
             sentence = (
                 "The model gave features that are not finite, or too large for the cache's float16; "

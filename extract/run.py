@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.common.atomic import remove_stale_temporaries
-from ..cache.common.errors import CacheError
+from ..cache.common.errors import CacheError, NoLibraryError
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import Failure, FailureLog
 from ..cache.format.write import write_entry
@@ -26,7 +26,7 @@ from .workers.pool import InProcessPool, WorkerPool
 from .workers.sizing import Workers, choose_workers
 
 # Failures that say nothing of the file: they are reported, and the file is tried again next time.
-NOT_REMEMBERED = frozenset({"DecoderKilled", "FileChanged", "ModelError"})
+NOT_REMEMBERED = frozenset({"DecoderKilled", "FileChanged", "ModelError", NoLibraryError.__name__})
 
 
 def extract(
@@ -207,8 +207,12 @@ class _Session:
         if not encoded.complete:
             self.summary.partial += 1
             wanted = encoded.frames_expected if encoded.sampling.is_all else encoded.frames_wanted
-            outcome += f" of {wanted}, the rest is damaged; cached with complete = false"
+            outcome += f" of {wanted}, the rest cannot be decoded; cached with complete = false"
         self._progress.item(encoded.item, outcome)
+        if unread := encoded.unread:
+            later = " until it is extracted with --overwrite" if unread[0].error == NoLibraryError.__name__ else ""
+            images = f"{len(unread)} image(s) of {quoted(encoded.item.item.path)}"
+            self._progress.say(f"clipcache: {images} left out of its entry{later}, the first: {unread[0].sentence}")
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """Note a failure for this run and the next ones."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import UsageError
-from .media_types import IMAGE_SUFFIXES
+from .media_types import is_image
 from .quoting import quoted
 
 # Some file systems count time in steps of two seconds: a file changed within one step of being hashed may change
@@ -88,16 +88,14 @@ def content_sha256(path: Path, digests: Digests) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in `folder`, by suffix, in natural order; hidden files are left out.
+    """The images directly in `folder`, in natural order, as `is_image` knows them; hidden files are left out.
 
     Raises:
         UsageError: if the folder cannot be listed.
     """
     try:
         images = [
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+            path for path in folder.iterdir() if not path.name.startswith(".") and is_image(path) and path.is_file()
         ]
     except OSError as error:
         raise _unreadable(folder, error) from error

@@ -74,7 +74,7 @@ def extract_sounds(
         ModelError: There is no such model, or it cannot serve.
         CacheError: The cache cannot be written.
     """
-    items = find_items(inputs, list_file, sounds=True)
+    items = find_items(inputs, list_file, sounds=True, on_left_out=lambda _: None)
     return carry_out(prepare_sounds(items, Path(cache_dir), options or SoundOptions()))
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.hashing import DigestMemo
-from ..video.resize import make_resize, read_image
+from ..video.images import read_image
+from ..video.resize import make_resize
 from .contract import FloatArray
 from .placement import Placement, place
 from .registry import find_weights, open_encoder

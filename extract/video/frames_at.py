@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache.common.errors import MediaError
-from ...cache.common.media_types import IMAGE_SUFFIXES
+from ...cache.common.media_types import is_image, still_format
 from ...cache.common.quoting import quoted
 from .decode import RgbFrame, Span, decode_span
+from .images import read_image
 from .index import VideoIndex, read_index
-from .resize import read_image
 
 _FRAMES_AT_ONCE = 32  # 1080p: 200 MB
 
@@ -33,7 +33,7 @@ def frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int,
     Raises:
         MediaError: The file cannot be opened, or shows no frame at one of the times.
     """
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(path) or still_format(path):
         picture = read_image(path)
         yield from ((position, picture) for position in range(len(timestamps_ms)))
         return

@@ -79,13 +79,15 @@ class PageFull:
 class SpanDone:
     """From the worker: a span or a run of images is through; all its pages were announced before.
 
-    `width` and `height` are those of the first picture; 0 for video spans, whose index knows.
+    `width` and `height` are those of the first picture; 0 for video spans, whose index knows. `unread` says
+    why images cannot be read, one of them each.
     """
 
     collected: CollectedRows
     report: DecodeReport
     width: int = 0
     height: int = 0
+    unread: tuple[TaskFailed, ...] = ()
 
 
 @dataclass(frozen=True)

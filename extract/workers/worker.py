@@ -19,8 +19,9 @@ from typing import Any
 from ...cache.common.errors import ClipcacheError, MediaError
 from ..video.collector import FrameCollector, Ship
 from ..video.decode import DecodeReport, decode_span
+from ..video.images import read_image
 from ..video.index import read_index
-from ..video.resize import Pixels, Resize, ResizeRule, make_resize, read_image
+from ..video.resize import Pixels, Resize, ResizeRule, make_resize
 from .messages import Beat, ImagesTask, Indexed, IndexTask, PageFree, PageFull, Reply, SpanDone, Stop, Task, TaskFailed
 from .shared_pages import PAGES, SharedPages, page_frames
 
@@ -47,22 +48,24 @@ def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[
 
 
 def _read_images(task: ImagesTask, sink: FrameCollector) -> SpanDone:
-    """Read picture files; a damaged one among several is counted and left out."""
+    """Read picture files; one among several that cannot be read is counted, left out, and said why."""
     report = DecodeReport({"pillow"})
+    unread = []
     width = height = 0
     for row, path in zip(task.rows, task.paths, strict=True):
         try:
             rgb = read_image(path)
-        except MediaError:
+        except MediaError as error:
             if task.is_whole and len(task.paths) == 1:
                 raise
             report.errors += 1
+            unread.append(TaskFailed(type(error).__name__, str(error)))
             continue
         if not width:
             height, width = rgb.shape[:2]
         sink.add(row, 0.0, rgb)
         sink.commit()
-    return SpanDone(sink.finish(), report, width, height)
+    return SpanDone(sink.finish(), report, width, height, tuple(unread))
 
 
 class _Mailbox:
