@@ -112,6 +112,8 @@ def extract(
 ) -> None:
     """Encode every frame of INPUT...: videos, images, folders of them, globs; with --audio their sound as well.
 
+    Of a folder that holds images alone, these are one entry; images beside videos are left out unless they are named.
+
     What is in the cache already is not decoded again, wherever it lies and whatever it is called now.
     """
     from ..cache.format.sampling import Sampling
