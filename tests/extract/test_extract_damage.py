@@ -19,8 +19,8 @@ from clipcache.extract.pipeline import span_task
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.decode import Span
 from clipcache.extract.video.file_checks.truncation import is_cut_short
+from clipcache.extract.video.images import read_image
 from clipcache.extract.video.index import read_index
-from clipcache.extract.video.resize import read_image
 from media import make_video
 
 GOPS = {"x264-params": "keyint=40:min-keyint=40:bframes=3:scenecut=0"}
