@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from clipcache.cache.common.errors import MediaError, UsageError
 from clipcache.cache.common.hashing import DigestMemo
-from clipcache.extract import pipeline
 from clipcache.extract.inputs import HashedItem, Item, find_items, hash_items, is_video
 from clipcache.extract.plan import Action, plan
 from clipcache.extract.video.collector import FrameCollector
-from clipcache.extract.video.index import cut
+from clipcache.extract.video.segments import cut
+from clipcache.extract.video.spans import split_spans
 from clipcache.extract.workers.sizing import GIB, PARENT_BYTES, WORKER_BYTES, choose_workers, parse_bytes
 from PIL import Image
 
@@ -201,7 +201,7 @@ def test_hashing_goes_on_past_what_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_long_videos_are_split_into_spans_that_cover_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "SPAN_FRAMES", 250)
+    monkeypatch.setattr("clipcache.extract.video.spans.SPAN_FRAMES", 250)
     keyframe = np.zeros(1030, bool)
     keyframe[::100] = True
     _, segments = cut(list(range(1030)), keyframe, np.zeros(1030, bool))
@@ -211,7 +211,7 @@ def test_long_videos_are_split_into_spans_that_cover_them(monkeypatch: pytest.Mo
 
     index = Index()
     index.segments = segments  # type: ignore[attr-defined]
-    spans = pipeline.split_spans(index)  # type: ignore[arg-type]
+    spans = split_spans(index)  # type: ignore[arg-type]
     assert [(span.first, span.end) for span in spans] == [(0, 3), (3, 6), (6, 9), (9, 11)]
 
 

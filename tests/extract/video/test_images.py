@@ -11,6 +11,7 @@ import pytest
 from clipcache.cache.common.errors import MediaError, NoLibraryError
 from clipcache.extract.video import images
 from clipcache.extract.video.images import read_image
+from clipcache.extract.video.index import read_index
 from image_files import BLUE, HEIC_HEAD, RED, hide_heic, needs_avif, needs_heic, two_colours, write_tiff
 from PIL import Image, features
 from video_files import make_video
@@ -205,3 +206,11 @@ def test_a_video_with_an_images_suffix_is_called_a_video(tmp_path: Path) -> None
     path = make_video(tmp_path / "a.mp4", frames=3).path.rename(tmp_path / "a.jpg")
     with pytest.raises(MediaError, match=r"a\.jpg.*is a video's; give it"):
         read_image(path)
+
+
+@pytest.mark.parametrize(("brand", "said"), [(b"heic", "HEIC"), (b"avif", "AVIF")])
+def test_an_image_with_a_videos_suffix_is_called_an_image(tmp_path: Path, brand: bytes, said: str) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(HEIC_HEAD.replace(b"ftypheic", b"ftyp" + brand))
+    with pytest.raises(MediaError, match=rf"a\.mp4.*an image \({said}\); give it the suffix \.{said.lower()}\.$"):
+        read_index(path)
