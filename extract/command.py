@@ -124,6 +124,8 @@ def extract(
 ) -> None:
     """Encode every frame of INPUT...: videos, images, folders of them, globs; with --audio their sound as well.
 
+    Of a folder that holds images alone, these are one entry; images beside videos are left out unless they are named.
+
     What is in the cache already is not decoded again, even if the file was moved or renamed.
     """
     from ..cache.format.sampling import Sampling

@@ -90,7 +90,7 @@ def decide(
     check_is_folder(cache_dir)
     if is_clap(options.model):
         _check_sound_alone(options)
-        items = find_items(inputs, list_file, sounds=True)
+        items = find_items(inputs, list_file, sounds=True, on_left_out=lambda _: None)
         return Jobs(None, prepare_sounds(items, cache_dir, sound or SoundOptions()))
     if sound is None:
         return Jobs(prepare_items(find_items(inputs, list_file), cache_dir, options), None)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..cache.common.errors import NoLibraryError
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import Features
 from .inputs import HashedItem
 from .video.index import VideoIndex
 from .video.pixel_measures import Measures
-from .workers.messages import SpanDone
+from .workers.messages import SpanDone, TaskFailed
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class EncodedItem:
         """Packets or pictures that are damaged or could not be decoded."""
         lost = self.index.packets_corrupt if self.index else 0
         return max(self.errors_otherwise, lost + sum(span.report.errors for span in self.spans))
+
+    @property
+    def unread(self) -> list[TaskFailed]:
+        """Why images of a folder are missing, a failure for each; those that only lack a package come first."""
+        found = (failure for span in self.spans for failure in span.unread)
+        return sorted(found, key=lambda failure: failure.error != NoLibraryError.__name__)
 
     @property
     def frames_corrupt(self) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..cache.common.errors import ClipcacheError, UsageError
 from ..cache.common.hashing import Digests, content_sha256, image_files, natural_key
-from ..cache.common.media_types import IMAGE_SUFFIXES, is_audio, is_video
+from ..cache.common.media_types import is_audio, is_image, is_video, still_format
+from ..cache.common.options import warn
 from ..cache.common.quoting import quoted
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
@@ -65,11 +66,18 @@ def find_items(
     list_file: str | os.PathLike[str] | None = None,
     *,
     sounds: bool = False,
+    on_left_out: Callable[[str], None] = warn,
 ) -> list[Item]:
     """Expand files, folders, globs and a list file into items, each path once, in the order given.
 
     A folder is searched recursively: every video in it is an item, and so is each folder that holds images and no
-    video. With `sounds`, audio files, known by their suffix, are items too.
+    video. Images beside videos, most of them posters and thumbnails, are items only if they are named.
+
+    Args:
+        inputs: files, folders and globs.
+        list_file: a file with further paths.
+        sounds: whether audio files, known by their suffix, are items too.
+        on_left_out: called with one sentence on the images beside videos that are left out, if there are any.
 
     Raises:
         UsageError: if nothing was named, nothing was found, or the list file cannot be read.
@@ -81,18 +89,30 @@ def find_items(
         raise UsageError("Name at least one video, folder, image or glob, or a list of them with --list FILE")
     if not all(names):  # as a path it would mean the current folder
         raise UsageError("One of the inputs is an empty name", "check the variable or the script that it comes from")
-    items = {os.path.realpath(item.path): item for name in names for item in _expand(name, sounds)}
+    beside: dict[Path, Path] = {}
+    items = {os.path.realpath(item.path): item for name in names for item in _expand(name, sounds, beside)}
     if not items:
         what = ", ".join(quoted(name) for name in names[:3])
         nothing = "No video, no audio file and no image" if sounds else "No video and no image"
         raise UsageError(f"{nothing} in {what}", "check the path, or name the files one by one")
+    left_out = [path for path in beside if os.path.realpath(path) not in items]
+    if left_out:
+        on_left_out(_left_out(left_out, beside[left_out[0]]))
     return list(items.values())
 
 
-def _expand(name: str, sounds: bool) -> Iterator[Item]:
+def _left_out(images: Sequence[Path], video: Path) -> str:
+    """The sentence on images of folders that hold videos too, the first of them beside `video`."""
+    first = images[0]
+    what = f"image {quoted(first)} is" if len(images) == 1 else f"{len(images)} images, such as {quoted(first)}, are"
+    named = quoted(first if len(images) == 1 else first.parent / f"*{first.suffix}")
+    return f"The {what} left out, beside videos such as {quoted(video.name)}; name them to extract them too: {named}."
+
+
+def _expand(name: str, sounds: bool, beside: dict[Path, Path]) -> Iterator[Item]:
     path = Path(name)
     if os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
-        yield from _search(path, sounds)
+        yield from _search(path, sounds, beside)
     elif not os.path.lexists(path) and glob.has_magic(name):
         for match in sorted(glob.glob(name, recursive=True), key=natural_key):  # noqa: PTH207  patterns may be absolute
             if not os.path.isdir(match):  # noqa: PTH112
@@ -102,13 +122,13 @@ def _expand(name: str, sounds: bool) -> Iterator[Item]:
 
 
 def _single(path: Path, sounds: bool) -> Item:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(path) or still_format(path):
         return Item(path, "image", (path,))
     return Item(path, "audio" if sounds and is_audio(path) else "video")
 
 
-def _search(top: Path, sounds: bool) -> Iterator[Item]:
-    """Videos, audio files if `sounds`, and image folders below `top`.
+def _search(top: Path, sounds: bool, beside: dict[Path, Path]) -> Iterator[Item]:
+    """Videos, audio files if `sounds`, and image folders below `top`; to `beside`, images with a video beside each.
 
     What cannot be listed becomes an item whose failure is reported.
     """
@@ -120,8 +140,10 @@ def _search(top: Path, sounds: bool) -> Iterator[Item]:
         videos = [path for path in files if not (sounds and is_audio(path)) and is_video(path)]
         yield from (Item(path, "video") for path in videos)
         yield from (Item(path, "audio") for path in files if sounds and is_audio(path))
-        images = () if videos else tuple(image_files(here))
-        if images:
+        images = tuple(image_files(here))
+        if videos:
+            beside.update(dict.fromkeys(images, videos[0]))
+        elif images:
             yield Item(here, "image-folder", images)
     yield from (Item(Path(os.fsdecode(error.filename)), "video") for error in unreadable)
 

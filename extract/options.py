@@ -12,12 +12,10 @@ from ..cache.format.sampling import Sampling
 from .audio.windows import Windows
 from .models.placement import Precision, check_device, check_precision
 from .models.weights import DEFAULT_MODEL
+from .workers.sizing import STALL_SECONDS
 
 Decoder = Literal["auto", "decord", "pyav"]
 Dtype = Literal["float16", "float32"]
-
-STALL_SECONDS = 60.0
-"""A worker that decodes no frame for so long is taken for hung; opening a file on a slow network counts as silence."""
 
 EVERY_FRAME = Sampling()
 DEFAULT_WINDOWS = Windows()

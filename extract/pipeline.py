@@ -265,7 +265,8 @@ class Run:
     def _finish(self, video: _Video, encoded: EncodedItem) -> None:
         video.over = True  # nothing more is to come; late words of a lost attempt are ignored
         if len(encoded.features) == 0:
-            self._events.on_failed(video.item, "MediaError", "Not one of its frames can be decoded.")
+            failure = next(iter(encoded.unread), TaskFailed("MediaError", "Not one of its frames can be decoded."))
+            self._events.on_failed(video.item, failure.error, failure.sentence)
         elif not np.isfinite(encoded.features).all():
             sentence = (
                 "The model gave features that are not finite, or too large for the cache's float16; "

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..cache.common.errors import NoLibraryError
+from ..cache.common.quoting import quoted
 from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
 from .encoded import EncodedItem
@@ -169,12 +171,16 @@ class _PictureSession(Session):
             self.summary.partial += 1
             outcome += f"{_lacks(encoded)}; cached with complete = false"
         self._progress.item(encoded.item, outcome)
+        if unread := encoded.unread:
+            later = " until it is extracted with --overwrite" if unread[0].error == NoLibraryError.__name__ else ""
+            images = f"{len(unread)} image(s) of {quoted(encoded.item.item.path)}"
+            self._progress.say(f"clipcache: {images} left out of its entry{later}, the first: {unread[0].sentence}")
 
 
 def _lacks(encoded: EncodedItem) -> str:
     """What an entry that is not complete lacks, as words that follow its number of frames."""
     wanted = encoded.frames_expected if encoded.sampling.is_all else encoded.frames_wanted
-    said = f" of {wanted}, the rest is damaged" if len(encoded.features) < wanted else ""
+    said = f" of {wanted}, the rest cannot be decoded" if len(encoded.features) < wanted else ""
     if encoded.frames_corrupt:
         said += f", {encoded.frames_corrupt} of them corrupt"
     return said or ", some packets are damaged"

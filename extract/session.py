@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from ..cache.common.atomic import remove_stale_temporaries
-from ..cache.common.errors import CacheError
+from ..cache.common.errors import CacheError, NoLibraryError
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import Failure, FailureLog
 from .inputs import HashedItem
@@ -18,7 +18,7 @@ from .provenance import now
 
 FILE_CHANGED = "FileChanged"
 
-TRANSIENT_ERRORS = frozenset({"DecoderKilled", FILE_CHANGED, "ModelError"})
+TRANSIENT_ERRORS = frozenset({"DecoderKilled", FILE_CHANGED, "ModelError", NoLibraryError.__name__})
 """Failures that say nothing about the file: they are reported, and the file is tried again next time."""
 
 

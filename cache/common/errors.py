@@ -3,7 +3,8 @@
     ClipcacheError
     ├── UsageError            the request itself is wrong: missing path, bad option, nothing to do (exit code 2)
     ├── MediaError            a video, image or sound cannot be decoded
-    │   └── NoAudioError      a file has no audio track: reported, but not a failure
+    │   ├── NoAudioError      a file has no audio track: reported, but not a failure
+    │   └── NoLibraryError    a package that reads files of this format is not installed
     ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
@@ -57,6 +58,10 @@ class MediaError(ClipcacheError):
 
 class NoAudioError(MediaError):
     """A file has no audio track; it is not damaged."""
+
+
+class NoLibraryError(MediaError):
+    """A file of this format is read by a package that is not installed: nothing is wrong with the file."""
 
 
 class ModelError(ClipcacheError):

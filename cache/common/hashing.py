@@ -95,13 +95,14 @@ def content_sha256(path: StrPath, digests: Digests) -> str:
 
 
 def image_files(folder: StrPath) -> list[Path]:
-    """The images directly in `folder`, by suffix, in natural order; hidden files are left out.
+    """The images directly in `folder`, in natural order, by `is_image`; hidden files are left out.
 
     Raises:
         UsageError: if the folder cannot be listed.
     """
     try:
-        images = [path for path in Path(folder).iterdir() if is_image(path) and path.is_file()]
+        files = [path for path in Path(folder).iterdir() if not path.name.startswith(".")]
+        images = [path for path in files if is_image(path) and path.is_file()]
     except OSError as error:
         raise _unreadable(folder, error) from error
     return sorted(images, key=lambda path: natural_key(path.name))

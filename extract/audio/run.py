@@ -72,7 +72,7 @@ def extract_sounds(
         ModelError: if there is no such model, or it cannot be used.
         CacheError: if the cache cannot be written.
     """
-    items = find_items(inputs, list_file, sounds=True)
+    items = find_items(inputs, list_file, sounds=True, on_left_out=lambda _: None)
     return carry_out(prepare_sounds(items, Path(cache_dir), options or SoundOptions()))
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.hashing import DigestMemo
-from ..video.resize import make_resize, read_image
+from ..video.images import read_image
+from ..video.resize import make_resize
 from .contract import FloatArray
 from .placement import Placement, Precision, place
 from .registry import find_weights, open_encoder

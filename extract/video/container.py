@@ -11,11 +11,13 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import av
 
 from ...cache.common.errors import MediaError
+from ...cache.common.media_types import still_format
 from ...cache.common.quoting import quoted
 from .file_checks.encryption import is_encrypted
 
@@ -47,8 +49,12 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
         `(container, stream)` of PyAV; the stream that FFmpeg calls best, cover pictures left out.
 
     Raises:
-        MediaError: the file is missing, empty, not a video, encrypted, or has no video stream.
+        MediaError: the file is missing, empty, not a video, an image, encrypted, or has no video stream.
     """
+    if still := still_format(Path(path)):  # FFmpeg would open it, and show one tile of it
+        raise MediaError(
+            f"{quoted(path)} is not a video: its content is an image ({still})", f"give it the suffix .{still.lower()}"
+        )
     with open_media(path, CONTAINER_FORMATS, "video") as container:
         stream = main_video_stream(container)
         if stream is None:

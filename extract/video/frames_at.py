@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ...cache.common.errors import MediaError
-from ...cache.common.media_types import IMAGE_SUFFIXES
+from ...cache.common.media_types import is_image, still_format
 from ...cache.common.quoting import quoted
 from .decode import Span, decode_picked, decode_whole
 from .delivery import RgbFrame
+from .images import read_image
 from .index import VideoIndex, read_index
 from .proof import are_proved
-from .resize import read_image
 from .spans import may_pick
 from .timeline import FloatArray, IntArray
 
@@ -36,7 +36,7 @@ def frames_at(path: Path, timestamps_ms: Sequence[float]) -> Iterator[tuple[int,
     Raises:
         MediaError: the file cannot be opened, or shows no frame at one of the times.
     """
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(path) or still_format(path):
         picture = read_image(path)
         yield from ((position, picture) for position in range(len(timestamps_ms)))
         return

@@ -7,17 +7,14 @@ every border.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...cache.common.errors import MediaError, UsageError
-from ...cache.common.quoting import quoted
+from ...cache.common.errors import UsageError
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Callable[[Pixels], Pixels]
@@ -25,9 +22,6 @@ Resize = Callable[[Pixels], Pixels]
 BACKENDS = ("torch", "pil")
 MODES = ("shortest", "squash", "longest")
 INTERPOLATIONS = ("bicubic", "bilinear")
-
-# What the suffixes in `cache.suffixes` promise; Pillow would go by the content, and start Ghostscript for PostScript.
-_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -160,19 +154,3 @@ def _fit(rgb: Pixels, size: int, rule: ResizeRule) -> Pixels:
     top, left = crop_offset(rgb.shape[0], size), crop_offset(rgb.shape[1], size)
     cropped: Pixels = rgb[top : top + size, left : left + size].copy()  # writable, where PIL's own is not
     return cropped
-
-
-def read_image(path: str | os.PathLike[str]) -> Pixels:
-    """A picture file as (H, W, 3) uint8, upright by its EXIF orientation.
-
-    Raises:
-        MediaError: missing, damaged, or not a picture.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(Path(path), formats=_FORMATS) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or "damaged, or not a picture"
-        raise MediaError(f"Cannot read the image {quoted(path)}: {reason}") from error

@@ -116,13 +116,15 @@ class PageFull:
 class SpanDone:
     """From the worker: a span or a run of images is through; all its pages were announced before.
 
-    `width` and `height` are those of the first picture; 0 for video spans, whose index has them.
+    `width` and `height` are those of the first picture; 0 for video spans, whose index has them. `unread` says why
+    images could not be read, one failure for each.
     """
 
     collected: CollectedRows
     report: DecodeReport
     width: int = 0
     height: int = 0
+    unread: tuple[TaskFailed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache.common.errors import ClipcacheError
-from ..options import STALL_SECONDS
 from ..video.resize import CLIP_RULE, ResizeRule, make_resize
 from .messages import Beat, PageFull, Reply, Task, TaskFailed
 from .process import WorkerProcess
+from .sizing import STALL_SECONDS
 from .worker import run_task
 
 Pictures = npt.NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""How many workers a run gets, and how they resize, by the number of cores and the memory allowed."""
+"""How many workers a run gets, how they resize, and when one is taken for hung."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from ...cache.common.errors import UsageError
 
 GIB = 1 << 30
+
+STALL_SECONDS = 60.0
+"""A worker that decodes no frame for so long is taken for hung; opening a file on a slow network counts as silence."""
 
 # Resident memory as measured with torch 2.15, CUDA build: the parent with ViT-B/32 loaded, and one worker while it
 # decodes 1080p, with torch for resizing and without.

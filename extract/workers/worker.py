@@ -21,8 +21,9 @@ from ...cache.format.sampling import FramePicker
 from ..video.collector import FrameCollector, Ship
 from ..video.decode import decode_picked, decode_span, decode_whole
 from ..video.delivery import DecodeReport
+from ..video.images import read_image
 from ..video.index import read_index
-from ..video.resize import Pixels, Resize, ResizeRule, make_resize, read_image
+from ..video.resize import Pixels, Resize, ResizeRule, make_resize
 from .messages import (
     Beat,
     ImagesTask,
@@ -73,22 +74,24 @@ def _decode(task: SpanTask | WholeTask, sink: FrameCollector, threads: int) -> D
 
 
 def _read_images(task: ImagesTask, sink: FrameCollector) -> SpanDone:
-    """Read picture files; a damaged one among several is counted and left out."""
+    """Read picture files; one among several that cannot be read is counted, left out, and said why."""
     report = DecodeReport({"pillow"})
+    unread = []
     width = height = 0
     for row, path in zip(task.rows, task.paths, strict=True):
         try:
             rgb = read_image(path)
-        except MediaError:
+        except MediaError as error:
             if task.is_whole and len(task.paths) == 1:
                 raise
             report.errors += 1
+            unread.append(TaskFailed(type(error).__name__, str(error)))
             continue
         if not width:
             height, width = rgb.shape[:2]
         sink.add(row, 0.0, rgb)
         sink.commit()
-    return SpanDone(sink.finish(), report, width, height)
+    return SpanDone(sink.finish(), report, width, height, tuple(unread))
 
 
 class _Mailbox:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...cache import DigestMemo
 from ...cache.common.errors import UsageError
 from ...cache.common.hashing import content_sha256, image_files
-from ...cache.common.media_types import IMAGE_SUFFIXES, is_video
+from ...cache.common.media_types import is_image, is_video
 from ...cache.common.quoting import quoted
 from ..read_files import StrPath
 from .scan import Source
@@ -73,7 +73,7 @@ def _list(root: Path) -> Iterator[tuple[Path, int]]:
         here = Path(folder)
         for name in sorted(names):
             path = here / name
-            if path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)):
+            if path.is_file() and (is_image(path) or is_video(path)):
                 yield path, path.stat().st_size
         images = image_files(here)
         if images:

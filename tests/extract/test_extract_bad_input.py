@@ -22,6 +22,7 @@ from clipcache.cache import ClipcacheError, UsageError
 from clipcache.extract import ExtractOptions, extract, inputs, pipeline, run
 from clipcache.extract.workers import worker
 from extract_runs import Cli, assert_sound, extract_words, start_extract
+from image_files import HEIC_HEAD, hide_heic, needs_avif, needs_heic, two_colours
 from media import BAD, BadFile, BadInput
 from PIL import Image
 from tiny_models import write_tiny_weights
@@ -386,6 +387,62 @@ def test_damaged_image_alone_is_a_failure(clipcache: Cli, tmp_path: Path) -> Non
     outcome = clipcache(tmp_path / "burst", tmp_path / "burst" / "frame1.png")
     assert (outcome.code, clipcache.entries, len(clipcache.failures)) == (1, {}, 2)
     assert any("frame1.png" in line and "not a picture" in line for line in outcome.complaints)
+
+
+def test_heic_without_its_library_hides_no_other_image_and_is_tried_again(
+    clipcache: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_heic(monkeypatch)
+    paths = write_images(tmp_path / "burst", 3)
+    heic = tmp_path / "burst" / "a.HEIC"
+    heic.write_bytes(HEIC_HEAD)
+    outcome = clipcache(tmp_path / "burst", heic)
+    (entry,) = clipcache.entries.values()
+    assert (entry.frame_names, entry.complete) == ([path.name for path in paths], False)
+    alone, beside = sorted(outcome.complaints, key=len)
+    assert outcome.code == 1
+    assert alone.endswith("a.HEIC': it is HEIC; install pillow-heif: pip install 'clipcache[heic]'")
+    assert "1 image(s) of " in beside
+    assert "with --overwrite, the first: Cannot read the image" in beside
+    assert beside.endswith("pip install 'clipcache[heic]'")
+    assert clipcache.failures == [], "nothing is wrong with the file"
+
+
+@needs_avif
+def test_avif_and_jpeg_of_a_folder_are_one_entry(clipcache: Cli, tmp_path: Path) -> None:
+    (tmp_path / "burst").mkdir()
+    two_colours().save(tmp_path / "burst" / "2.avif")
+    two_colours().save(tmp_path / "burst" / "1.JPG")
+    two_colours().save(tmp_path / "burst" / "3", format="JPEG")
+    outcome = clipcache(tmp_path / "burst")
+    (entry,) = clipcache.entries.values()
+    assert (outcome.code, outcome.complaints) == (0, [])
+    assert (entry.frame_names, entry.complete) == (["1.JPG", "2.avif", "3"], True)
+
+
+@needs_heic
+def test_heic_is_extracted_by_a_worker(clipcache: Cli, tmp_path: Path) -> None:
+    import pillow_heif
+
+    pillow_heif.from_pillow(two_colours()).save(tmp_path / "photo")
+    outcome = clipcache(tmp_path / "photo", "--num-workers", "1")
+    (entry,) = clipcache.entries.values()
+    assert (outcome.code, entry.attributes.source_kind, entry.width, entry.height) == (0, "image", 96, 64)
+
+
+def test_images_beside_a_video_are_left_out_and_named(clipcache: Cli, good: VideoTruth) -> None:
+    folder = good.path.parent
+    for number in (1, 2):
+        two_colours().rotate(number).save(folder / f"photo{number}.png")
+    (folder / "track").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(16))
+    for words in ([folder, "--dry-run", "--json"], [folder]):
+        outcome = clipcache(*words)
+        (said,) = outcome.complaints
+        assert "2 images, such as " in said
+        assert "photo1.png', are left out, beside videos such as 'good.mp4'; name them" in said
+    assert list(clipcache.entries) == ["good.mp4"]
+    named = clipcache(folder, folder / "*.png")
+    assert (named.complaints, sorted(clipcache.entries)) == ([], ["good.mp4", "photo1.png", "photo2.png"])
 
 
 # --- disguises: nothing but the named file is opened ----------------------------------------------------

@@ -18,8 +18,8 @@ from clipcache.extract import inputs as inputs_module
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.decode import Span
 from clipcache.extract.video.file_checks.truncation import is_cut_short
+from clipcache.extract.video.images import read_image
 from clipcache.extract.video.index import read_index
-from clipcache.extract.video.resize import read_image
 from clipcache.extract.video.spans import part_for
 from media import make_video
 

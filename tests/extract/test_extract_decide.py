@@ -10,9 +10,9 @@ from clipcache.cache.common.errors import MediaError, UsageError
 from clipcache.cache.common.hashing import DigestMemo
 from clipcache.extract.inputs import HashedItem, Item, find_items, hash_items, is_video
 from clipcache.extract.plan import Action, plan
-from clipcache.extract.video import spans as spans_module
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.segments import cut
+from clipcache.extract.video.spans import split_spans
 from clipcache.extract.workers.sizing import GIB, PARENT_BYTES, WORKER_BYTES, choose_workers, parse_bytes
 from PIL import Image
 
@@ -49,6 +49,63 @@ def test_a_folder_is_searched_for_videos_and_image_folders(tmp_path: Path) -> No
     ]
     (burst,) = find_items([tmp_path / "burst"])
     assert [path.name for path in burst.images] == ["9.png", "10.jpg"]
+
+
+JPEG_HEAD = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
+
+
+def brand(name: bytes, *compatible: bytes) -> bytes:
+    """The first bytes of an ISO base media file."""
+    box = b"ftyp" + name + bytes(4) + b"".join(compatible)
+    return (len(box) + 4).to_bytes(4, "big") + box + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.HEIC", b"", "image-folder"),
+        ("a.avif", brand(b"avis"), "image-folder"),  # an animation, too: its first picture
+        ("a.jfif", b"", "image-folder"),
+        ("a", brand(b"heic", b"mif1"), "image-folder"),
+        ("a", brand(b"mif1", b"avif"), "image-folder"),
+        ("a", JPEG_HEAD, "image-folder"),
+        ("a", b"\x89PNG\r\n\x1a\n", "image-folder"),
+        ("a", b"RIFF\0\0\0\0WEBPVP8 ", "image-folder"),
+        ("a", b"RIFF\0\0\0\0AVI LIST", "video"),
+        ("a", brand(b"avis", b"avif", b"msf1"), "video"),  # a sequence has a track
+        ("a", brand(b"isom"), "video"),
+        ("a.part", brand(b"isom"), "video"),
+        ("a.gif", b"GIF89a", "video"),
+        ("a.GIF", b"", "video"),
+        ("a.m4a", brand(b"M4A "), None),
+        ("a.cr3", brand(b"crx "), None),
+        ("a.heic_original", brand(b"heic"), None),
+        ("a.jpg_original", JPEG_HEAD, None),
+        (".a", JPEG_HEAD, None),
+    ],
+)
+def test_what_a_file_is_taken_for_and_what_becomes_of_the_photo_beside_it(
+    tmp_path: Path, name: str, content: bytes, kind: str | None
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    said: list[str] = []
+    (item,) = find_items([tmp_path], on_left_out=said.append)
+    images = [path.name for path in item.images]
+    if kind == "video":
+        assert (item.kind, item.path.name, images) == (kind, name, [])
+        assert len(said) == 1
+        assert "photo.jpg' is left out" in said[0]
+    else:
+        assert (item.kind, said) == ("image-folder", [])
+        assert sorted(images) == sorted([name, "photo.jpg"] if kind else ["photo.jpg"])
+
+
+@pytest.mark.parametrize("name", ["a", "a.bak", "a.mp4", "a.heic"])
+def test_a_still_image_that_is_named_is_no_video(tmp_path: Path, name: str) -> None:
+    """FFmpeg would open it, and show one of its tiles."""
+    (tmp_path / name).write_bytes(brand(b"heic", b"mif1"))
+    assert found(tmp_path, name) == [(name, "image")]
 
 
 def test_named_files_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -144,7 +201,7 @@ def test_hashing_goes_on_past_what_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_long_videos_are_split_into_spans_that_cover_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spans_module, "SPAN_FRAMES", 250)
+    monkeypatch.setattr("clipcache.extract.video.spans.SPAN_FRAMES", 250)
     keyframe = np.zeros(1030, bool)
     keyframe[::100] = True
     _, segments = cut(list(range(1030)), keyframe, np.zeros(1030, bool))
@@ -154,7 +211,7 @@ def test_long_videos_are_split_into_spans_that_cover_them(monkeypatch: pytest.Mo
 
     index = Index()
     index.segments = segments  # type: ignore[attr-defined]
-    spans = spans_module.split_spans(index)  # type: ignore[arg-type]
+    spans = split_spans(index)  # type: ignore[arg-type]
     assert [(span.first, span.end) for span in spans] == [(0, 3), (3, 6), (6, 9), (9, 11)]
 
 

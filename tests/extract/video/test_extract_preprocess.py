@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clipcache.cache.common.errors import MediaError, UsageError
+from clipcache.cache.common.errors import UsageError
 from clipcache.extract.models.openai_fast import MEAN, STD
-from clipcache.extract.video.resize import crop_offset, make_resize, read_image, resized_shape
+from clipcache.extract.video.images import read_image
+from clipcache.extract.video.resize import crop_offset, make_resize, resized_shape
 from PIL import Image
 
 SHAPES = [
@@ -74,26 +75,3 @@ def test_reference_tensors(test_data: Path, backend: str) -> None:
             difference = np.abs(found - expected)
             assert difference.max() <= 2, stem
             assert (difference > 0).mean() <= 0.005, stem
-
-
-def test_images_are_read_upright_and_as_rgb(tmp_path: Path) -> None:
-    rgb = np.zeros((20, 30, 3), np.uint8)
-    rgb[:10] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held so that the picture must be turned by 90 degrees clockwise
-    Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif)
-    Image.fromarray(rgb[..., 0]).save(tmp_path / "gray.png")
-    turned = read_image(tmp_path / "turned.png")
-    assert turned.shape == (30, 20, 3)
-    assert turned[:, 15:].min() == 255
-    assert turned[:, :5].max() == 0
-    assert read_image(tmp_path / "gray.png").shape == (20, 30, 3)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a picture", None])
-def test_a_bad_image_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "bad.jpg"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(MediaError, match=r"bad\.jpg"):
-        read_image(path)
