@@ -40,6 +40,11 @@ class Sizes:
         growth_loops: Length of the long video, in clips, for the model of real size.
         growth_tiny_loops: The same for the tiny model.
         growth_rounds: Turns of each of these.
+        coded_frames: Frames of the videos that the proof of cuts is measured on.
+        coded: Their codecs, keys of `videos.CODINGS`.
+        proof_rounds: Turns with and without the proof.
+        sampled_frames: Frames of the video that sampling is measured on.
+        sampled_rounds: Turns of its two ways.
     """
 
     rounds: int = 3
@@ -61,6 +66,11 @@ class Sizes:
     growth_loops: int = 24
     growth_tiny_loops: int = 200
     growth_rounds: int = 2
+    coded_frames: int = 300
+    coded: tuple[str, ...] = ("H.264", "HEVC", "VP9", "AV1")
+    proof_rounds: int = 20
+    sampled_frames: int = 600
+    sampled_rounds: int = 6
 
 
 QUICK = Sizes(
@@ -83,6 +93,11 @@ QUICK = Sizes(
     growth_loops=6,
     growth_tiny_loops=30,
     growth_rounds=1,
+    coded_frames=250,
+    coded=("H.264",),
+    proof_rounds=3,
+    sampled_frames=120,
+    sampled_rounds=2,
 )
 
 

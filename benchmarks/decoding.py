@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipcache.extract.workers.messages import Task
+    from clipcache.extract.video.collector import FrameCollector
+    from clipcache.extract.workers.messages import SpanTask, Task
     from clipcache.extract.workers.pool import WorkerPool
 
     from .context import Context
@@ -49,15 +50,17 @@ def _frames(context: Context, kind: str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _span_tasks(path: str) -> tuple[Task, ...]:
+def _span_tasks(path: str) -> tuple[SpanTask, ...]:
     """What extract makes of a video: one task a span."""
     import numpy as np
-    from clipcache.extract.pipeline import span_task, split_spans
     from clipcache.extract.video.index import read_index
+    from clipcache.extract.video.spans import part_for, split_spans
+    from clipcache.extract.workers.messages import SpanTask
 
-    index = read_index(path)
+    index = read_index(path).joined()
     every = np.ones(index.frames_expected, bool)
-    return tuple(span_task(Path(path), index, span, "auto", every) for span in split_spans(index))
+    parts = (part_for(index, span, every) for span in split_spans(index))
+    return tuple(SpanTask(Path(path), part, span, wanted, "auto") for part, span, wanted in parts)
 
 
 class _Dropping:
@@ -99,6 +102,24 @@ def run_pool(path: str, workers: int, repeats: int) -> float:
     started = time.perf_counter()
     _pool(workers).run(source, lambda _: None)
     return source.frames / (time.perf_counter() - started)
+
+
+def resizing_sink() -> FrameCollector:
+    """In a child: a worker's own sink, which resizes each frame; its `pictures` are those shipped."""
+    import torch
+    from clipcache.extract.video.collector import FrameCollector
+    from clipcache.extract.video.resize import make_resize
+    from clipcache.extract.workers.shared_pages import page_frames
+
+    class Keeping(FrameCollector):
+        """Keeps what is shipped."""
+
+        def __init__(self) -> None:
+            self.pictures: list[Any] = []
+            super().__init__(make_resize(_SIDE), self.pictures.extend, page_frames(_SIDE), lambda: None)
+
+    torch.set_num_threads(1)
+    return Keeping()
 
 
 class _Counting:

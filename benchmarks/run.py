@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from . import baselines, ceilings, end_to_end, growth, memory, rescoring, skip_path
+from . import baselines, ceilings, end_to_end, growth, memory, proof, rescoring, sampling, skip_path
 from .context import QUICK, Context, Sizes
 from .report import Report, Section
 
@@ -29,6 +29,8 @@ SECTIONS: dict[str, Callable[[Context], Section]] = {
     "skip_path": skip_path.measure,
     "memory": memory.measure,
     "growth": growth.measure,
+    "proof": proof.measure,
+    "sampling": sampling.measure,
 }
 BY_HAND = "<!-- by hand -->"
 _RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class Rounds:
     def ratio(self, above: str, below: str) -> float:
         """Median over the rounds of `above / below`: what slows a whole round down slows both."""
         return median(a / b for a, b in zip(self.values[above], self.values[below], strict=True))
+
+    def middle(self, above: str, below: str) -> str:
+        """The ratios of the rounds without the lowest and the highest quarter, in words."""
+        ratios = [a / b for a, b in zip(self.values[above], self.values[below], strict=True)]
+        low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+        return f"{low:.3f} to {high:.3f}"
 
     def ratio_to(self, above: str, bound: Callable[[Mapping[str, float]], float]) -> float:
         """Median over the rounds of `above` to what `bound` makes of all sides of that round."""
@@ -58,3 +64,10 @@ def seconds_of(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
+
+
+def cpu_seconds_of(action: Callable[[], object]) -> float:
+    """Seconds of all cores that this process spends on an action: what runs beside it on the machine hardly counts."""
+    started = time.process_time()
+    action()
+    return time.process_time() - started

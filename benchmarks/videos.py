@@ -36,6 +36,54 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Coding:
+    """How a video is encoded.
+
+    Attributes:
+        codec: what people call it.
+        encoder: FFmpeg's name.
+        options: of the encoder; fast ones.
+        gop: frames from keyframe to keyframe; None leaves that to the encoder.
+    """
+
+    codec: str
+    encoder: str
+    options: tuple[tuple[str, str], ...]
+    gop: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.codec}, {f'GOP of {self.gop}' if self.gop else 'default GOP'}"
+
+
+CODINGS = {
+    "H.264": Coding("H.264", "libx264", (("preset", "veryfast"), ("crf", "23"))),
+    "HEVC": Coding("HEVC", "libx265", (("preset", "veryfast"), ("crf", "25"), ("x265-params", "log-level=none"))),
+    "VP9": Coding("VP9", "libvpx-vp9", (("deadline", "realtime"), ("cpu-used", "8"), ("b", "4M"))),
+    "AV1": Coding("AV1", "libsvtav1", (("preset", "11"), ("crf", "35"))),
+}
+
+
+def make_coded(folder: Path, kind: Kind, coding: Coding) -> Path:
+    """The frames of a kind as MP4, made unless they are there already."""
+    name = f"{coding.codec}-{coding.gop or 'default'}-{kind.width}x{kind.height}-{kind.frames}.mp4"
+    path = folder / name
+    if not path.exists():
+        os.environ.setdefault("SVT_LOG", "1")  # errors only
+        _whole(path, lambda part: _write_coded(part, kind, coding))
+    return path
+
+
+def _write_coded(path: Path, kind: Kind, coding: Coding) -> None:
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = container.add_stream(coding.encoder, rate=FPS, options=dict(coding.options))
+        stream.width, stream.height, stream.pix_fmt = kind.width, kind.height, "yuv420p"
+        if coding.gop:
+            stream.codec_context.gop_size = coding.gop
+        for packet in _encode(stream, kind):
+            container.mux(packet)
+
+
 def make_video(folder: Path, kind: str, loops: int, label: str = "") -> Path:
     """A video of `loops` times the frames of a kind in `folder`, made unless it is there already.
 

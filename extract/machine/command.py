@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ...cache.common.options import CACHE, DEBUG, LOADING
+from ...cache.common.options import CACHE, DEBUG, LOADING, PATH
 
 
 @click.command(short_help="List models: size, cost, and where their weights are.")
@@ -35,6 +35,7 @@ def models(pattern: str | None, as_json: bool) -> None:
 @click.option("--model", default="ViT-B/32", envvar="CLIPCACHE_MODEL", show_default=True, help="Name of the model.")
 @CACHE
 @LOADING
+@click.option("--videos", type=PATH, multiple=True, help="Examine these files and folders instead; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 @DEBUG
 def doctor(
@@ -43,12 +44,22 @@ def doctor(
     weights: Path | None,
     trust_weights: bool,  # noqa: ARG001  the model is not loaded
     device: str,
+    videos: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Say in ten lines whether this machine is ready to extract; exit code 1 if not, each problem with its remedy.
 
+    With --videos, say of each video whether every frame is decoded exactly: it is decoded as extract does and, beside
+    it, plainly from start to end, and pictures, order and times are compared. Exit code 1 if any video is not exact.
+
     Nothing is downloaded, and nothing stays behind.
     """
+    if videos:
+        from . import exactness
+
+        reports = exactness.examine_videos(videos, lambda report: None if as_json else click.echo(report.as_line()))
+        click.echo(exactness.as_json(reports) if as_json else f"\n{exactness.summary_lines(reports)}")
+        raise click.exceptions.Exit(1 if any(report.verdict != exactness.EXACT for report in reports) else 0)
     from . import doctor as examination
 
     findings = examination.examine(model, weights, cache_dir, device)

@@ -75,6 +75,7 @@ class WorkerPool:
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._start_worker: Callable[[], WorkerProcess] = lambda: WorkerProcess(size, resize, rule, quiet=quiet)
+        self.size = size
         self._count = workers
         self._stall_seconds = stall_seconds
         self._busy: dict[WorkerProcess, Any] = {}
@@ -142,7 +143,7 @@ class InProcessPool:
     """The same without processes, for debugging: one task at a time, no protection from crashes and hangs."""
 
     def __init__(self, size: int, resize: str, rule: ResizeRule = CLIP_RULE) -> None:
-        self._size = size
+        self.size = size
         self._resize = make_resize(size, resize, rule)
 
     def run(self, source: TaskSource, on_wait: Callable[[float], None]) -> None:
@@ -159,7 +160,7 @@ class InProcessPool:
             source.on_pictures(job, np.stack(pictures))
             started = time.monotonic()
 
-        reply = run_task(task, self._resize, self._size, ship, lambda: None, threads=0)  # type: ignore[arg-type]
+        reply = run_task(task, self._resize, self.size, ship, lambda: None, threads=0)  # type: ignore[arg-type]
         on_wait(time.monotonic() - started)
         source.on_reply(job, reply)
 
