@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..options import STALL_SECONDS
 from ..video.delivery import upright
 from ..video.index import quarter_turns
 from ..video.proof import checksum
 from ..video.resize import Pixels, ResizeRule, make_resize
+from ..workers.sizing import STALL_SECONDS
 
 SIZE = 224
 RULE = ResizeRule("squash", "bilinear")  # whole pictures: what is wrong at the edges counts too

@@ -241,7 +241,7 @@ class Watched(WorkerProcess):
 
     @property
     def silent_seconds(self) -> float:
-        hangs = isinstance(self.task, SpanTask) and self.task.decoder == "auto" and self.marker.exists()
+        hangs = isinstance(self.task, SpanTask) and self.task.decoder == "decord" and self.marker.exists()
         return super().silent_seconds if hangs else 0.0
 
 
@@ -254,7 +254,11 @@ def test_decoder_that_hangs_is_killed_and_pyav_takes_over(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(Watched, "marker", tmp_path / "decord" / "hangs", raising=False)
     monkeypatch.setattr(pool, "WorkerProcess", Watched)
-    summary = extract([library / "a.mp4"], tmp_path / "cache", options(tiny_weights, num_workers=1, stall_seconds=1.0))
+    summary = extract(
+        [library / "a.mp4"],
+        tmp_path / "cache",
+        options(tiny_weights, num_workers=1, stall_seconds=1.0, decoder="decord"),
+    )
     assert Watched.marker.exists()
     assert (summary.extracted, summary.partial, summary.failed) == (1, 0, 0)
     (entry,) = FeatureCache(tmp_path / "cache")
