@@ -18,7 +18,7 @@ from .common.paths import StrPath
 from .common.quoting import quoted
 from .entry import Entry
 from .format.names import ENTRY_SUFFIX
-from .format.packed import PACK_AGAIN, PACKED_VERSION, columns_sha256
+from .format.packed import PACK_AGAIN, PACKED_VERSION, columns_sha256, is_packed
 from .format.schema import (
     ATTRIBUTE_TYPES,
     INDEX_DTYPE,
@@ -71,7 +71,8 @@ def pack(cache: FeatureCache, output: StrPath, on_bad: OnBad, model: str | None 
 
     Raises:
         NotCachedError: if the cache has no entry of the model.
-        UsageError: if it has several models and none is named, or `output` does not end in .h5 or lies in the cache.
+        UsageError: if it has several models and none is named, or `output` does not end in .h5, lies in the cache, or
+            is a file that is not a packed library.
         ContentError: if its features are not all of one length, or an entry changes meanwhile.
         CacheError: if no entry can be read, or the file cannot be written.
     """
@@ -80,6 +81,8 @@ def pack(cache: FeatureCache, output: StrPath, on_bad: OnBad, model: str | None 
         raise UsageError(f"The packed file {quoted(output)} must have a name that ends in {ENTRY_SUFFIX}")
     if cache.directory.is_dir() and output.resolve().is_relative_to(cache.directory.resolve()):
         raise UsageError(f"{quoted(output)} lies in the cache that is packed, among its entries", "name a file outside")
+    if output.exists() and not is_packed(output):
+        raise UsageError(f"{quoted(output)} exists and is not a packed library", "choose another name")
     chosen = cache.model(model)
     pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]
     if not pieces:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..cache.common.errors import UsageError
@@ -13,6 +14,7 @@ from .read_files import StrPath
 KINDS = ("time", "distribution", "heatmap")  # plots of scores; the default first
 LABEL_CHARS = 60
 _DPI = 150
+_FIRST_BYTES = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<"}
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
@@ -32,8 +34,10 @@ def save_figure(figure: Any, path: StrPath) -> str | None:
         A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written, or is there already and is not a picture of the kind that its name says.
     """
+    if not _may_be_replaced(Path(path)):
+        raise UsageError(f"{quoted(path)} exists and is not a picture of that kind", "choose another name")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -43,6 +47,14 @@ def save_figure(figure: Any, path: StrPath) -> str | None:
     if any("missing from font" in str(one.message) for one in caught):
         return f"The font of {quoted(path)} lacks some letters, which are drawn as boxes."
     return None
+
+
+def _may_be_replaced(path: Path) -> bool:
+    """Whether a picture may take the place of a file: there is none, or one of the same kind by its first bytes."""
+    if not path.is_file() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        return file.read(5).startswith(_FIRST_BYTES.get(path.suffix.lower(), b""))
 
 
 def tidy(axes: Any) -> None:

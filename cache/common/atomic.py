@@ -7,7 +7,9 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +45,8 @@ def replacing(
 ) -> Iterator[Path]:
     """Give the name of a temporary file to write, and move it to `path` at the end: for files too large for memory.
 
+    A symbolic link stays, and what it leads to is replaced. A device or a pipe stays too: the content is copied to it.
+
     Args:
         path: the file to make or replace.
         check: called with the temporary file before it is moved; what it raises stops the move.
@@ -52,11 +56,16 @@ def replacing(
     Raises:
         CacheError: if the file cannot be written: full or read-only disk, no permission.
     """
-    temporary = path.parent / temporary_name()
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    temporary = Path(tempfile.gettempdir() if is_special else path.parent) / temporary_name()
     try:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if is_special:
+            _copy_into(temporary, path)
+            return
         if durable:
             _sync(temporary)
         if check is not None:
@@ -73,6 +82,11 @@ def replacing(
         # It no longer exists after a successful move; after anything else, an interrupt included, it must be removed.
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _copy_into(source: Path, device: Path) -> None:
+    with source.open("rb") as content, device.open("wb", buffering=0) as target:
+        shutil.copyfileobj(content, target)
 
 
 def remove_file(path: Path) -> None:

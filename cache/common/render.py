@@ -16,10 +16,11 @@ from pathlib import Path
 
 from .atomic import replacing
 from .errors import CacheError, UsageError
-from .quoting import one_line
+from .quoting import one_line, quoted
 
 Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]
+_LOOKED_AT_BYTES = 8192
 ROWS_MEASURED = 1000  # the rows of a table that its column widths are taken from
 
 
@@ -76,11 +77,13 @@ def write_text(pieces: Iterable[str], output: str | os.PathLike[str] | None) -> 
     """Write text to stdout, or to a file that appears whole or not at all.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written, or is there already and is not text.
     """
     if output is None:
         sys.stdout.writelines(pieces)
         return
+    if not _may_be_replaced(Path(output)):
+        raise UsageError(f"{quoted(output)} exists and is not a text file", "choose another name")
     try:
         with (
             replacing(Path(output), make_folder=False) as temporary,
@@ -89,6 +92,14 @@ def write_text(pieces: Iterable[str], output: str | os.PathLike[str] | None) -> 
             file.writelines(pieces)
     except CacheError as error:
         raise UsageError(error.problem, error.remedy) from error
+
+
+def _may_be_replaced(path: Path) -> bool:
+    """Whether text may be put in the place of a file: there is none, it is text itself, or no file but a device."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return b"\0" not in file.read(_LOOKED_AT_BYTES)
 
 
 def _csv(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:

@@ -199,6 +199,8 @@ def _check(target: Target, recipe: Recipe, score_columns: ScoreColumns | None) -
     """Refuse what cannot work before anything is written."""
     if target.per_shard < 1:
         raise UsageError(f"A shard takes 1 video or more, not {target.per_shard}")
+    if target.path.exists() and not target.path.is_file() and not target.path.is_dir():
+        raise UsageError(f"{quoted(target.output)} is a device or a pipe", "name a file or a folder")
     if target.format.is_one_file and target.path.is_dir():
         raise UsageError(
             f"{quoted(target.output)} is a folder, where {target.format.name} writes one file", "name a file"
