@@ -1,4 +1,4 @@
-"""`clipcache cache`: list, describe, check, pack, merge and prune the entries of a cache."""
+"""`clipcache cache`: list, describe, check, pack, merge and prune the entries of a cache, and list what failed."""
 
 from __future__ import annotations
 
@@ -49,6 +49,19 @@ def info(target: Path, cache_dir: Path, model: str | None, as_json: bool) -> Non
 
     described = describe(open_target(target, cache_dir, model))
     click.echo(to_json(described) if as_json else info_text(described))
+
+
+@cache_group.command()
+@_OPTIONS
+def failures(cache_dir: Path, model: str | None, as_json: bool) -> None:
+    """List what could not be extracted, and why; `extract --retry-failed` tries it again."""
+    from .failure_log import FailureLog
+    from .report import failures_text, to_json
+    from .store import FeatureCache
+
+    model_dir = FeatureCache(cache_dir).model(model).name if model else None
+    known = list(FailureLog(cache_dir).read(model_dir).values())
+    click.echo(to_json([one.__dict__ for one in known]) if as_json else failures_text(known))
 
 
 @cache_group.command()

@@ -13,6 +13,7 @@ import numpy as np
 from .common.quoting import one_line
 from .common.render import table_lines
 from .entry import Entry
+from .failure_log import Failure
 from .format.guard import OpenEntry
 from .format.packed import packed_file_of
 from .store import FeatureCache
@@ -100,3 +101,12 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(one_line, value)) or "none"
     return one_line(value)
+
+
+def failures_text(failures: Sequence[Failure]) -> str:
+    """A line for each failure: when, of which model, and the sentence that says which file and why."""
+    if not failures:
+        return "Nothing failed."
+    head = ("TIME", "MODEL", "FAILURE")
+    rows = [head, *((one.time, one.model_dir, one_line(one.sentence)) for one in failures)]
+    return "".join(table_lines(rows)).rstrip("\n")

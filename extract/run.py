@@ -170,6 +170,8 @@ class _PictureSession(Session):
         if not encoded.complete:
             self.summary.partial += 1
             outcome += f"{_lacks(encoded)}; cached with complete = false"
+            if not self._progress.verbose:
+                self._progress.say(f"clipcache: {quoted(encoded.item.item.path)}: {outcome}")
         self._progress.item(encoded.item, outcome)
         if unread := encoded.unread:
             later = " until it is extracted with --overwrite" if unread[0].error == NoLibraryError.__name__ else ""

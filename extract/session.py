@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from ..cache.common.atomic import remove_stale_temporaries
-from ..cache.common.errors import CacheError, NoLibraryError
+from ..cache.common.errors import CacheError, NoLibraryError, NotReadNowError
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import Failure, FailureLog
 from .inputs import HashedItem
@@ -18,7 +18,11 @@ from .provenance import now
 
 FILE_CHANGED = "FileChanged"
 
-TRANSIENT_ERRORS = frozenset({"DecoderKilled", FILE_CHANGED, "ModelError", NoLibraryError.__name__})
+_NAMED_FAILURES = 5
+
+TRANSIENT_ERRORS = frozenset(
+    {"DecoderKilled", FILE_CHANGED, "MemoryError", "ModelError", NoLibraryError.__name__, NotReadNowError.__name__}
+)
 """Failures that say nothing about the file: they are reported, and the file is tried again next time."""
 
 
@@ -78,6 +82,11 @@ class Session(ABC):
     def _note_failed_before(self, item: HashedItem) -> None:
         self.summary.failed_before += 1
         self._given_up.add(item.sha256)
+        if not self._progress.verbose and self.summary.failed_before <= _NAMED_FAILURES:
+            known = self._prepared.known_failures[item.sha256]
+            self._progress.say(f"clipcache: failed before, not tried again without --retry-failed: {known.sentence}")
+        elif self.summary.failed_before == _NAMED_FAILURES + 1:
+            self._progress.say("clipcache: more failed before; all are listed by: clipcache cache failures")
 
     def _note_duplicate(self, item: HashedItem) -> None:
         """Count a copy like the item that it is a copy of: cached, or failed with it."""
@@ -102,14 +111,20 @@ class Session(ABC):
         """Report a failure, and note it for the next runs unless it says nothing about the file."""
         path = os.fspath(item.item.path)
         sentence = sentence if quoted(path) in sentence else f"{quoted(path)}: {sentence}"
+        is_remembered = bool(item.sha256) and error not in TRANSIENT_ERRORS and not item.has_changed()
         self.summary.failed += 1
         self.summary.failures[path] = sentence
         self._given_up.add(item.sha256)
         self._progress.item(item, f"failed: {sentence}")
         if not self._progress.verbose:
             self._progress.say(f"clipcache: {sentence}")
-        if error not in TRANSIENT_ERRORS:
+        if is_remembered:
             self._remember(item, error, sentence)
+        elif item.sha256 and not item.item.path.parent.exists():
+            raise NotReadNowError(
+                f"The folder {quoted(item.item.path.parent)} is not there any more, so the run stops",
+                "connect its disk again, and run the same command; what is done is kept",
+            )
 
     def _remember(self, item: HashedItem, error: str, sentence: str) -> None:
         """Note a failure in the cache's log, unless it is noted there already."""

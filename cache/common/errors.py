@@ -4,7 +4,8 @@
     ├── UsageError            the request itself is wrong: missing path, bad option, nothing to do (exit code 2)
     ├── MediaError            a video, image or sound cannot be decoded
     │   ├── NoAudioError      a file has no audio track: reported, but not a failure
-    │   └── NoLibraryError    a package that reads files of this format is not installed
+    │   ├── NoLibraryError    a package that reads files of this format is not installed
+    │   └── NotReadNowError   a file could not be read just now: it is not there, or the disk or the permissions failed
     ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
@@ -62,6 +63,10 @@ class NoAudioError(MediaError):
 
 class NoLibraryError(MediaError):
     """A file of this format is read by a package that is not installed: nothing is wrong with the file."""
+
+
+class NotReadNowError(MediaError):
+    """A file could not be read just now: nothing is known of its content. It is not there, or the disk failed."""
 
 
 class ModelError(ClipcacheError):

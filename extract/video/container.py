@@ -7,6 +7,7 @@ be probed.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 import av
 
-from ...cache.common.errors import MediaError
+from ...cache.common.errors import MediaError, NotReadNowError
 from ...cache.common.media_types import still_format
 from ...cache.common.quoting import quoted
 from .file_checks.encryption import is_encrypted
@@ -77,12 +78,13 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
         The `container` of PyAV.
 
     Raises:
-        MediaError: the file is missing, empty, or of none of the formats.
+        MediaError: the file is empty, or of none of the formats.
+        NotReadNowError: it cannot be read: it is not there, or the disk or the permissions fail.
     """
     try:
         file = _MediaFile(path)  # closed below, after the container
     except OSError as error:
-        raise MediaError(
+        raise NotReadNowError(
             f"Cannot read {quoted(path)}: {error.strerror}", "check the path and its permissions"
         ) from error
     with file:
@@ -97,12 +99,21 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
                 options={"protocol_whitelist": "none", "format_whitelist": formats},
             )
         except Exception as error:  # whatever PyAV makes of a damaged file, the file is at fault
+            if is_from_disk(error):
+                raise NotReadNowError(f"Cannot read {quoted(path)}: {_reason(error)}", "check its disk") from error
             raise MediaError(
                 f"{quoted(path)} is not a {what} that FFmpeg can open ({_reason(error)}); "
                 "it may be cut short or of another type"
             ) from error
         with container:
             yield container
+
+
+def is_from_disk(error: Exception) -> bool:
+    """Whether an error is that of reading the file, and not of FFmpeg with what was read."""
+    return (
+        isinstance(error, OSError) and not isinstance(error, av.FFmpegError) and error.errno not in (None, errno.EINVAL)
+    )
 
 
 class _MediaFile(io.FileIO):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cache.common.errors import ClipcacheError, MediaError, NoLibraryError
+from ...cache.common.errors import ClipcacheError, MediaError, NoLibraryError, NotReadNowError
 from ...cache.common.media_types import has_video_signature, still_format
 from ...cache.common.quoting import quoted
 from .resize import Pixels
@@ -89,6 +89,9 @@ def _as_rgb(image: Any, path: Path) -> Pixels:
 def _refusal(path: Path, error: Exception) -> MediaError:
     """What to say of a picture over which Pillow raised."""
     from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, OSError) and error.errno is not None:  # the disk's: Pillow's own have no number
+        return NotReadNowError(f"Cannot read the image {quoted(path)}: {error.strerror}", "check the path and the disk")
 
     if isinstance(error, Image.DecompressionBombError):
         pixels, limit = re.findall(r"\d+", str(error))[:2]

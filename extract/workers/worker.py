@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ...cache.common.errors import ClipcacheError, MediaError
+from ...cache.common.errors import ClipcacheError, MediaError, NotReadNowError
 from ...cache.format.sampling import FramePicker
 from ..video.collector import FrameCollector, Ship
+from ..video.container import is_from_disk
 from ..video.decode import decode_picked, decode_span, decode_whole
 from ..video.delivery import DecodeReport
 from ..video.images import read_image
@@ -58,6 +59,8 @@ def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[
     except ClipcacheError as error:
         return TaskFailed(type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001  a decoder may raise anything, and must not end the worker
+        if is_from_disk(error):
+            return TaskFailed(NotReadNowError.__name__, f"It could not be read: {error}.")
         return TaskFailed(type(error).__name__, f"Decoding failed: {error or type(error).__name__}.")
 
 
