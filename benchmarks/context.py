@@ -18,7 +18,7 @@ from .report import usable_cores
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured. The defaults are those of a full run, about 45 minutes on two cores.
+    """How much is measured. The defaults are those of a full run, about an hour on two cores.
 
     Attributes:
         rounds: Turns of each pair of sides.

@@ -34,7 +34,6 @@ def measure(context: Context) -> Section:
             rounds = context.sizes.proof_rounds
             told = context.child("proof").call(compare, path=path, rounds=rounds)
             rows += _rows(str(coding), told)
-            print(*("| ".join(row.cells()) for row in rows[-2:]), sep="\n", flush=True)
     context.drop("proof")
     notes = [
         "CPU seconds of all threads, in one process and by one decoder thread: segments joined to at least 96 frames, "

@@ -1,7 +1,7 @@
 """The benchmark: `python -m benchmarks.run [--quick]`, from the root of the checkout.
 
 Measures what is written in each section's module, prints the tables and writes them to RESULTS.md, where whatever
-people wrote below the line `<!-- by hand -->` stays. A full run takes about 45 minutes on two cores and, for an hour of
+people wrote below the line `<!-- by hand -->` stays. A full run takes about an hour on two cores and, for an hour of
 1080p, 4 GB of disk.
 """
 

@@ -286,11 +286,12 @@ def _judge(encoded: EncodedItem, plain: PlainVideo) -> tuple[str, str]:
     verdict, detail = _judge_pictures(marks, plain.marks)
     if verdict == EXACT:
         verdict, detail = _judge_times(encoded, np.array(plain.times_ms))
-    if not plain.damage:
-        return verdict, detail
-    if encoded.complete:
+    if encoded.complete and plain.damage:
         return SILENT, f"{plain.damage} packets or frames are damaged{f'; {verdict}: {detail}' if detail else ''}"
-    return (EXACT, "") if verdict == EXACT else (DAMAGED, f"{verdict}: {detail}")
+    is_damaged = plain.damage or (encoded.damage and verdict != COUNT)  # the run alone meets some damage
+    if verdict == EXACT or encoded.complete or not is_damaged:
+        return verdict, detail
+    return DAMAGED, f"{verdict}: {detail}"
 
 
 def _judge_pictures(marks: list[Mark], plain: list[Mark]) -> tuple[str, str]:
