@@ -36,7 +36,7 @@ def measure(context: Context) -> Section:
             rows += _rows(str(coding), told)
     context.drop("proof")
     notes = [
-        "CPU seconds of all threads, in one process and by one decoder thread: segments joined to at least 96 frames, "
+        "CPU seconds of all threads, in one process and by one decoder thread: segments joined to at least 240 frames, "
         "as a run without sampling decodes them, and frames resized to 224x224. In brackets the middle half of the "
         "ratios of the turns.",
         "Without the proof: a segment is not fed the keyframe at which the next one begins, unless pictures of its own "

@@ -119,7 +119,8 @@ class VideoIndex:
 
     def joined(self) -> VideoIndex:
         """The same with segments joined to a length that is worth a reader of its own."""
-        segments, firsts = join(self.segments)
+        max_frames = min(MAX_SEGMENT_FRAMES, MAX_SEGMENT_BYTES // max(1, self.width * self.height * 3))
+        segments, firsts = join(self.segments, max_frames)
         return replace(self, segments=tuple(segments), anchors=tuple(self.anchors[n] for n in firsts))
 
     def in_one_piece(self) -> VideoIndex:

@@ -16,8 +16,9 @@ from .timeline import BoolArray, IntArray
 GOP_FRAMES = 12
 """Keyframes closer together than this are no cuts of their own: an index of millions of them would serve nobody."""
 
-MIN_SEGMENT_FRAMES = 96
-"""Neighbouring GOPs are joined up to this many frames: a reader per segment costs a few milliseconds."""
+MIN_SEGMENT_FRAMES = 240
+"""Neighbouring GOPs are joined up to this many frames: a reader for each segment costs a few milliseconds, and the
+proof of each cut a keyframe, as much as some fifty other pictures of AV1."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,22 @@ def cut(
     return shown, (Segment(0, len(times), int(times.min()), int(times.max()) + 1, None, 0, len(shown)),)
 
 
-def join(segments: Sequence[Segment]) -> tuple[list[Segment], list[int]]:
-    """Join neighbouring segments until each shows `MIN_SEGMENT_FRAMES`; also the number of the first in each."""
+def join(segments: Sequence[Segment], max_frames: int) -> tuple[list[Segment], list[int]]:
+    """Join neighbouring segments until each shows `MIN_SEGMENT_FRAMES`, or the next would make it too long.
+
+    Args:
+        segments: as `cut` gives them.
+        max_frames: frames of a joined segment at most.
+
+    Returns:
+        The joined segments, and the number of the first of each in `segments`.
+    """
     joined: list[Segment] = []
     firsts: list[int] = []
     for number, segment in enumerate(segments):
-        if joined and joined[-1].rows < MIN_SEGMENT_FRAMES and joined[-1].end_pts == segment.start_pts:
+        rows = joined[-1].rows + segment.rows if joined else 0
+        is_short = joined and joined[-1].rows < MIN_SEGMENT_FRAMES and rows <= max_frames
+        if is_short and joined[-1].end_pts == segment.start_pts:
             joined[-1] = _both(joined[-1], segment)
         else:
             joined.append(segment)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from barcode import BarcodeError, read_barcode
 from clipcache.cache.format.sampling import Sampling
@@ -16,11 +17,13 @@ from clipcache.extract.encoded import EncodedItem
 from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.machine.exactness import checksum_features, checksum_of, run_without_model
 from clipcache.extract.machine.plain_decode import RULE, plain_frames
+from clipcache.extract.video import segments
 from clipcache.extract.video.proof import checksum
 from clipcache.extract.video.resize import make_resize
 from clipcache.extract.workers.pool import InProcessPool
 
 SIZE = 96
+_MIN_SEGMENT_FRAMES = 60
 UNREADABLE = -1
 
 Mark = tuple[int, int]
@@ -77,10 +80,14 @@ class Decoded:
 
 
 def decode_as_a_run(path: Path, decoder: str = "auto", sampling: Sampling = Sampling()) -> Decoded:  # noqa: B008 - frozen
-    """Index, share out, decode, prove, and decode again where that is needed: all but CLIP and the cache."""
+    """Index, share out, decode, prove, and decode again where that is needed: all but CLIP and the cache.
+
+    Segments are shorter than in a run, so that short videos are cut too.
+    """
     decoded = Decoded()
     pool = InProcessPool(SIZE, "pil", RULE)
-    run_without_model([Item(path, "video")], pool, decoded, _feature, sampling=sampling, decoder=decoder)
+    with mock.patch.object(segments, "MIN_SEGMENT_FRAMES", _MIN_SEGMENT_FRAMES):
+        run_without_model([Item(path, "video")], pool, decoded, _feature, sampling=sampling, decoder=decoder)
     return decoded
 
 

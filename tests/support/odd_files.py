@@ -16,7 +16,7 @@ FPS = 25
 FRAME_MS = 40.0
 
 FRAMES = 200
-"""Enough for two cuts where every 96 frames may begin a segment."""
+"""Enough for several cuts where every 60 frames may begin a segment, as in `decoded_runs`."""
 
 X264 = {"preset": "veryfast", "x264-params": "keyint=24:min-keyint=24:bframes=2:scenecut=0:open-gop=0"}
 VPX = {"g": "24", "b": "500k", "deadline": "realtime", "cpu-used": "8"}

@@ -82,10 +82,18 @@ def test_short_gops_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     pts = list(range(36))
     _, segments = run_cut(list(pts), pts)
     assert [s.rows for s in segments] == [1] * 36
-    joined, firsts = join(segments)
+    joined, firsts = join(segments, 100)
     assert [s.rows for s in joined] == [10, 10, 10, 6]
     assert firsts == [0, 10, 20, 30]
     assert [fed(s, pts) for s in joined] == [pts[:11], pts[10:21], pts[20:31], pts[30:]]
+
+
+def test_segments_are_not_joined_beyond_what_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments_module, "MIN_SEGMENT_FRAMES", 10)
+    pts = list(range(36))
+    _, segments = run_cut(list(pts), pts[::4])
+    assert [s.rows for s in join(segments, 11)[0]] == [8, 8, 8, 8, 4]
+    assert [s.rows for s in join(segments, 3)[0]] == [4] * 9
 
 
 def test_keyframes_close_together_are_not_all_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
