@@ -31,7 +31,7 @@ def measure(context: Context) -> Section:
     ]
     notes = [
         f"Decoding and resizing for `--fps {_FPS}`, CPU seconds of all threads, in one process. 'Whole segments': "
-        "segments joined to at least 240 frames are decoded to their end, by decord, and what is not wanted is dropped: "
+        "segments joined to at least 240 frames are decoded to their end by decord, and what is not wanted is dropped: "
         "what a run did before frames were picked. 'Picked frames alone': `decode_picked`, by PyAV, what a run does "
         "now. In brackets the middle half of the ratios of the turns.",
     ]

@@ -8,11 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from ..cache.common.options import CACHE, LOADING, PATH
+from .interrupts import noticed
+from .workers.sizing import STALL_SECONDS, START_SECONDS
 
 
 def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, Any], int | None]:
@@ -98,6 +100,20 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 @click.option(
     "--audio-weights", type=PATH, metavar="DIR", envvar="CLIPCACHE_AUDIO_WEIGHTS", help="Folder of a saved CLAP model."
 )
+@click.option(
+    "--stall-seconds",
+    type=float,
+    default=STALL_SECONDS,
+    show_default=True,
+    help="Kill a decoding process that gives no sign of work for so long.",
+)
+@click.option(
+    "--start-seconds",
+    type=float,
+    default=START_SECONDS,
+    show_default=True,
+    help="How long a decoding process may take to start; a loaded machine or a slow network disk may need more.",
+)
 @click.option("--overwrite", is_flag=True, help="Encode again what is cached.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
 @click.option(
@@ -149,18 +165,12 @@ def extract(
 @contextlib.contextmanager
 def _resumable() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end a run cleanly, and say how to resume it."""
-
-    def terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001  the signature of a handler
-        raise KeyboardInterrupt(number)
-
-    previous = signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        with noticed():
+            yield
     except KeyboardInterrupt as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean end
         command = shlex.join(["clipcache", *sys.argv[1:]])
         click.echo(f"\nStopped. What is finished is kept; to go on, run the same command again: {command}", err=True)
         code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
         raise click.exceptions.Exit(int(code)) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)

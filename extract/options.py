@@ -12,7 +12,7 @@ from ..cache.format.sampling import Sampling
 from .audio.windows import Windows
 from .models.placement import Precision, check_device, check_precision
 from .models.weights import DEFAULT_MODEL
-from .workers.sizing import STALL_SECONDS
+from .workers.sizing import STALL_SECONDS, START_SECONDS
 
 Decoder = Literal["auto", "decord", "pyav"]
 Dtype = Literal["float16", "float32"]
@@ -45,6 +45,7 @@ class ExtractOptions:
         verbose: one line per item on stderr.
         debug: show the decoders' own messages.
         stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
+        start_seconds: a worker that has not started after so many seconds is killed; more than 0.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -67,6 +68,7 @@ class ExtractOptions:
     verbose: bool = False
     debug: bool = False
     stall_seconds: float = STALL_SECONDS
+    start_seconds: float = START_SECONDS
 
     def __post_init__(self) -> None:
         _check_type("model", self.model, str, "give its name, such as 'ViT-B/32'")
@@ -80,6 +82,7 @@ class ExtractOptions:
         _check_choice("dtype", self.dtype, Dtype)
         _check_count("memory_limit", self.memory_limit, least=0)
         _check_positive("stall_seconds", self.stall_seconds)
+        _check_positive("start_seconds", self.start_seconds)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ..cache.common.errors import NoLibraryError
 from ..cache.common.quoting import quoted
 from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
+from . import interrupts
 from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
@@ -115,11 +116,18 @@ class _PictureSession(Session):
             return InProcessPool(size, workers.resize, rule)
         options = self._options
         return WorkerPool(
-            workers.count, size, workers.resize, rule, quiet=not options.debug, stall_seconds=options.stall_seconds
+            workers.count,
+            size,
+            workers.resize,
+            rule,
+            quiet=not options.debug,
+            stall_seconds=options.stall_seconds,
+            start_seconds=options.start_seconds,
         )
 
     def _on_wait(self, seconds: float) -> None:
         self.summary.decode_wait_seconds += seconds
+        interrupts.check()
 
     def on_open(self, item: HashedItem) -> bool:
         """See `RunEvents`; two runs over the same folder share the work instead of both doing all of it."""

@@ -17,6 +17,7 @@ from ...cache.common.quoting import quoted
 from ...cache.failure_log import NO_AUDIO
 from ...cache.format.schema import EntryAttributes
 from ...cache.format.write import write_entry
+from .. import interrupts
 from ..inputs import HashedItem, find_items
 from ..options import SoundOptions
 from ..progress import Progress, SoundSummary
@@ -166,6 +167,7 @@ class _SoundSession(Session):
                 f"This CLAP takes windows of at most {most:g} seconds", "give an --audio-window of no more"
             )
         for item in self._prepared.work:
+            interrupts.check()
             self._progress.begin(item)
             self._extract(item, encoder)
 

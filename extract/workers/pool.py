@@ -15,12 +15,14 @@ from ...cache.common.errors import ClipcacheError
 from ..video.resize import CLIP_RULE, ResizeRule, make_resize
 from .messages import Beat, PageFull, Reply, Task, TaskFailed
 from .process import WorkerProcess
-from .sizing import STALL_SECONDS
+from .sizing import STALL_SECONDS, START_SECONDS
 from .worker import run_task
 
 Pictures = npt.NDArray[np.uint8]
 
 _POLL_SECONDS = 0.5
+_STOPPED_SECONDS = 5.0
+_MAX_FAILED_STARTS = 3
 
 
 class TaskSource(Protocol):
@@ -52,6 +54,20 @@ def _how_it_ended(exit_code: int | None) -> tuple[str, str]:
     return "DecoderCrashed", f"The decoder crashed: its process {how}."
 
 
+class _OwnClock:
+    """Notices that this process itself was stopped (Ctrl-Z) or asleep: much time went by, of which it had little."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def was_stopped(self) -> bool:
+        """Whether it was, since the last time that this was asked."""
+        wall, cpu = time.monotonic(), time.process_time()
+        passed, used = wall - self._wall, cpu - self._cpu
+        self._wall, self._cpu = wall, cpu
+        return passed > _STOPPED_SECONDS and used < passed / 2
+
+
 class WorkerPool:
     """Runs tasks in worker processes until the source has no more.
 
@@ -62,6 +78,7 @@ class WorkerPool:
         rule: how pictures become squares.
         quiet: throw away what decoders write to stderr.
         stall_seconds: after so long without a sign a worker is killed.
+        start_seconds: the same for one that has not given its first.
     """
 
     def __init__(
@@ -73,18 +90,26 @@ class WorkerPool:
         *,
         quiet: bool = True,
         stall_seconds: float = STALL_SECONDS,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._start_worker: Callable[[], WorkerProcess] = lambda: WorkerProcess(size, resize, rule, quiet=quiet)
         self.size = size
         self._count = workers
         self._stall_seconds = stall_seconds
+        self._start_seconds = start_seconds
         self._busy: dict[WorkerProcess, Any] = {}
         self._idle: list[WorkerProcess] = []
+        self._again: list[tuple[Any, Task]] = []  # tasks of workers that were lost before they had started
+        self._failed_starts = 0  # in a row
 
     def run(self, source: TaskSource, on_wait: Callable[[float], None]) -> None:
         """Run until the source gives no task and none is running; `on_wait` is called with seconds spent waiting."""
+        watch = _OwnClock()
         while self._assign(source):
             started = time.monotonic()
+            if watch.was_stopped():
+                for worker in self._busy:
+                    worker.was_not_watched()
             ready = wait([worker.connection for worker in self._busy], _POLL_SECONDS)
             on_wait(time.monotonic() - started)
             for worker in [w for w in self._busy if w.connection in ready]:
@@ -94,7 +119,7 @@ class WorkerPool:
     def _assign(self, source: TaskSource) -> bool:
         """Give work to idle workers; False when nothing runs any more."""
         while len(self._busy) < self._count:
-            found = source.next_task()
+            found = self._again.pop() if self._again else source.next_task()
             if found is None:
                 break
             worker = self._idle.pop() if self._idle else self._start_worker()
@@ -104,6 +129,7 @@ class WorkerPool:
 
     def _handle(self, worker: WorkerProcess, source: TaskSource) -> None:
         reply = worker.receive()
+        self._failed_starts = 0 if worker.was_ready else self._failed_starts
         job = self._busy[worker]
         if reply is None:
             self._lose(worker, source, *_how_it_ended(worker.exit_code()))
@@ -116,18 +142,29 @@ class WorkerPool:
             source.on_reply(job, reply)
 
     def _kill_silent(self, source: TaskSource) -> None:
-        for worker in [w for w in self._busy if w.silent_seconds > self._stall_seconds and not w.connection.poll()]:
-            self._lose(worker, source, "DecoderHung", f"The decoder hung: no frame for {self._stall_seconds:.0f} s.")
+        for worker in list(self._busy):
+            limit = self._stall_seconds if worker.was_ready else self._start_seconds
+            if worker.silent_seconds > limit and not worker.connection.poll():
+                self._lose(worker, source, "DecoderHung", f"The decoder hung: no frame for {limit:.0f} s.")
 
     def _lose(self, worker: WorkerProcess, source: TaskSource, error: str, sentence: str) -> None:
         job = self._busy.pop(worker)
         worker.close(kill=True)
         if not worker.was_ready:
+            self._start_again(worker, job, sentence)
+            return
+        source.on_reply(job, TaskFailed(error, sentence, is_lost=True))
+
+    def _start_again(self, worker: WorkerProcess, job: Any, sentence: str) -> None:
+        """Another worker gets the task: the file is not at fault, nobody has looked at it yet."""
+        self._failed_starts += 1
+        if self._failed_starts >= _MAX_FAILED_STARTS or worker.task is None:
             raise ClipcacheError(
                 f"The decoding processes do not start ({sentence.rstrip('.')})",
-                "look at their messages with --debug, or decode without them: --num-workers 0",
+                "look at their messages with --debug, give them more time with --start-seconds, or decode without "
+                "them: --num-workers 0",
             )
-        source.on_reply(job, TaskFailed(error, sentence, is_lost=True))
+        self._again.append((job, worker.task))
 
     def close(self, *, kill: bool = False) -> None:
         """End all workers; those that are decoding are killed."""

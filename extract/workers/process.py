@@ -68,6 +68,10 @@ class WorkerProcess:
         """Process id."""
         return self._process.pid
 
+    def was_not_watched(self) -> None:
+        """Start the clock anew: the parent itself was stopped, and perhaps this worker with it."""
+        self._last_sign = time.monotonic()
+
     @property
     def silent_seconds(self) -> float:
         """Seconds since the worker said anything or was given anything."""

@@ -13,6 +13,9 @@ GIB = 1 << 30
 STALL_SECONDS = 60.0
 """A worker that decodes no frame for so long is taken for hung; opening a file on a slow network counts as silence."""
 
+START_SECONDS = 300.0
+"""How long a worker may take to start: it imports FFmpeg's libraries, from a loaded machine or a slow network disk."""
+
 # Resident memory as measured with torch 2.15, CUDA build: the parent with ViT-B/32 loaded, and one worker while it
 # decodes 1080p, with torch for resizing and without.
 PARENT_BYTES = int(1.6 * GIB)

@@ -6,6 +6,7 @@ no beat), and goes on without it. See `pool` for the other side.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ from .shared_pages import PAGES, SharedPages, page_frames
 
 _BEAT_SECONDS = 1.0
 _ORPHAN_CHECK_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
 
 
 def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[], None], threads: int = 1) -> Reply:
@@ -140,15 +142,24 @@ class _Mailbox:
 
 
 def _leave_with_parent(parent: int) -> None:
-    """End this process when its parent is gone, even while a decoder hangs."""
+    """End this process when its parent is gone, even while a decoder hangs; for systems other than Linux."""
     while os.getppid() == parent:
         time.sleep(_ORPHAN_CHECK_SECONDS)
     os._exit(1)
 
 
+def _die_with_parent(parent: int) -> None:
+    """Let Linux end this process the moment its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it went before this was said
+        os._exit(1)
+
+
 def main() -> None:
     """Entry point of a worker process; its settings are JSON on the command line."""
     settings = json.loads(sys.argv[1])
+    _die_with_parent(settings["parent"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_leave_with_parent, args=(settings["parent"],), daemon=True).start()
     size = settings["size"]
