@@ -116,7 +116,9 @@ def natural_key(name: str) -> tuple[list[tuple[bool, int, str]], str]:
 
 
 class DigestMemo:
-    """Remembers the sha256 of files by path, size, modification time and inode, in the user's cache folder.
+    """Remembers the sha256 of files by path, size, times of modification and of change, and inode.
+
+    It lies in the user's cache folder.
 
     Several processes may share it. If the database cannot be used, for whatever reason, every hash is computed.
     """
@@ -227,8 +229,12 @@ def _write_rows(connection: sqlite3.Connection, pending: dict[bytes, _Row]) -> N
 
 
 def _stamp(status: os.stat_result) -> str:
-    """What changes when a file's content does; text, as an inode may exceed SQLite's integers."""
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+    """What changes when a file's content does; text, as an inode may exceed SQLite's integers.
+
+    The time of the last change of status is there because the time of modification can be set: `rsync --inplace -t` and
+    `touch -d` put it back over another content.
+    """
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
 
 
 def _has_stamp(path: bytes, stamp: str) -> bool:

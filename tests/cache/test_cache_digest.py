@@ -76,6 +76,20 @@ def test_a_changed_file_has_a_new_digest(tmp_path: Path) -> None:
     assert memo.sha256(path) == hashlib.sha256(b"CONTENT").hexdigest() != before
 
 
+def test_a_change_whose_time_was_put_back_is_not_missed(tmp_path: Path) -> None:
+    """As `rsync --inplace -t` and `touch -d` leave it: same size, same time of modification, same inode."""
+    path = settled(tmp_path / "video", b"content")
+    memo = DigestMemo(tmp_path / "memo")
+    status = path.stat()
+    before = memo.sha256(path)
+    with path.open("r+b") as file:
+        file.write(b"CONTENT")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (status.st_size, status.st_mtime_ns, status.st_ino)
+    assert memo.sha256(path) == hashlib.sha256(b"CONTENT").hexdigest() != before
+
+
 def test_a_change_within_the_clocks_step_is_not_missed(tmp_path: Path) -> None:
     path = tmp_path / "video"
     memo = DigestMemo(tmp_path / "memo")
