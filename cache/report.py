@@ -52,7 +52,10 @@ def _file_bytes(entry: Entry, opened: OpenEntry) -> int:
 
 def info_text(described: dict[str, Any]) -> str:
     """One line for each thing that `describe` tells, names aligned."""
-    return "".join(table_lines((name, _shown(value)) for name, value in described.items())).rstrip("\n")
+    shown = {name: _shown(value) or "not known" for name, value in described.items()}
+    if described["frames_corrupt"] < 0:
+        shown["frames_corrupt"] = "not counted"
+    return "".join(table_lines(shown.items())).rstrip("\n")
 
 
 def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,16 @@ from .common.atomic import remove_file
 from .common.errors import EntryError
 from .common.paths import StrPath, is_file
 from .common.quoting import quoted
-from .format.blocks import NOT_FINITE, all_finite
+from .format.blocks import NOT_FINITE, all_finite, iter_blocks
 from .format.guard import OpenEntry
 from .format.names import model_slug, parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
 from .format.read import can_validate, open_entry
 from .format.schema import EXTRACT_AGAIN, SOURCE_KINDS, EntryAttributes
 from .store import FeatureCache
+from .vector_store import VECTOR_SUFFIX, ReferenceStore, reference_folder
+
+_MAX_VALUE = 1e6  # CLIP's features are below 30, and no encoder here gives more than some hundreds
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Finding:
 def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     """Check every entry (of one model, if named) in order of path, one finding each.
 
+    The remembered embeddings of prompts and images follow, one finding each as well.
+
     Checked: the structure and schema, checksums of all data, finite features and timestamps, the order of frames, the
     counts and names against the attributes. A packed library as a whole is a finding only if its checksum is wrong.
     """
@@ -50,6 +56,10 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
             # Another run may have replaced it by an entry with more frames: a file that is gone is not bad.
             if problem is None or packed_file_of(path) or path.exists():
                 yield Finding(path, problem)
+    for folder in sorted(folders):
+        store = ReferenceStore(reference_folder(cache.directory), folder)
+        for path, trouble in store.problems():
+            yield Finding(path, trouble and f"{quoted(path)} {trouble}; remove it, and it is computed again.")
 
 
 def remove_bad(findings: Iterable[Finding]) -> list[Path]:
@@ -63,7 +73,8 @@ def remove_bad(findings: Iterable[Finding]) -> list[Path]:
     Raises:
         CacheError: if one cannot be removed.
     """
-    bad = [finding.path for finding in findings if finding.problem is not None and can_validate(finding.path)]
+    found = [finding.path for finding in findings if finding.problem is not None]
+    bad = [path for path in found if path.suffix == VECTOR_SUFFIX or can_validate(path)]
     for path in bad:
         remove_file(path)
     return bad
@@ -108,10 +119,17 @@ def _count_problem(entry: OpenEntry) -> str | None:
     return None
 
 
+def _are_plausible(features: Any) -> bool:
+    magnitudes = np.abs(np.asarray(features, np.float32)).max(axis=1)
+    return bool((magnitudes > 0).all() and (magnitudes < _MAX_VALUE).all())
+
+
 def _data_problem(entry: OpenEntry) -> str | None:
     """Reads everything: a wrong checksum raises in `open_entry`."""
     if not all_finite(entry.features):
         return f"holds {NOT_FINITE}"
+    if not all(_are_plausible(block) for block in iter_blocks(entry.features)):
+        return "holds features that no model gives: all zero, or beyond 1,000,000"
     if entry.frame_names is not None:
         entry.frame_names[:]
     for values in entry.quality.values():

@@ -11,12 +11,15 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from cache_entries import MODEL_DIR, sha256_of
+from cache_entries import MODEL_DIR, put_entry, sha256_of
+from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import CacheError
 from clipcache.cache.failure_log import Failure, FailureLog
 from clipcache.cache.vector_store import ReferenceStore, text_key
+from clipcache.cache.verify import remove_bad, verify
 
 VECTOR = np.linspace(-1, 1, 512, dtype=np.float32)
 FAILURE = Failure("a b.mp4", "1" * 64, "MediaError", "a b.mp4 has no frames.", "2026-01-02T03:04:05Z", MODEL_DIR)
@@ -190,3 +193,51 @@ def test_a_log_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     for call in (log.read, lambda: log.append(FAILURE), lambda: log.forget([sha256_of("x")])):
         with pytest.raises(CacheError, match=r"Cannot (read|write) .*failed\.jsonl"):
             call()
+
+
+@pytest.mark.parametrize("harm", ["flipped bit", "another prompt", "another model", "zeros", "3e38", "cut", "no seal"])
+def test_a_vector_that_is_not_what_it_says_is_absent_and_found_by_verify(tmp_path: Path, harm: str) -> None:
+    put_entry(tmp_path)
+    store, key = ReferenceStore(tmp_path, MODEL_DIR), text_key("a dog")
+    assert store.put("text", key, VECTOR)
+    path = store._path("text", key)
+    whole = bytearray(path.read_bytes())
+    if harm == "flipped bit":
+        whole[-40] ^= 1
+    elif harm == "another prompt":
+        store.put("text", text_key("a cat"), VECTOR + 1)
+        whole = bytearray(store._path("text", text_key("a cat")).read_bytes())
+    elif harm == "another model":
+        other = ReferenceStore(tmp_path / "other", "RN50-12345678")
+        other.put("text", key, VECTOR)
+        whole = bytearray(other._path("text", key).read_bytes())
+    elif harm in ("zeros", "3e38"):
+        whole[-32 - 4 * len(VECTOR) : -32] = np.full(len(VECTOR), 0 if harm == "zeros" else 3e38, "<f4").tobytes()
+    else:
+        del whole[-32 if harm == "no seal" else -1 :]
+    path.write_bytes(whole)
+    assert store.get("text", key) is None
+    bad = [finding for finding in verify(FeatureCache(tmp_path)) if finding.problem]
+    assert [finding.path for finding in bad] == [path]
+    assert "is not the embedding that its name says" in str(bad[0].problem)
+    assert remove_bad(bad) == [path]
+    assert not [finding for finding in verify(FeatureCache(tmp_path)) if finding.problem]
+
+
+def test_a_vector_is_still_an_npy_file(tmp_path: Path) -> None:
+    store, key = ReferenceStore(tmp_path, MODEL_DIR), text_key("a dog")
+    store.put("text", key, VECTOR)
+    np.testing.assert_array_equal(np.load(store._path("text", key)), VECTOR)
+
+
+@pytest.mark.parametrize("value", [0.0, 3e4 * 3e4])
+def test_verify_finds_features_that_no_model_gives(tmp_path: Path, value: float) -> None:
+    path = put_entry(tmp_path)
+    assert not [finding for finding in verify(FeatureCache(tmp_path)) if finding.problem]
+    with h5py.File(path, "r+") as file:
+        features = np.asarray(file["features"], np.float32)
+        features[1] = value
+        del file["features"]
+        file.create_dataset("features", data=features, chunks=features.shape, fletcher32=True)
+    (bad,) = [finding for finding in verify(FeatureCache(tmp_path)) if finding.problem]
+    assert "that no model gives" in str(bad.problem)
