@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..cache.format.sampling import Sampling
-from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes
+from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes, utc_now
 from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
@@ -77,7 +76,7 @@ def common_attributes(
     return {
         "schema_version": SCHEMA_VERSION,
         "clipcache_version": metadata.version("clipcache"),
-        "created": now(),
+        "created": utc_now(),
         "video_name": os.path.basename(os.path.abspath(item.item.path)),  # noqa: PTH100, PTH119  "." has no name
         "video_sha256": item.sha256,
         "video_bytes": item.size,
@@ -137,8 +136,3 @@ def decoder_version(decoder: str) -> str:
         except metadata.PackageNotFoundError:
             continue
     return f"{decoder} of unknown version"
-
-
-def now() -> str:
-    """The time as ISO 8601 in UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

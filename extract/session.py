@@ -11,10 +11,10 @@ from ..cache.common.atomic import remove_stale_temporaries
 from ..cache.common.errors import CacheError, NoLibraryError, NotReadNowError
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import Failure, FailureLog
+from ..cache.format.schema import utc_now
 from .inputs import HashedItem
 from .plan import Action, Prepared, Step
 from .progress import Progress, RunSummary
-from .provenance import now
 
 FILE_CHANGED = "FileChanged"
 
@@ -129,7 +129,7 @@ class Session(ABC):
     def _remember(self, item: HashedItem, error: str, sentence: str) -> None:
         """Note a failure in the cache's log, unless it is noted there already."""
         make_folder(self._prepared.cache_dir)
-        failure = Failure(os.fspath(item.item.path), item.sha256, error, sentence, now(), self._prepared.model_dir)
+        failure = Failure(os.fspath(item.item.path), item.sha256, error, sentence, utc_now(), self._prepared.model_dir)
         known = self._prepared.known_failures.get(failure.key)
         if known is None or (known.error, known.sentence) != (error, sentence):
             self._failures.append(failure)

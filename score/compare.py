@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..cache import Entry
 from ..cache.common.errors import CacheError, EntryError, UsageError
 from ..cache.common.quoting import quoted
+from ..cache.format.blocks import NOT_FINITE
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import TIMED_KINDS
 from ..cache.select import OnSkip
@@ -213,6 +214,6 @@ def check_finite(computed: NDArray[np.float32], *compared: Entry) -> None:
     if not np.isfinite(computed).all():
         names = " or ".join(quoted(entry.path) for entry in compared)
         raise EntryError(
-            f"{names} holds features that are not finite",
+            f"{names} holds {NOT_FINITE}",
             "delete it by `clipcache cache verify --delete-bad` and extract the video again",
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ...cache.common.errors import ContentError, MediaError, ModelError, NoAudioError, UsageError
 from ...cache.common.quoting import quoted
 from ...cache.failure_log import NO_AUDIO
-from ...cache.format.schema import EntryAttributes
+from ...cache.format.schema import EntryAttributes, Features
 from ...cache.format.write import write_entry
 from .. import interrupts
 from ..inputs import HashedItem, find_items
@@ -27,8 +27,6 @@ from .clap import SoundEncoder
 from .plan import PreparedSound, prepare_sounds
 from .reader import RESAMPLER, open_sound
 from .windows import SAMPLE_RATE, Windows, cut_windows, level_db
-
-Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

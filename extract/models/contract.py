@@ -13,7 +13,6 @@ tests an encoder against the protocol.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache.common.errors import ModelError
+from ...cache.common.hashing import is_sha256
 from ..video.resize import CLIP_RULE, ResizeRule
 from .openai_fast import MEAN, STD
 
@@ -65,7 +65,7 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         problems = {
             "name must not be empty": not self.name,
-            "weights_sha256 must be 64 lower-case hex digits": not re.fullmatch("[0-9a-f]{64}", self.weights_sha256),
+            "weights_sha256 must be 64 lower-case hex digits": not is_sha256(self.weights_sha256),
             "embed_dim must be 1 or more": self.embed_dim < 1,
             "input_size must be 1 or more pixels": self.input_size < 1,
             "logit_scale must be finite and more than 0": not 0 < self.logit_scale < float("inf"),
