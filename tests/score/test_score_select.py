@@ -166,7 +166,7 @@ def test_without_any_cache_the_command_makes_one(cache: Path, videos: Path) -> N
     video = make_video(videos, "a.mp4")
     with pytest.raises(NotCachedError) as caught:
         names(cache, [video])
-    assert str(caught.value).endswith(f"run: clipcache extract {video} --cache {cache}.")
+    assert str(caught.value).endswith(f"run: clipcache extract {video} --cache {cache}")
     with pytest.raises(CacheError, match="clipcache extract"):
         names(cache, [])
 
