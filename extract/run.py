@@ -178,7 +178,7 @@ class _PictureSession(Session):
         if not encoded.complete:
             self.summary.partial += 1
             outcome += f"{_lacks(encoded)}; cached with complete = false"
-            if not self._progress.verbose:
+            if not self._progress.verbose and not encoded.unread:  # of images that are missing the reason is said below
                 self._progress.say(f"clipcache: {quoted(encoded.item.item.path)}: {outcome}")
         self._progress.item(encoded.item, outcome)
         if unread := encoded.unread:
