@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,15 +12,15 @@ import numpy.typing as npt
 
 from ..cache.common.errors import ContentError
 from ..cache.format.sampling import Sampling
-from ..cache.format.schema import Features
+from .attempts import Attempt, Work
 from .encoded import EncodedItem, join_features
 from .inputs import HashedItem
 from .models.batching import Batcher
 from .models.frame_encoder import FloatArray, FrameEncoder
+from .unfinished import Unfinished
 from .video.index import VideoIndex
 from .video.proof import are_proved
 from .video.spans import part_for, picking_pays, split_spans
-from .video.timeline import BoolArray
 from .workers.messages import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed, WholeTask
 
 _IMAGES_PER_TASK = 256
@@ -36,6 +36,9 @@ class RunEvents(Protocol):
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """The number of frames to come is known."""
 
+    def on_resumed(self, item: HashedItem, frames: int) -> None:
+        """So many frames are there from a run that was interrupted."""
+
     def on_frames(self, item: HashedItem, frames: int) -> None:
         """So many more frames are done; negative where work was lost."""
 
@@ -44,56 +47,6 @@ class RunEvents(Protocol):
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """An item is given up; `error` is a class name."""
-
-
-@dataclass
-class _Video:
-    item: HashedItem
-    sampling: Sampling
-    frames_wanted: int = 0
-    wanted: BoolArray | None = None
-    index: VideoIndex | None = None
-    attempts: list[_Attempt] = field(default_factory=list)
-    best: EncodedItem | None = None
-    over: bool = False
-
-
-@dataclass(eq=False)
-class _Attempt:
-    """One task of a video, tried for the first or the second time.
-
-    `arrived` are the features of the pictures shipped so far; once the span is whole they become `features`, one row
-    per frame in the type that is stored, so that a long video takes no more memory than its entry will.
-    """
-
-    video: _Video
-    task: Task
-    position: int = 0
-    second: bool = False
-    arrived: list[FloatArray] = field(default_factory=list)
-    received: int = 0
-    reported: int = 0
-    done: SpanDone | None = None
-    features: Features | None = None
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether another attempt has taken the place of this one, or the video is over."""
-        return self.video.over or (bool(self.video.attempts) and self not in self.video.attempts)
-
-    def settle(self, dtype: npt.DTypeLike) -> None:
-        """Lay out the features by frame if all have arrived: a repeated frame gets those of the picture it repeats."""
-        if self.features is not None or self.done is None or self.received < self.done.collected.shipped:
-            return
-        arrived = np.concatenate(self.arrived) if self.arrived else np.zeros((0, 0), np.float32)
-        with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused by name later
-            self.features = arrived.astype(dtype)[self.done.collected.source]
-        self.arrived = []
-
-    def give_up_features(self) -> list[Features]:
-        """Return the features, if there are any, and drop them here."""
-        given, self.features = self.features, None
-        return [] if given is None else [given]
 
 
 class Run:
@@ -107,6 +60,7 @@ class Run:
         decoder: "auto", "decord" or "pyav".
         dtype: "float16" or "float32", of the features to store.
         measured: take the measures of `video.pixel_measures` of each frame too.
+        unfinished: keeps what is done of items that take long; None keeps nothing.
     """
 
     def __init__(
@@ -119,16 +73,18 @@ class Run:
         decoder: str,
         dtype: str,
         measured: bool = False,
+        unfinished: Unfinished | None = None,
     ) -> None:
         self._items: Iterator[HashedItem] = iter(items)
         self._sampling = sampling
         self._decoder = decoder
         self._dtype = dtype
         self._measured = measured
+        self._unfinished = unfinished
         self._events = events
-        self._waiting: deque[_Attempt] = deque()
+        self._waiting: deque[Attempt] = deque()
         self._is_exhausted = False
-        self.batcher: Batcher[_Attempt] = Batcher(encoder, self._on_features)
+        self.batcher: Batcher[Attempt] = Batcher(encoder, self._on_features)
 
     @property
     def has_work(self) -> bool:
@@ -137,173 +93,203 @@ class Run:
 
     # The pool's side.
 
-    def next_task(self) -> tuple[_Attempt, Task] | None:
+    def next_task(self) -> tuple[Attempt, Task] | None:
         """Spans of opened videos first; the next video is opened when there are none."""
         while True:
             while self._waiting:
                 attempt = self._waiting.popleft()
-                if not attempt.video.over:
+                if not attempt.work.over:
                     return attempt, attempt.task
             item = next(self._items, None)
             if item is None:
                 self._is_exhausted = True
                 return None
-            if not self._events.on_open(item):
-                continue
-            self._open(_Video(item, self._sampling_of(item)))
+            work = self._work_on(item)
+            if self._events.on_open(item):
+                self._open(work)
+            elif work.kept is not None:
+                work.kept.remove()
 
-    def on_pictures(self, job: _Attempt, pictures: npt.NDArray[np.uint8]) -> None:
+    def on_pictures(self, job: Attempt, pictures: npt.NDArray[np.uint8]) -> None:
         """Pictures of a span, in order."""
-        if not job.video.over:
-            self._report(job, len(pictures))
-            self.batcher.add(job, pictures)
+        if job.is_stale:
+            return
+        new = job.accept(pictures)
+        if new is None:
+            self._try_again(job, job.task)
+            return
+        self._report(job, len(new))
+        self.batcher.add(job, new)
 
-    def on_reply(self, job: _Attempt, reply: Reply) -> None:
+    def on_reply(self, job: Attempt, reply: Reply) -> None:
         """The end of a task."""
-        if job.video.over:
+        if job.is_stale:
             return
         if isinstance(reply, Indexed):
-            self._split(job.video, reply.index)
+            self._split(job.work, reply.index)
+        elif isinstance(reply, SpanDone) and not job.goes_on():
+            self._try_again(job, job.task)
         elif isinstance(reply, SpanDone):
             job.done = reply
             self._report(job, len(reply.collected.rows) - reply.collected.shipped)
-            self._check(job.video)
+            self._check(job.work)
             self._settle(job)
         elif isinstance(reply, TaskFailed):
             self._retry_or_fail(job, reply)
 
     # From items to tasks.
 
+    def _work_on(self, item: HashedItem) -> Work:
+        sampling = self._sampling_of(item)
+        return Work(item, sampling, self._dtype, self._unfinished.item(item, sampling) if self._unfinished else None)
+
     def _sampling_of(self, item: HashedItem) -> Sampling:
         """A rate means nothing to pictures without times: all of them are taken."""
         return Sampling() if item.item.images and self._sampling.fps is not None else self._sampling
 
-    def _open(self, video: _Video) -> None:
-        images = video.item.item.images
+    def _open(self, work: Work) -> None:
+        images = work.item.item.images
         if not images:
-            self._waiting.append(_Attempt(video, IndexTask(video.item.item.path)))
+            self._waiting.append(Attempt(work, IndexTask(work.item.item.path)))
             return
-        chosen = [(int(row), images[row]) for row in video.sampling.indices(np.zeros(len(images)))]
-        self._expect(video, len(chosen))
+        chosen = [(int(row), images[row]) for row in work.sampling.indices(np.zeros(len(images)))]
+        self._expect(work, len(chosen))
         parts = [chosen[i : i + _IMAGES_PER_TASK] for i in range(0, len(chosen), _IMAGES_PER_TASK)]
         tasks = [ImagesTask(tuple(p for _, p in part), tuple(r for r, _ in part), len(parts) == 1) for part in parts]
-        self._add_tasks(video, tasks)
+        self._add_tasks(work, tasks)
 
-    def _split(self, video: _Video, index: VideoIndex) -> None:
+    def _split(self, work: Work, index: VideoIndex) -> None:
         """Share a video out among the workers, where it can be cut."""
-        video.index = index
+        work.index = index
         if index.times_ms is not None:
-            video.wanted = np.zeros(len(index.times_ms), bool)
-            video.wanted[video.sampling.indices(index.times_ms)] = True
-        self._expect(video, index.frames_expected if video.wanted is None else int(video.wanted.sum()))
-        if video.wanted is None or not index.segments:
-            self._add_tasks(video, [self._whole(video)])
+            work.wanted = np.zeros(len(index.times_ms), bool)
+            work.wanted[work.sampling.indices(index.times_ms)] = True
+        self._expect(work, index.frames_expected if work.wanted is None else int(work.wanted.sum()))
+        by_count = work.kept.chosen() if work.kept is not None else None
+        if by_count is not None or work.wanted is None or not index.segments:
+            self._add_tasks(work, [self._whole(work, by_count=bool(by_count))])
             return
-        is_picked = self._decoder != "decord" and picking_pays(index, video.wanted)
+        is_picked = self._decoder != "decord" and picking_pays(index, work.wanted)
         pieces = index if is_picked else index.joined()
-        parts = [part_for(pieces, span, video.wanted) for span in split_spans(pieces)]
-        path = video.item.item.path
+        parts = [part_for(pieces, span, work.wanted) for span in split_spans(pieces)]
+        path = work.item.item.path
         how = self._decoder, is_picked
-        self._add_tasks(video, [SpanTask(path, part, span, wanted, *how) for part, span, wanted in parts])
+        self._add_tasks(work, [SpanTask(path, part, span, wanted, *how) for part, span, wanted in parts])
 
-    def _whole(self, video: _Video, **how: Any) -> WholeTask:
-        assert video.index is not None  # noqa: S101  it was read first
-        return WholeTask(video.item.item.path, video.index.in_one_piece(), video.sampling, video.wanted, **how)
+    def _whole(self, work: Work, **how: Any) -> WholeTask:
+        assert work.index is not None  # noqa: S101  it was read first
+        return WholeTask(work.item.item.path, work.index.in_one_piece(), work.sampling, work.wanted, **how)
 
-    def _expect(self, video: _Video, frames: int) -> None:
-        video.frames_wanted = frames
-        self._events.on_expected(video.item, frames)
+    def _expect(self, work: Work, frames: int) -> None:
+        work.frames_wanted = frames
+        self._events.on_expected(work.item, frames)
 
-    def _add_tasks(self, video: _Video, tasks: Iterable[SpanTask | WholeTask | ImagesTask]) -> None:
+    def _add_tasks(self, work: Work, tasks: Iterable[SpanTask | WholeTask | ImagesTask]) -> None:
         tasks = [replace(task, measured=self._measured) for task in tasks]
-        video.attempts = [_Attempt(video, task, position) for position, task in enumerate(tasks)]
-        self._waiting.extendleft(reversed(video.attempts))
+        work.attempts = [Attempt(work, task, position) for position, task in enumerate(tasks)]
+        if recalled := sum(attempt.recall() for attempt in work.attempts):
+            self._events.on_resumed(work.item, recalled)
+        left = [attempt for attempt in work.attempts if attempt.features is None]
+        self._waiting.extendleft(reversed(left))
+        if not left:
+            self._check(work)
+            self._join(work)
 
     # From pictures to entries.
 
-    def _on_features(self, attempt: _Attempt, features: FloatArray) -> None:
+    def _on_features(self, attempt: Attempt, features: FloatArray) -> None:
         if attempt.is_stale:
             return
-        attempt.arrived.append(features.copy())
-        attempt.received += len(features)
+        attempt.arrive(features)
         self._settle(attempt)
 
-    def _report(self, attempt: _Attempt, frames: int) -> None:
+    def _report(self, attempt: Attempt, frames: int) -> None:
         attempt.reported += frames
-        self._events.on_frames(attempt.video.item, frames)
+        self._events.on_frames(attempt.work.item, frames)
 
-    def _settle(self, attempt: _Attempt) -> None:
-        attempt.settle(self._dtype)
-        video = attempt.video
-        if any(attempt.features is None for attempt in video.attempts):
+    def _settle(self, attempt: Attempt) -> None:
+        attempt.settle()
+        self._join(attempt.work)
+
+    def _join(self, work: Work) -> None:
+        """Put the item together if all its features are there."""
+        if work.over or any(attempt.features is None for attempt in work.attempts):
             return
-        encoded = _assemble(video)
-        if encoded.is_damaged and video.index is not None and video.best is None:
-            video.best = encoded
-            self._start_again(video, by_count=_is_by_count(video), threads=_THREADS_FOR_DAMAGE)
+        encoded = _assemble(work)
+        if encoded.is_damaged and work.index is not None and work.best is None:
+            work.best = encoded
+            self._start_again(work, by_count=_is_by_count(work), threads=_THREADS_FOR_DAMAGE)
         else:
-            self._finish(video, _better(video.best, encoded))
+            self._finish(work, _better(work.best, encoded))
 
-    def _check(self, video: _Video) -> None:
+    def _check(self, work: Work) -> None:
         """Decode a video once more, in one piece, where its pieces do not fit together or not in the order of pts."""
-        dones = [attempt.done for attempt in video.attempts]
-        if video.index is None or any(done is None for done in dones):
+        dones = [attempt.done for attempt in work.attempts]
+        if work.index is None or any(done is None for done in dones):
             return
-        task, reports = video.attempts[0].task, [done.report for done in dones if done is not None]
+        task, reports = work.attempts[0].task, [done.report for done in dones if done is not None]
         is_disordered = any(report.is_disordered for report in reports)
-        is_proved = are_proved((report.cuts for report in reports), video.index.first_picture)
-        if isinstance(task, SpanTask) and not (is_proved and not is_disordered):
-            self._start_again(video, by_count=is_disordered)
-        elif isinstance(task, WholeTask) and is_disordered and not task.by_count:
-            self._start_again(video, by_count=True)
+        is_proved = are_proved((report.cuts for report in reports), work.index.first_picture)
+        is_refuted = isinstance(task, SpanTask) and not (is_proved and not is_disordered)
+        if is_refuted or (isinstance(task, WholeTask) and is_disordered and not task.by_count):
+            if work.kept is not None:
+                work.kept.choose(by_count=is_disordered)
+            self._start_again(work, by_count=is_disordered)
 
-    def _start_again(self, video: _Video, *, by_count: bool, threads: int | None = None) -> None:
-        for attempt in video.attempts:
+    def _start_again(self, work: Work, *, by_count: bool, threads: int | None = None) -> None:
+        for attempt in work.attempts:
             self._report(attempt, -attempt.reported)
-        self._add_tasks(video, [self._whole(video, by_count=by_count, threads=threads)])
+        self._add_tasks(work, [self._whole(work, by_count=by_count, threads=threads)])
 
-    def _finish(self, video: _Video, encoded: EncodedItem) -> None:
-        video.over = True  # nothing more is to come; late words of a lost attempt are ignored
+    def _finish(self, work: Work, encoded: EncodedItem) -> None:
+        work.over = True  # nothing more is to come; late words of a lost attempt are ignored
         if len(encoded.features) == 0:
             failure = next(iter(encoded.unread), TaskFailed("MediaError", "Not one of its frames can be decoded."))
-            self._events.on_failed(video.item, failure.error, failure.sentence)
+            self._events.on_failed(work.item, failure.error, failure.sentence)
         elif not np.isfinite(encoded.features).all():
             sentence = (
                 "The model gave features that are not finite, or too large for the cache's float16; "
                 "try --precision fp32 --dtype float32, or check the weights."
             )
-            self._events.on_failed(video.item, "ModelError", sentence)
+            self._events.on_failed(work.item, "ModelError", sentence)
         else:
-            self._write(video, encoded)
+            self._write(work, encoded)
 
-    def _write(self, video: _Video, encoded: EncodedItem) -> None:
+    def _write(self, work: Work, encoded: EncodedItem) -> None:
         try:
             self._events.on_encoded(encoded)
         except ContentError as error:
-            self._events.on_failed(video.item, type(error).__name__, str(error))
+            self._events.on_failed(work.item, type(error).__name__, str(error))
+        if work.kept is not None:
+            work.kept.remove()
 
-    def _retry_or_fail(self, attempt: _Attempt, reply: TaskFailed) -> None:
+    def _retry_or_fail(self, attempt: Attempt, reply: TaskFailed) -> None:
         """A lost or failed span is tried once more, with PyAV; a lost index task once more as it is."""
         task = attempt.task
         retry = not attempt.second and (isinstance(task, SpanTask) or reply.is_lost)
-        if not retry and attempt.video.best is not None:
-            self._finish(attempt.video, attempt.video.best)
+        if not retry and attempt.work.best is not None:
+            self._finish(attempt.work, attempt.work.best)
             return
         if not retry:
-            attempt.video.over = True
-            self._events.on_failed(attempt.video.item, reply.error, reply.sentence)
+            attempt.work.over = True
+            self._events.on_failed(attempt.work.item, reply.error, reply.sentence)
             return
-        if isinstance(task, SpanTask):
-            task = replace(task, decoder="pyav")
-        again = _Attempt(attempt.video, task, attempt.position, second=True)
-        if attempt.video.attempts:
-            attempt.video.attempts[attempt.position] = again
-            self._report(attempt, -attempt.reported)
+        attempt.second = True
+        self._try_again(attempt, replace(task, decoder="pyav") if isinstance(task, SpanTask) else task)
+
+    def _try_again(self, attempt: Attempt, task: Task) -> None:
+        """Another attempt takes the place of one."""
+        task = replace(task, skip=0) if isinstance(task, (SpanTask, WholeTask)) else task
+        again = Attempt(attempt.work, task, attempt.position, attempt.second)
+        again.recall()
+        if attempt.work.attempts:
+            attempt.work.attempts[attempt.position] = again
+            self._report(attempt, again.reported - attempt.reported)
         self._waiting.appendleft(again)
 
 
-def _is_by_count(video: _Video) -> bool:
-    task = video.attempts[0].task
+def _is_by_count(work: Work) -> bool:
+    task = work.attempts[0].task
     return isinstance(task, WholeTask) and task.by_count
 
 
@@ -315,13 +301,11 @@ def _better(one: EncodedItem | None, other: EncodedItem) -> EncodedItem:
     return replace(best, errors_otherwise=max(one.damage, other.damage))
 
 
-def _assemble(video: _Video) -> EncodedItem:
+def _assemble(work: Work) -> EncodedItem:
     """Join the spans of a video."""
-    dones = tuple(attempt.done for attempt in video.attempts if attempt.done is not None)
+    dones = tuple(attempt.done for attempt in work.attempts if attempt.done is not None)
     times = np.concatenate([done.collected.timestamps_ms for done in dones])
     rows = np.concatenate([done.collected.rows for done in dones])
     quality = np.concatenate([done.collected.quality for done in dones])
-    features = join_features([part for attempt in video.attempts for part in attempt.give_up_features()], len(rows))
-    return EncodedItem(
-        video.item, video.index, video.sampling, video.frames_wanted, dones, features, times, rows, quality
-    )
+    features = join_features([part for attempt in work.attempts for part in attempt.give_up_features()], len(rows))
+    return EncodedItem(work.item, work.index, work.sampling, work.frames_wanted, dones, features, times, rows, quality)

@@ -148,6 +148,14 @@ class Progress:
         """Count so many more frames or windows; negative where work was lost and is done again."""
         self._bar.update(count)
 
+    def resume(self, item: HashedItem, frames: int) -> None:
+        """Count frames of an item that are there from an interrupted run; they say nothing of the speed of this one."""
+        if not self._bar.disable:
+            self._bar.initial += frames
+            self._bar.last_print_n += frames
+            self._bar.n += frames
+        self.say(f"clipcache: {quoted(item.item.path)}: {frames} frames are encoded already, by an interrupted run")
+
     def item(self, item: HashedItem, outcome: str) -> None:
         """Count an item as done."""
         self._done += 1

@@ -16,6 +16,7 @@ from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import Placement
+from .options import ExtractOptions
 from .video.resize import backend_used
 
 
@@ -125,6 +126,30 @@ def _duration_s(encoded: EncodedItem) -> float:
         return 0.0
     times = encoded.timestamps_ms if index.times_ms is None else index.times_ms
     return float(np.ptp(times)) / 1000.0 + (1.0 / index.fps if index.fps > 0 else 0.0)
+
+
+def recipe_of(encoder: FrameEncoder, options: ExtractOptions, resize: str) -> dict[str, str]:
+    """All that features depend on beside the content and the sampling, by name.
+
+    Args:
+        encoder: what encodes.
+        options: as asked for.
+        resize: the backend that resizes.
+    """
+    import torch
+
+    return {
+        "clipcache": metadata.version("clipcache"),
+        "torch": torch.__version__,
+        **{decoder: decoder_version(decoder) for decoder in ("decord", "pyav", "pillow")},
+        "weights": encoder.weights.sha256,
+        "device": encoder.placement.device.partition(":")[0],
+        "precision": encoder.placement.precision,
+        "preprocess": encoder.spec.describe_preprocessing(resize),
+        "decoder": options.decoder,
+        "dtype": options.dtype,
+        "measured": str(options.quality),
+    }
 
 
 def decoder_version(decoder: str) -> str:

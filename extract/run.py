@@ -20,8 +20,9 @@ from .pipeline import Run
 from .plan import Action
 from .prepare import PreparedPictures, find_cached, mismatches, prepare
 from .progress import Progress, Summary
-from .provenance import attributes_of
+from .provenance import attributes_of, recipe_of
 from .session import Session
+from .unfinished import Unfinished, remove_old
 from .video.pixel_measures import by_name
 from .workers.pool import InProcessPool, WorkerPool
 from .workers.sizing import Workers, choose_workers
@@ -97,6 +98,7 @@ class _PictureSession(Session):
             decoder=options.decoder,
             dtype=options.dtype,
             measured=options.quality,
+            unfinished=self._unfinished(),
         )
         pool = self._pool(workers)
         whole = False
@@ -109,6 +111,13 @@ class _PictureSession(Session):
             pool.close(kill=not whole)
             self.summary.encode_seconds = run.batcher.seconds
             self.summary.encoded = run.batcher.encoded
+
+    def _unfinished(self) -> Unfinished:
+        prepared = self._prepared
+        remove_old(prepared.cache_dir)
+        recipe = recipe_of(self._encoder, prepared.options, self._resize)
+        folder = prepared.cache_dir / prepared.model_dir
+        return Unfinished(folder, recipe, lambda problem: self._progress.say(f"clipcache: {problem}"))
 
     def _pool(self, workers: Workers) -> WorkerPool | InProcessPool:
         size, rule = self._encoder.input_size, self._encoder.spec.resize
@@ -141,6 +150,10 @@ class _PictureSession(Session):
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`."""
         self._progress.expect(item, frames)
+
+    def on_resumed(self, item: HashedItem, frames: int) -> None:
+        """See `RunEvents`."""
+        self._progress.resume(item, frames)
 
     def on_frames(self, item: HashedItem, frames: int) -> None:  # noqa: ARG002  one bar for all
         """See `RunEvents`."""

@@ -224,6 +224,9 @@ class _Examination:
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`."""
 
+    def on_resumed(self, item: HashedItem, frames: int) -> None:
+        """See `RunEvents`; nothing is kept."""
+
     def on_frames(self, item: HashedItem, frames: int) -> None:  # noqa: ARG002  one bar for all
         """See `RunEvents`."""
         self._frames += frames

@@ -56,7 +56,9 @@ class Batcher(Generic[Owner]):
     def _start(self) -> None:
         started = time.monotonic()
         buffer = self._buffers.popleft()
-        pending = self._encoder.encode(buffer[: self._filled])
+        # A small batch is computed by other kernels, which round otherwise: what stands beyond is encoded for nothing.
+        count = max(self._filled, self._encoder.min_batch)
+        pending = self._encoder.encode(buffer[:count])
         self._pending.append((pending, self._owners, buffer))
         self.encoded += self._filled
         self._filled, self._owners = 0, []

@@ -22,7 +22,7 @@ class CollectedRows:
         rows: (n,) int64 positions in presentation order, increasing.
         timestamps_ms: (n,) float64 presentation times.
         source: (n,) int64; row i shows the `source[i]`-th picture shipped for this span.
-        shipped: pictures shipped; fewer than n where neighbours were identical after resizing.
+        shipped: pictures shipped or skipped; fewer than n where neighbours were identical after resizing.
         quality: (n, Q) float32 measures of each frame as decoded, repeats too, in the order of `quality.NAMES`; Q is 0
             where none were asked for.
     """
@@ -43,15 +43,24 @@ class FrameCollector:
         page_frames: pictures per page.
         beat: called for every frame, delivered or not, to show that work goes on.
         measured: take the measures of each frame too.
+        skip: pictures at the beginning that are not shipped: they are encoded already.
     """
 
     def __init__(
-        self, resize: Resize, ship: Ship, page_frames: int, beat: Callable[[], None], *, measured: bool = False
+        self,
+        resize: Resize,
+        ship: Ship,
+        page_frames: int,
+        beat: Callable[[], None],
+        *,
+        measured: bool = False,
+        skip: int = 0,
     ) -> None:
         self._resize = resize
         self._ship = ship
         self._page_frames = page_frames
         self._beat = beat
+        self._skip = skip
         self._names = NAMES if measured else ()
         self._rows: list[int] = []
         self._timestamps_ms: list[float] = []
@@ -107,5 +116,9 @@ class FrameCollector:
         return CollectedRows(rows, timestamps_ms[first], source[first], self._unique, quality[first])
 
     def _ship_page(self) -> None:
-        self._ship(self._waiting[: self._page_frames])
+        page = self._waiting[: self._page_frames]
         del self._waiting[: self._page_frames]
+        new = page[self._skip :]
+        self._skip -= len(page) - len(new)
+        if new:
+            self._ship(new)

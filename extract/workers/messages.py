@@ -35,6 +35,7 @@ class SpanTask:
         decoder: "auto", "decord" or "pyav".
         is_picked: whether the frames wanted lie so far apart that `decode_picked` pays.
         measured: take the measures of `pixel_measures` too.
+        skip: pictures at the beginning that are encoded already and need not be shipped.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class SpanTask:
     decoder: str
     is_picked: bool = False
     measured: bool = False
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class WholeTask:
         by_count: as in `decode_whole`.
         threads: of the decoder; None for the worker's own choice.
         measured: take the measures of `pixel_measures` too.
+        skip: pictures at the beginning that are encoded already and need not be shipped.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class WholeTask:
     by_count: bool = False
     threads: int | None = None
     measured: bool = False
+    skip: int = 0
 
 
 @dataclass(frozen=True)

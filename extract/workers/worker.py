@@ -53,7 +53,8 @@ def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[
     try:
         if isinstance(task, IndexTask):
             return Indexed(read_index(task.path, beat))
-        sink = FrameCollector(resize, ship, page_frames(size), beat, measured=task.measured)
+        skip = 0 if isinstance(task, ImagesTask) else task.skip
+        sink = FrameCollector(resize, ship, page_frames(size), beat, measured=task.measured, skip=skip)
         if isinstance(task, ImagesTask):
             return _read_images(task, sink)
         report = _decode(task, sink, threads)

@@ -56,6 +56,9 @@ class Decoded:
     def on_expected(self, item: HashedItem, frames: int) -> None:
         pass
 
+    def on_resumed(self, item: HashedItem, frames: int) -> None:
+        pass
+
     def on_frames(self, item: HashedItem, frames: int) -> None:
         self.frames_reported += frames
 

@@ -81,11 +81,12 @@ def read_failures(cache_dir: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def start_extract(*words: str | os.PathLike[str], **how: Any) -> subprocess.Popen[str]:
-    """Start the program in a process of its own, and its own group, as a terminal would."""
+def start_extract(*words: str | os.PathLike[str], prelude: str = "", **how: Any) -> subprocess.Popen[str]:
+    """Start the program in a process of its own, and group, as a terminal would; `prelude` is code to run first."""
     # Tests that run in the background ignore SIGINT, and so do their children unless told otherwise.
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", listen + "from clipcache.cli import main; main()", *map(os.fspath, words)]
+    code = f"{listen}\n{prelude}\nfrom clipcache.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(os.fspath, words)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # One thread: the tiny model gains nothing from more, and waits for them wherever cores are few and busy.
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
