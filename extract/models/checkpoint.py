@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,34 @@ def in_openai_layout(content: Mapping[str, Any], path: Path, say: Callable[[str]
     held = {name: tensors for name, tensors in _state_dicts(content) if _prefixes(tensors)}
     if not held:
         raise _no_clip(next((tensors for _, tensors in _state_dicts(content)), {}), path)
-    name = next((name for name in held if _AVERAGES.search(name)), next(iter(held)))
-    if len(held) > 1:
-        others = " and ".join(repr(other) for other in held if other != name)
-        say(f"{quoted(path)} holds several sets of weights: those of {name!r} are taken, not those of {others}.")
-    tensors = _without_prefix(held[name], path, say)
+    tensors = _without_prefix(_one_of(held, path, say), path, say)
     if hugging_face.ANCHOR in tensors:
         return Checkpoint(*hugging_face.convert(tensors, path, say))
     return Checkpoint(tensors)
+
+
+def find_tensors(path: Path, names: Collection[str], *, trust: bool, say: Callable[[str], None]) -> Tensors | None:
+    """Find the weights of a model with these names anywhere in a file, behind any key and prefix.
+
+    Args:
+        path: as in `read_checkpoint`, likewise `trust` and `say`.
+        names: of all values of the model.
+        trust: see there.
+        say: see there.
+
+    Returns:
+        Tensors by `names`; None if they are not all there.
+
+    Raises:
+        ModelError: if the file cannot be read.
+    """
+    held = {}
+    first = min(names)
+    for where, tensors in _state_dicts(_read(path, trust)):
+        for prefix in (key.removesuffix(first) for key in tensors if key.endswith(first)):
+            if all(f"{prefix}{name}" in tensors for name in names):
+                held[f"{where}.{prefix}"] = {name: tensors[f"{prefix}{name}"] for name in names}
+    return _one_of(held, path, say) if held else None
 
 
 def misfit(error: Exception) -> str:
@@ -99,6 +119,15 @@ def misfit(error: Exception) -> str:
     if wrong := re.findall(r"size mismatch for (\S+):", report):
         said.append(f"has another shape of {_few(wrong)}")
     return f"it {', and '.join(said)}" if said else first_line(error)
+
+
+def _one_of(held: Mapping[str, Tensors], path: Path, say: Callable[[str], None]) -> Tensors:
+    """Choose among several sets of weights: an average over training first."""
+    name = next((name for name in held if _AVERAGES.search(name)), next(iter(held)))
+    if len(held) > 1:
+        others = " and ".join(repr(one_line(other)) for other in held if other != name)
+        say(f"{quoted(path)} holds several sets of weights: those of {name!r} are taken, not those of {others}.")
+    return held[name]
 
 
 def _state_dicts(content: Mapping[str, Any], name: str = "") -> list[tuple[str, Tensors]]:
