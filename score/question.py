@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ..cache import DigestMemo, Entry
 from ..cache.common.errors import CacheError, NotCachedError, UsageError
-from ..cache.common.quoting import quoted
+from ..cache.common.quoting import one_line, quoted
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
 from .calibration import calibrate, read_baseline, resolve_baseline
 from .compare import Comparison, FrameSelection, evaluate
 from .conversion import convert
-from .metrics import METRICS, check_metric, check_sound_metric, sound_note
+from .metrics import METRICS, SCALED, check_metric, check_sound_metric, sound_note
+from .origins import check_embeddings
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
 from .read_files import StrPath
 from .references import LoadEncoder, Reference, ReferenceResolver, read_embeddings
@@ -93,6 +94,7 @@ def ask(question: Question, context: ScoringContext) -> Answer:
     check_alike([*chosen, *partners], context)
     check_sound_metric(question.metric, (one.attributes for one in chosen))
     resolver = resolver_for(chosen, context, memo)
+    check_embeddings(question.embeddings, chosen[0].attributes, context.warn)
     prefix = METRICS[question.metric].prompt_prefix
     references: list[Reference] = [
         *resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix),
@@ -103,6 +105,7 @@ def ask(question: Question, context: ScoringContext) -> Answer:
     null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
     entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
     comparisons = evaluate(entries, [*null, *references], videos, question.selection, context.on_skip)
+    warn_of_scales(question.metric, chosen, context.warn)
     return answer_of(question, comparisons, chosen, len(chosen), len(references) + len(videos))
 
 
@@ -117,6 +120,24 @@ def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = Fa
         raise UsageError("Generic prompts calibrate cosines, not probabilities", "leave out --baseline or the --metric")
     if question.calibrated and "text" not in kinds:
         raise UsageError("Generic prompts calibrate scores of prompts", "give one, or leave out --baseline")
+
+
+def warn_of_scales(metric: str, chosen: Iterable[Chosen], warn: Callable[[str], None]) -> None:
+    """Warn where entries of one model have several logit scales, by which logits and probabilities are multiplied."""
+    if metric not in SCALED:
+        return
+    names: dict[float, list[str]] = {}
+    for one in chosen:
+        scale = float(f"{one.attributes.logit_scale:.4g}")  # OpenAI's is 100.00001, others say 100
+        names.setdefault(scale, []).append(one.attributes.video_name)
+    if len(names) > 1:
+        shares = "; ".join(f"{scale:g} for {_listed(videos)}" for scale, videos in sorted(names.items()))
+        warn(f"The entries have different logit scales, so that their {metric} cannot be compared: {shares}.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(map(one_line, names[:2])) + more
 
 
 def answer_of(
