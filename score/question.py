@@ -50,7 +50,7 @@ class ScoringContext:
     cache_dir: StrPath
     model: str | None  # None: the only one in the cache
     load_encoder: LoadEncoder  # called at most once, and only for references that are not in the cache
-    published_weights: Callable[[str], str]  # sha256 of the weights that a model's name means by itself
+    published_weights: Callable[[str, StrPath | None], str]  # sha256 of what a name means, or with a file given
     warn: Callable[[str], None]  # called with each warning, a sentence
     on_skip: OnSkip  # called with each entry that cannot be scored, and the reason
     extract_missing: ExtractMissing | None = None
@@ -200,12 +200,12 @@ def _identify_model(context: ScoringContext, weights: StrPath | None, memo: Dige
     """
     name = context.model or DEFAULT_MODEL
     if weights is not None:
-        return name, memo.sha256(weights), None
+        return name, context.published_weights(name, weights), None
     if os.path.exists(context.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
         with contextlib.suppress(NotCachedError):
             made_with = Selector(Path(context.cache_dir), context.model, memo, context.on_skip).any_one()
             return made_with.model, made_with.weights_sha256, made_with.embed_dim
-    return name, context.published_weights(name), None
+    return name, context.published_weights(name, None), None
 
 
 def _resolver(
