@@ -75,7 +75,7 @@ def in_openai_layout(content: Mapping[str, Any], path: Path, say: Callable[[str]
     _refuse_open_clips(content, path)
     held = {name: tensors for name, tensors in _state_dicts(content) if _prefixes(tensors)}
     if not held:
-        raise _no_clip(next((tensors for _, tensors in _state_dicts(content)), {}), path)
+        raise _no_clip(max((tensors for _, tensors in _state_dicts(content)), key=len, default={}), path)
     tensors = _without_prefix(_one_of(held, path, say), path, say)
     if hugging_face.ANCHOR in tensors:
         return Checkpoint(*hugging_face.convert(tensors, path, say))
@@ -125,8 +125,9 @@ def _one_of(held: Mapping[str, Tensors], path: Path, say: Callable[[str], None])
     """Choose among several sets of weights: an average over training first."""
     name = next((name for name in held if _AVERAGES.search(name)), next(iter(held)))
     if len(held) > 1:
-        others = " and ".join(repr(one_line(other)) for other in held if other != name)
-        say(f"{quoted(path)} holds several sets of weights: those of {name!r} are taken, not those of {others}.")
+        others = " and ".join(repr(one_line(other or "the file itself")) for other in held if other != name)
+        taken = one_line(name or "the file itself")
+        say(f"{quoted(path)} holds several sets of weights: those of {taken!r} are taken, not those of {others}.")
     return held[name]
 
 

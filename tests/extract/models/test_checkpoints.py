@@ -115,6 +115,10 @@ OTHERS = {
     "open_clip's training": (lambda state: {"epoch": 1, "name": "ViT-B-32", "state_dict": state}, "open_clip:ARCH"),
     "open_clip's text tower": (text_apart, "lacks .*open_clip:ARCH"),
     "tensors of something else": (lambda _: {"encoder.weight": torch.zeros(3)}, "has 'encoder.weight'"),
+    "a number beside them": (
+        lambda _: {"step": torch.tensor(3), "model": {"a.weight": torch.zeros(3), "a.bias": torch.zeros(3)}},
+        "has 'a.weight', 'a.bias'",
+    ),
 }  # fmt: skip
 
 
