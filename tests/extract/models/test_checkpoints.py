@@ -20,6 +20,8 @@ from numpy.testing import assert_allclose
 from safetensors.torch import save_file
 from tiny_models import tiny_clip_state_dict
 
+pytestmark = pytest.mark.once
+
 CPU = Placement("cpu", "fp32", 8)
 PROMPTS = ["a dog", "two red circles on a table, a very small one"]
 
