@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .cache import Entry
+    from .cache.common.paths import StrPath
     from .cache.importing.entry_of import PublishedModel
     from .score.references import ReferenceEncoder
 
@@ -78,11 +79,11 @@ def _load_encoder(
     return load_reference_encoder(model, weights_sha256, weights=weights, device=device, trust=trust)
 
 
-def _published_weights(model: str) -> str:
+def _published_weights(model: str, weights: StrPath | None) -> str:
     from .cache.common.hashing import DigestMemo
     from .extract.models.registry import find_weights
 
-    return find_weights(model, None, DigestMemo()).sha256
+    return find_weights(model, weights, DigestMemo()).sha256
 
 
 def _published_model(model: str) -> PublishedModel | None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clipcache.cache import DigestMemo
-from clipcache.extract.models.open_clip import ARCH, import_open_clip, registry
+from clipcache.extract.models.open_clip import import_open_clip
+from clipcache.extract.models.open_clip_registry import ARCH, registry
 from clipcache.extract.models.weights import DEMO_MODEL, OPENAI_MODELS, find_weights, load_clip
 
 from .make_weights import SIZES

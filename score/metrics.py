@@ -62,6 +62,8 @@ METRICS = {
     ),
 }
 """Each metric by its name on the command line and in the names of columns; the default first."""
+SCALED = ("logit", "probability")
+"""Those that multiply cosines by the model's logit scale."""
 
 
 def check_metric(metric: str, kinds: Sequence[str], *, pairs: bool) -> None:

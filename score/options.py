@@ -13,6 +13,7 @@ import cloup
 
 from ..cache.common.errors import ClipcacheError
 from ..cache.common.options import CACHE, DEBUG, LOADING, PATH, warn
+from ..cache.common.paths import StrPath
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ class Wiring:
     Attributes:
         load_encoder: loads the encoder of references: `load_encoder(model, weights_sha256, weights=..., device=...,
             trust=...)`.
-        published_weights: the sha256 of the weights that a model's name means by itself.
+        published_weights: the sha256 of the weights that a model's name means by itself, or with what --weights names.
         published_model: what is known of a model by its name, of OpenAI's and the bundled one; None of any other.
         run: runs one of the program's own commands, given its arguments; its exit code.
         frames_at: decodes the frames of a video (or an image) at given times, milliseconds: the position of each time
@@ -60,7 +61,7 @@ class Wiring:
     """
 
     load_encoder: Callable[..., ReferenceEncoder]
-    published_weights: Callable[[str], str]
+    published_weights: Callable[[str, StrPath | None], str]
     published_model: Callable[[str], object]
     run: Callable[[Sequence[str]], int]
     frames_at: FramesAt

@@ -30,6 +30,7 @@ from .question import (
     readable,
     resolver_for,
     selector_of,
+    warn_of_scales,
 )
 from .read_files import StrPath, read_rows
 from .references import Reference, ReferenceResolver
@@ -106,6 +107,7 @@ def ask_pairs(table: StrPath, question: Question, context: ScoringContext) -> An
     prefix = METRICS[question.metric].prompt_prefix
     null = resolve_baseline(read_baseline(question.baseline), resolver, prefix=prefix) if question.calibrated else []
     comparisons = _compare(pairs, entries, vectors, null, question, context)
+    warn_of_scales(question.metric, dict.fromkeys(entries[pair.video] for pair in pairs), context.warn)
     return answer_of(question, comparisons, entries.values(), len({pair.video for pair in pairs}), len(pairs))
 
 

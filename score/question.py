@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ..cache import DigestMemo, Entry
 from ..cache.common.errors import CacheError, NotCachedError, UsageError
-from ..cache.common.quoting import quoted
+from ..cache.common.quoting import one_line, quoted
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
 from .calibration import calibrate, read_baseline, resolve_baseline
 from .compare import Comparison, FrameSelection, evaluate
 from .conversion import convert
-from .metrics import METRICS, check_metric, check_sound_metric, sound_note
+from .metrics import METRICS, SCALED, check_metric, check_sound_metric, sound_note
+from .origins import check_embeddings
 from .prompt_sets import PromptGroup, read_prompt_file, resolve_groups
 from .read_files import StrPath
 from .references import LoadEncoder, Reference, ReferenceResolver, read_embeddings
@@ -49,7 +50,7 @@ class ScoringContext:
     cache_dir: StrPath
     model: str | None  # None: the only one in the cache
     load_encoder: LoadEncoder  # called at most once, and only for references that are not in the cache
-    published_weights: Callable[[str], str]  # sha256 of the weights that a model's name means by itself
+    published_weights: Callable[[str, StrPath | None], str]  # sha256 of what a name means, or with a file given
     warn: Callable[[str], None]  # called with each warning, a sentence
     on_skip: OnSkip  # called with each entry that cannot be scored, and the reason
     extract_missing: ExtractMissing | None = None
@@ -93,6 +94,7 @@ def ask(question: Question, context: ScoringContext) -> Answer:
     check_alike([*chosen, *partners], context)
     check_sound_metric(question.metric, (one.attributes for one in chosen))
     resolver = resolver_for(chosen, context, memo)
+    check_embeddings(question.embeddings, chosen[0].attributes, context.warn)
     prefix = METRICS[question.metric].prompt_prefix
     references: list[Reference] = [
         *resolve_groups(groups, resolver, truncate=question.truncate, prefix=prefix),
@@ -103,6 +105,7 @@ def ask(question: Question, context: ScoringContext) -> Answer:
     null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
     entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
     comparisons = evaluate(entries, [*null, *references], videos, question.selection, context.on_skip)
+    warn_of_scales(question.metric, chosen, context.warn)
     return answer_of(question, comparisons, chosen, len(chosen), len(references) + len(videos))
 
 
@@ -117,6 +120,24 @@ def check_question(question: Question, kinds: Sequence[str], *, pairs: bool = Fa
         raise UsageError("Generic prompts calibrate cosines, not probabilities", "leave out --baseline or the --metric")
     if question.calibrated and "text" not in kinds:
         raise UsageError("Generic prompts calibrate scores of prompts", "give one, or leave out --baseline")
+
+
+def warn_of_scales(metric: str, chosen: Iterable[Chosen], warn: Callable[[str], None]) -> None:
+    """Warn where entries of one model have several logit scales, by which logits and probabilities are multiplied."""
+    if metric not in SCALED:
+        return
+    names: dict[float, list[str]] = {}
+    for one in chosen:
+        scale = float(f"{one.attributes.logit_scale:.4g}")  # OpenAI's is 100.00001, others say 100
+        names.setdefault(scale, []).append(one.attributes.video_name)
+    if len(names) > 1:
+        shares = "; ".join(f"{scale:g} for {_listed(videos)}" for scale, videos in sorted(names.items()))
+        warn(f"The entries have different logit scales, so that their {metric} cannot be compared: {shares}.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(map(one_line, names[:2])) + more
 
 
 def answer_of(
@@ -179,12 +200,12 @@ def _identify_model(context: ScoringContext, weights: StrPath | None, memo: Dige
     """
     name = context.model or DEFAULT_MODEL
     if weights is not None:
-        return name, memo.sha256(weights), None
+        return name, context.published_weights(name, weights), None
     if os.path.exists(context.cache_dir):  # noqa: PTH110 - Path.exists raises for a name that is too long
         with contextlib.suppress(NotCachedError):
             made_with = Selector(Path(context.cache_dir), context.model, memo, context.on_skip).any_one()
             return made_with.model, made_with.weights_sha256, made_with.embed_dim
-    return name, context.published_weights(name), None
+    return name, context.published_weights(name, None), None
 
 
 def _resolver(

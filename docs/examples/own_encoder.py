@@ -26,6 +26,9 @@ class TimmEncoder:
         if weights is not None:
             self._net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         config = timm.data.resolve_data_config({}, model=self._net)
+        modes = {"center": "shortest", "squash": "squash"}  # clipcache's words for timm's crop modes
+        if config["crop_mode"] not in modes:
+            raise ModelError(f"{model} prepares pictures by timm's crop mode {config['crop_mode']!r}")
         self.spec = EncoderSpec(
             name=model,
             weights_sha256=sha256_file(weights) if weights else state_dict_sha256(self._net.state_dict()),
@@ -33,7 +36,7 @@ class TimmEncoder:
             input_size=config["input_size"][-1],
             mean=config["mean"],
             std=config["std"],
-            resize=ResizeRule("squash", config["interpolation"]),
+            resize=ResizeRule(modes[config["crop_mode"]], config["interpolation"], crop=config["crop_pct"]),
             has_text=False,
         )
         self._net.to(device, dtype)

@@ -16,7 +16,8 @@ from typing import Any
 from ...cache.common.hashing import DigestMemo
 from ...cache.common.render import table_lines
 from ...cache.format.names import canonical_model
-from .open_clip import ARCH, HUB, import_open_clip, registry, right_names
+from .open_clip import HUB, import_open_clip
+from .open_clip_registry import ARCH, registry, right_names
 from .plugins import entry_points, find_entry_point
 from .weights import DEMO_MODEL, OPENAI_MODELS, KnownModel, bundled_weights, converted_copy, download_url, find_weights
 

@@ -1,11 +1,14 @@
 """open_clip's models as encoders: the extra `open-clip`. The only module that imports `open_clip`.
 
-| `--model`            | architecture and preprocessing             | weights                               |
-|----------------------|--------------------------------------------|---------------------------------------|
-| `open_clip:ARCH/TAG` | open_clip's registry                       | the tag's, downloaded, or `--weights` |
-| `open_clip:ARCH`     | open_clip's registry, CLIP's preprocessing | `--weights FILE`                      |
-| `hf-hub:ORG/NAME`    | `open_clip_config.json` of the repository  | the repository's, or `--weights`      |
-| `local-dir:FOLDER`   | `open_clip_config.json` of the folder      | the folder's, or `--weights` in it    |
+| `--model`            | architecture and preprocessing                  | weights                               |
+|----------------------|-------------------------------------------------|---------------------------------------|
+| `open_clip:ARCH/TAG` | open_clip's registry                            | the tag's, downloaded, or `--weights` |
+| `open_clip:ARCH`     | open_clip's registry; see `preprocessing_of`    | `--weights FILE`                      |
+| `hf-hub:ORG/NAME`    | `open_clip_config.json` of the repository       | the repository's, or `--weights`      |
+| `local-dir:FOLDER`   | `open_clip_config.json` of the folder           | the folder's, or `--weights` in it    |
+
+Preprocessing is never guessed. It can be given with the name, `open_clip:ARCH,resize=squash,mean=0.5,std=0.5`, which
+entries record, so that prompts and pictures of later questions find it again.
 
 A state dict does not say which activation it was trained with, GELU or QuickGELU, and with the wrong one the features
 are wrong without any sign of it. Where open_clip's registry records the activation (by tag, or by the checksum in its
@@ -15,7 +18,6 @@ URLs), a mismatch is refused.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import logging
 import warnings
@@ -26,15 +28,17 @@ from typing import Any
 
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.hashing import DigestMemo
+from ...cache.common.options import warn
 from ...cache.common.quoting import first_line, quoted
 from ...cache.format.names import canonical_model
 from ..video.resize import ResizeRule
+from .checkpoint import find_tensors, misfit
 from .contract import EncoderSpec, FloatArray
+from .open_clip_registry import ARCH, architecture, check_activation, preprocessing_of, registered_as
 from .openai import too_long
 from .placement import Placement
 from .weights import WeightsFile, hash_weights
 
-ARCH = "open_clip:"
 HUB = "hf-hub:"
 FOLDER = "local-dir:"
 PREFIXES = (ARCH, HUB, FOLDER)
@@ -46,13 +50,14 @@ _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsFile:
     """See `registry.find_weights`."""
     open_clip = import_open_clip()
-    arch, tag = _architecture(open_clip, model)
+    arch, tag = architecture(open_clip, model)
     if tag:
-        _check_activation(open_clip, arch, open_clip.get_pretrained_cfg(arch, tag))
+        check_activation(open_clip, arch, open_clip.get_pretrained_cfg(arch, tag))
     path = weights or _own_weights(open_clip, model)
     sha256 = hash_weights(path, memo)
     if arch:
-        _check_activation(open_clip, arch, _registered_as(open_clip, sha256))
+        check_activation(open_clip, arch, registered_as(open_clip, sha256))
+        preprocessing_of(open_clip, model, sha256)
     return WeightsFile(canonical_model(model), sha256, path, False)
 
 
@@ -100,13 +105,24 @@ class OpenClip:
                     pretrained_text=False,  # it would download a text tower, to be overwritten
                     force_preprocess_cfg=preprocessing,
                 )
-                self._open_clip.load_checkpoint(model, str(weights.path), weights_only=not trust)
+                self._load_file(model, weights.path, trust)
         except Exception as error:
             raise ModelError(
-                f"{quoted(weights.path)} cannot be loaded as open_clip's {self._identifier} ({first_line(error)})",
+                f"{quoted(weights.path)} cannot be loaded as open_clip's {self._identifier} ({misfit(error)})",
                 "check --model and --weights",
             ) from error
         return model.eval().requires_grad_(False)
+
+    def _load_file(self, model: Any, path: Path, trust: bool) -> None:
+        """By open_clip, which converts several layouts; else what it does not find: behind other keys and prefixes."""
+        try:
+            self._open_clip.load_checkpoint(model, str(path), weights_only=not trust)
+        except Exception:
+            with contextlib.suppress(ModelError):
+                if tensors := find_tensors(path, model.state_dict().keys(), trust=trust, say=warn):
+                    model.load_state_dict(tensors)
+                    return
+            raise
 
     def _per_channel(self, values: Sequence[float]) -> Any:
         import torch
@@ -120,8 +136,9 @@ class OpenClip:
                 return self._open_clip.get_tokenizer(self._identifier)
         except Exception as error:
             raise ModelError(
-                f"The tokenizer of {self.spec.name} cannot be opened ({first_line(error)}); it may need "
-                "pip install transformers, or a network the first time"
+                f"The tokenizer of {self.spec.name} cannot be opened ({first_line(error)})",
+                "it may need pip install transformers, or a network the first time; without one, save the model's "
+                f"{_CONFIG}, its weights and its tokenizer's files to a folder and name --model {FOLDER}FOLDER",
             ) from error
 
     def _tokenize(self, prompts: list[str], truncate: bool) -> Any:
@@ -149,30 +166,6 @@ def import_open_clip() -> Any:
         ) from error
 
 
-def registry(open_clip: Any) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """(architecture, tag, `--model`, entry of the registry) of all that open_clip publishes."""
-    for arch, tag in open_clip.list_pretrained():
-        yield arch, tag, f"{ARCH}{arch}/{tag}", open_clip.get_pretrained_cfg(arch, tag)
-
-
-def _architecture(open_clip: Any, model: str) -> tuple[str, str]:
-    """(ARCH, TAG) of `open_clip:ARCH/TAG`; empty where the name has none.
-
-    Raises:
-        UsageError: if open_clip does not know it.
-    """
-    if not model.startswith(ARCH):
-        return "", ""
-    arch, _, tag = model.removeprefix(ARCH).partition("/")
-    if open_clip.get_model_config(arch) is None:
-        near = ", ".join(difflib.get_close_matches(arch, open_clip.list_models(), 3, 0.4)) or "ViT-B-32"
-        raise UsageError(f"open_clip has no architecture {arch!r}; it has, for example, {near}")
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if tag and not open_clip.is_pretrained_cfg(arch, tag):
-        raise UsageError(f"open_clip has no weights {tag!r} for {arch}; it has {', '.join(tags) or 'none'}")
-    return arch, tag
-
-
 def _own_weights(open_clip: Any, model: str) -> Path:
     """The file that the name means by itself, fetched if need be.
 
@@ -182,10 +175,12 @@ def _own_weights(open_clip: Any, model: str) -> Path:
     """
     if model.startswith(FOLDER):
         return _weights_in(Path(model.removeprefix(FOLDER)))
-    arch, tag = _architecture(open_clip, model)
+    arch, tag = architecture(open_clip, model)
     if arch and not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
-        raise UsageError(f"Name weights for {model}: --weights FILE, or one of open_clip's as {model}/TAG ({tags})")
+        raise UsageError(
+            f"Name weights for {model}: --weights FILE, or one of open_clip's as {ARCH}{arch}/TAG ({tags})"
+        )
     try:
         with _quietly():
             if arch:
@@ -224,8 +219,8 @@ def _identify(open_clip: Any, weights: WeightsFile) -> tuple[str, dict[str, Any]
     """What open_clip calls the architecture, and the tag's preprocessing where a tag has one of its own."""
     if weights.model.startswith(FOLDER):  # the name is the folder's last part only
         return f"{FOLDER}{weights.path.absolute().parent}", {}
-    arch, tag = _architecture(open_clip, weights.model)
-    return arch or weights.model, dict(open_clip.get_pretrained_cfg(arch, tag)) if tag else {}
+    arch, _ = architecture(open_clip, weights.model)
+    return arch or weights.model, preprocessing_of(open_clip, weights.model, weights.sha256) if arch else {}
 
 
 def _make_spec(open_clip: Any, identifier: str, weights: WeightsFile, model: Any) -> EncoderSpec:
@@ -247,51 +242,6 @@ def _make_spec(open_clip: Any, identifier: str, weights: WeightsFile, model: Any
             preprocessing["resize_mode"], "bilinear" if bilinear else "bicubic", preprocessing["fill_color"]
         ),
     )
-
-
-def _check_activation(open_clip: Any, arch: str, entry: dict[str, Any]) -> None:
-    """Refuse registered weights under an architecture with the other activation.
-
-    Raises:
-        UsageError: if the activations differ; its remedy names the right architecture.
-    """
-    if right := right_names(open_clip, arch, entry):
-        trained, computes = ("QuickGELU", "GELU") if entry.get("quick_gelu") else ("GELU", "QuickGELU")
-        raise UsageError(
-            f"These weights were trained with {trained}, but open_clip's {arch} computes {computes}, and their "
-            f"features would be wrong without any sign of it",
-            f"use --model {right[0]}",
-        )
-
-
-def right_names(open_clip: Any, arch: str, entry: dict[str, Any]) -> list[str]:
-    """Names of architectures with the activation of registered weights; empty where `arch` has it.
-
-    Empty too where the registry contradicts the only architecture that it lists the weights under: that one is right.
-    """
-    wanted = bool(entry.get("quick_gelu"))
-    if not entry or wanted == _has_quick_gelu(open_clip, arch):
-        return []
-    same = [(other, name) for other, _, name, known in registry(open_clip) if _is_same(known, entry)]
-    return [name for other, name in same if _has_quick_gelu(open_clip, other) == wanted]
-
-
-def _has_quick_gelu(open_clip: Any, arch: str) -> bool:
-    return bool(open_clip.get_model_config(arch).get("quick_gelu"))
-
-
-def _is_same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two entries are the same file: architectures with and without QuickGELU list it both."""
-    return any(a.get(key) and a.get(key) == b.get(key) for key in ("url", "hf_hub"))
-
-
-def _registered_as(open_clip: Any, sha256: str) -> dict[str, Any]:
-    """The registry's entry of a file; it has checksums, or their first 8 digits, in most of its URLs."""
-    for _, _, _, entry in registry(open_clip):
-        url = entry.get("url") or ""
-        if f"/{sha256}/" in url or f"-{sha256[:8]}." in url:
-            return entry
-    return {}
 
 
 def _is_cut(tokenizer: Any, prompt: str) -> bool:

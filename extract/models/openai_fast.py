@@ -5,6 +5,7 @@ The arithmetic is that of `clip.model.VisionTransformer`; what differs is where 
 - The patch embedding is one matrix product, over bytes shifted to -128..127, which bfloat16 and float16 hold exactly;
   CLIP's normalisation by mean and standard deviation is folded into its weights.
 - QuickGELU, x * sigmoid(1.702 x), is SiLU(1.702 x) / 1.702, and the factors are folded into the weights on both sides.
+  (Converted models may have GELU instead, which is computed as it is.)
 - The attention's 1 / sqrt(d) is folded into the weights of the queries.
 - On a CPU the weights of each product are laid out once as oneDNN wants them, not in every call.
 
@@ -107,6 +108,8 @@ class TransformerTower:
         attention, mlp, width = block.attn, block.mlp, self._width
         weight, bias = attention.in_proj_weight.detach().clone(), attention.in_proj_bias.detach().clone()
         scale = (width // self._heads) ** -0.5
+        is_gelu = isinstance(mlp.gelu, self._torch.nn.GELU)
+        quick = 1.0 if is_gelu else _QUICK
         weight[:width] *= scale
         bias[:width] *= scale
         return _Block(
@@ -114,8 +117,8 @@ class TransformerTower:
             products.make(weight, bias),
             products.make(attention.out_proj.weight, attention.out_proj.bias),
             norms.make(block.ln_2),
-            products.make(mlp.c_fc.weight * _QUICK, mlp.c_fc.bias * _QUICK, silu=True),
-            products.make(mlp.c_proj.weight / _QUICK, mlp.c_proj.bias),
+            products.make(mlp.c_fc.weight * quick, mlp.c_fc.bias * quick, after="gelu" if is_gelu else "silu"),
+            products.make(mlp.c_proj.weight / quick, mlp.c_proj.bias),
         )
 
     def __call__(self, pictures: Any) -> Any:
@@ -190,23 +193,27 @@ class _Products:
         self._torch, self._dtype, self._device, self._rows = torch, dtype, device, rows
         self._packs = device == "cpu" and self._packing_works()
 
-    def make(self, weight: Any, bias: Any, *, silu: bool = False) -> Tower:
+    def make(self, weight: Any, bias: Any, *, after: str = "") -> Tower:
+        """The product; `after` it "silu", "gelu" or nothing."""
         weight = weight.detach().to(self._device, self._dtype).contiguous()
         bias = bias.detach().to(self._device, self._dtype).contiguous()
-        return self._packed(weight, bias, silu) if self._packs else self._plain(weight, bias, silu)
+        return self._packed(weight, bias, after) if self._packs else self._plain(weight, bias, after)
 
-    def _plain(self, weight: Any, bias: Any, silu: bool) -> Tower:
+    def _plain(self, weight: Any, bias: Any, after: str) -> Tower:
         functional = self._torch.nn.functional
-        if silu:
+        if after == "silu":
             return lambda x: functional.silu(functional.linear(x, weight, bias), inplace=True)
+        if after == "gelu":
+            return lambda x: functional.gelu(functional.linear(x, weight, bias))
         return lambda x: functional.linear(x, weight, bias)
 
-    def _packed(self, weight: Any, bias: Any, silu: bool) -> Tower:
+    def _packed(self, weight: Any, bias: Any, after: str) -> Tower:
         """Through the operators that torch's own compiler emits for frozen weights; they have no public name."""
         operators = self._torch.ops.mkldnn
         packed = operators._reorder_linear_weight(weight, self._rows)
-        after = "swish" if silu else "none"
-        return lambda x: operators._linear_pointwise(x, packed, bias, after, [], "")
+        name = {"silu": "swish", "gelu": "gelu"}.get(after, "none")
+        algorithm = "none" if after == "gelu" else ""  # of GELU: the exact one
+        return lambda x: operators._linear_pointwise(x, packed, bias, name, [], algorithm)
 
     def _packing_works(self) -> bool:
         """Try: these operators are internal to torch, which may drop them, or refuse this processor."""
@@ -216,7 +223,8 @@ class _Products:
         weight, bias = torch.linspace(-1, 1, 32 * 64).view(32, 64).to(self._dtype), torch.ones(32).to(self._dtype)
         x = torch.linspace(-1, 1, 4 * 64).view(4, 64).to(self._dtype)
         try:
-            found = self._packed(weight, bias, True)(x).float()
+            found = [self._packed(weight, bias, after)(x).float() for after in ("silu", "gelu")]
         except (AttributeError, RuntimeError):
             return False
-        return bool(torch.allclose(found, self._plain(weight, bias, True)(x).float(), rtol=0.02, atol=0.02))
+        plain = [self._plain(weight, bias, after)(x).float() for after in ("silu", "gelu")]
+        return all(torch.allclose(a, b, rtol=0.02, atol=0.02) for a, b in zip(found, plain, strict=True))

@@ -19,8 +19,11 @@ from typing import Any
 from ...cache.common.atomic import replacing, write_atomically
 from ...cache.common.errors import CacheError, ModelError, UsageError
 from ...cache.common.hashing import DigestMemo, sha256_file
+from ...cache.common.options import warn
 from ...cache.common.quoting import quoted
 from ...cache.format.names import canonical_model
+from .checkpoint import SIZES, Checkpoint, load_safetensors, load_torchscript, misfit, read_checkpoint, weights_file
+from .hugging_face import Tower
 
 DEFAULT_MODEL = "ViT-B/32"
 DEMO_MODEL = "demo"
@@ -67,7 +70,7 @@ class WeightsFile:
 
     Attributes:
         model: canonical name, e.g. "ViT-B/32".
-        sha256: checksum of the file as published or given.
+        sha256: checksum of the file as published or given; of a folder given, that of the weights file in it.
         path: the file; for OpenAI's models the place it is downloaded to, which may not exist yet.
         published: whether this is one of OpenAI's archives, known by its checksum.
         is_file: False for an encoder of another package whose weights are not one file; `path` is then its name.
@@ -89,6 +92,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
     """
     name = canonical_model(model)
     if weights is not None:
+        weights = weights_file(weights)
         digest = hash_weights(weights, memo)
         if weights.name.startswith("open_clip_"):  # as all that it publishes; mostly trained with another activation
             raise ModelError(
@@ -157,20 +161,35 @@ def load_clip(weights: WeightsFile, *, trust: bool = False) -> Any:
     Raises:
         ModelError: if the weights are missing, damaged, not CLIP's, or of another model than their name says.
     """
-    state = _load_state(weights, trust)
+    checkpoint = _read(weights, trust)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # pkg_resources, on itself and on editable installs
         clip_model = importlib.import_module("clip.model")
     try:
-        model = _build(clip_model, state)
+        model = _build(clip_model, checkpoint.state)
     except Exception as error:
         raise ModelError(
-            f"{quoted(weights.path)} does not hold the weights of an OpenAI CLIP model",
-            "give a state dict in OpenAI's layout",
+            f"{quoted(weights.path)} does not hold the weights of a CLIP in OpenAI's or Hugging Face's layout: "
+            f"{misfit(error)}",
+            "save the state dict of the whole model; for those of open_clip, name --model open_clip:ARCH/TAG",
         ) from error
+    _set_up(model.visual, checkpoint.towers.vision)
+    _set_up(model, checkpoint.towers.text)
     model = model.float().eval().requires_grad_(False)
     _check_shape(weights, model)
     return model
+
+
+def _set_up(encoder: Any, tower: Tower) -> None:
+    """Give an encoder, if it is a transformer, what its weights do not say."""
+    import torch
+
+    blocks = encoder.transformer.resblocks if hasattr(encoder, "transformer") else ()
+    for block in blocks:
+        if not tower.quick_gelu:
+            block.mlp.gelu = torch.nn.GELU()
+        if tower.heads:
+            block.attn.num_heads, block.attn.head_dim = tower.heads, block.attn.embed_dim // tower.heads
 
 
 def _build(clip_model: Any, state: dict[str, Any]) -> Any:
@@ -179,8 +198,7 @@ def _build(clip_model: Any, state: dict[str, Any]) -> Any:
 
     with torch.device("meta"):
         model = clip_model.build_model({name: value.to("meta") for name, value in state.items()})
-    shapes = ("input_resolution", "context_length", "vocab_size")
-    model.load_state_dict({name: value for name, value in state.items() if name not in shapes}, assign=True)
+    model.load_state_dict({name: value for name, value in state.items() if name not in SIZES}, assign=True)
     mask = clip_model.CLIP.build_attention_mask(model)  # no parameter: it stayed on the meta device
     for block in model.transformer.resblocks:
         block.attn_mask = mask
@@ -203,24 +221,12 @@ def _check_shape(weights: WeightsFile, model: Any) -> None:
         )
 
 
-def _load_state(weights: WeightsFile, trust: bool) -> dict[str, Any]:
+def _read(weights: WeightsFile, trust: bool) -> Checkpoint:
     if weights.published and weights.path.suffix != ".safetensors":
-        return _load_published(weights)
+        return Checkpoint(_load_published(weights))
     if not weights.path.is_file():
         raise ModelError(f"The weights file {quoted(weights.path)} does not exist", "check --weights")
-    if weights.path.suffix == ".safetensors":
-        return _load_safetensors(weights.path)
-    if weights.path.suffix == ".npz":
-        return _load_npz(weights.path)
-    if _is_torchscript(weights.path):
-        if not trust:
-            raise ModelError(
-                f"{quoted(weights.path)} is a TorchScript archive, which can run code when opened, and not "
-                "one that OpenAI published",
-                "pass --trust-weights if you know where it comes from",
-            )
-        return _load_torchscript(weights.path)
-    return _load_state_dict(weights.path)
+    return read_checkpoint(weights.path, trust=trust, say=warn)
 
 
 def _load_published(weights: WeightsFile) -> dict[str, Any]:
@@ -228,84 +234,16 @@ def _load_published(weights: WeightsFile) -> dict[str, Any]:
     copy = converted_copy(weights)
     if copy.is_file():
         try:
-            return _load_safetensors(copy)
+            return load_safetensors(copy)
         except ModelError:  # damaged: it is made again
             copy.unlink(missing_ok=True)
     if not weights.path.is_file():
         _download(weights)
     elif sha256_file(weights.path) != weights.sha256:
         raise ModelError(f"{quoted(weights.path)} is damaged (its checksum is not OpenAI's)", "delete it and try again")
-    state = _load_torchscript(weights.path)
+    state = load_torchscript(weights.path)
     _keep_copy(state, copy)
     return state
-
-
-def _load_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state: dict[str, Any] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"The weights file {quoted(path)} is damaged or not safetensors: {error}") from error
-    return state
-
-
-def _load_npz(path: Path) -> dict[str, Any]:
-    import numpy as np
-    import torch
-
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except Exception as error:
-        raise ModelError(f"The weights file {quoted(path)} is damaged or not an .npz of arrays") from error
-
-
-def _load_state_dict(path: Path) -> dict[str, Any]:
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on pickle protocols
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelError(
-            f"The weights file {quoted(path)} is damaged or holds more than tensors",
-            "save a plain state dict (torch.save(model.state_dict(), path)) or safetensors",
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"The weights file {quoted(path)} is not a state dict of tensors", "save model.state_dict()")
-    return state
-
-
-def _is_torchscript(path: Path) -> bool:
-    """TorchScript archives are zip files with a folder of code; state dicts have none."""
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any("/code/" in name for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False  # no archive, or a damaged one: the loader says so
-
-
-def _load_torchscript(path: Path) -> dict[str, Any]:
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch retires TorchScript; a copy is kept without it
-            state = torch.jit.load(str(path), map_location="cpu").state_dict()
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ModelError(f"The TorchScript archive {quoted(path)} cannot be opened", "download it again") from error
-    return {
-        name: tensor
-        for name, tensor in state.items()
-        if name not in ("input_resolution", "context_length", "vocab_size")
-    }
 
 
 def _keep_copy(state: dict[str, Any], copy: Path) -> None:

@@ -7,6 +7,7 @@ every border.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,14 +35,17 @@ class ResizeRule:
             "longest": the longer side is scaled to the square's, the shorter one padded on both ends.
         interpolation: "bicubic" or "bilinear", PIL's filter of that name.
         fill: of the padding, 0..255 in each channel.
+        crop: the share of the scaled side that the square keeps, around the centre; in (0, 1]. timm calls it
+            `crop_pct`: at 0.875 a picture is scaled to 256 for a square of 224.
 
     Raises:
-        UsageError: unknown mode or interpolation, or a fill that is no byte.
+        UsageError: unknown mode or interpolation, a fill that is no byte, or a crop that is no such share.
     """
 
     mode: str = "shortest"
     interpolation: str = "bicubic"
     fill: int = 0
+    crop: float = 1.0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -50,22 +54,31 @@ class ResizeRule:
             raise UsageError(f"Unknown filter {self.interpolation!r}", f"choose one of {', '.join(INTERPOLATIONS)}")
         if not 0 <= self.fill <= 255:
             raise UsageError(f"Padding is filled with 0 to 255, not with {self.fill}")
+        if not 0 < self.crop <= 1 or (self.mode == "longest" and self.crop != 1):
+            raise UsageError(f"A crop of {self.crop:g} is not possible", "give more than 0, up to 1; with longest, 1")
+
+    def scaled_side(self, size: int) -> int:
+        """The side that a picture is scaled to, in pixels, for a square of `size`; rounded down as timm does."""
+        return math.floor(size / self.crop)
 
     def shape(self, height: int, width: int, size: int) -> tuple[int, int]:
         """(height, width) after scaling, before the crop or the padding."""
+        side = self.scaled_side(size)
         if self.mode == "squash":
-            return size, size
+            return side, side
         if self.mode == "longest":
-            return padded_shape(height, width, size)
-        return resized_shape(height, width, size)
+            return padded_shape(height, width, side)
+        return resized_shape(height, width, side)
 
     def describe(self, size: int, backend: str) -> str:
         """What an entry records: "bicubic 224 (pil), centre crop 224"."""
+        side = self.scaled_side(size)
         if self.mode == "squash":
-            return f"{self.interpolation} {size}x{size} ({backend})"
+            cropped = f", centre crop {size}" if side != size else ""
+            return f"{self.interpolation} {side}x{side} ({backend}){cropped}"
         if self.mode == "longest":
             return f"{self.interpolation} longer side {size} ({backend}), padded to {size} with {self.fill}"
-        return f"{self.interpolation} {size} ({backend}), centre crop {size}"
+        return f"{self.interpolation} {side} ({backend}), centre crop {size}"
 
 
 CLIP_RULE = ResizeRule()

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache import DigestMemo, Entry
+from ...cache import DigestMemo, Entry, EntryAttributes
 from ...cache.common.errors import UsageError
-from ..question import ScoringContext, choose, resolver_for
+from ..question import ScoringContext, choose, resolver_for, warn_of_scales
 from ..references import ReferenceResolver
 from .aesthetic import Column
 from .attributes import read_attributes
+from .choices import PAIR_PROBABILITY
 from .config import BenchmarkConfig, MethodSpec, read_ratings
-from .heads import load_head
+from .heads import load_head_of
 from .methods import MEASURES, OneColumn, ScoredVideo, Scorer, attribute_scorer, prompt_scorer, score_videos
 
 
@@ -45,11 +45,9 @@ def run_benchmark(config: BenchmarkConfig, context: ScoringContext) -> Results:
     chosen = choose(config.videos, context, memo)
     made_with = chosen[0].attributes
     resolver = resolver_for(chosen, context, memo)
-    scorers = [
-        _scorer(spec, resolver, made_with.embed_dim, made_with.logit_scale)
-        for spec in config.methods
-        if spec.kind != "measure"
-    ]
+    if any(spec.value == PAIR_PROBABILITY for spec in config.methods):
+        warn_of_scales("probability", chosen, context.warn)
+    scorers = [_scorer(spec, resolver, made_with, context.warn) for spec in config.methods if spec.kind != "measure"]
     wanted = [spec.name for spec in config.methods]
     measures = [measure for measure in MEASURES if measure.name in wanted]
     columns = {column.name: column for scorer in scorers for column in scorer.columns}
@@ -68,14 +66,16 @@ def run_benchmark(config: BenchmarkConfig, context: ScoringContext) -> Results:
     return Results(tuple(names), tuple(frames), tuple(columns[name] for name in wanted), np.array(scores), ratings)
 
 
-def _scorer(spec: MethodSpec, resolver: ReferenceResolver, embed_dim: int, logit_scale: float) -> Scorer:
+def _scorer(
+    spec: MethodSpec, resolver: ReferenceResolver, made_with: EntryAttributes, warn: Callable[[str], None]
+) -> Scorer:
     if spec.kind == "prompt":
         return prompt_scorer(spec.name, spec.value, resolver)
     if spec.kind == "head":
-        head = load_head(Path(spec.value), embed_dim, spec.activation)
+        head = load_head_of(spec.value, made_with, spec.activation, warn)
         return OneColumn(spec.name, head, head.name)
     attributes = read_attributes(spec.attributes)
-    return OneColumn(spec.name, attribute_scorer(attributes, resolver, logit_scale), spec.value)
+    return OneColumn(spec.name, attribute_scorer(attributes, resolver, made_with.logit_scale), spec.value)
 
 
 def _items(scored: ScoredVideo) -> Iterator[tuple[str, slice]]:

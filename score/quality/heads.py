@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache import EntryAttributes
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.quoting import one_line, quoted
+from ..origins import Origin, architecture_in, check_origin
 from ..read_files import StrPath
 from .aesthetic import Column
 from .choices import Activation
@@ -35,6 +37,7 @@ class Head:
     weights: Sequence[NDArray[np.float32]] = field(repr=False)  # of each layer (outputs, inputs)
     biases: Sequence[NDArray[np.float32]] = field(repr=False)  # of each layer (outputs,)
     activation: Activation = "none"  # between layers
+    origin: Origin = Origin()  # noqa: RUF009 - frozen, so one default serves all
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -70,7 +73,7 @@ def load_head(path: StrPath, embed_dim: int, activation: Activation | None = Non
         UsageError: there are several layers, and `activation` is None.
     """
     path = Path(path)
-    state = _load_state(path)
+    state, said = _load_state(path)
     names = _layer_names(state, path)
     weights = [state[f"{name}weight"] for name in names]
     biases = [state.get(f"{name}bias", np.zeros(len(state[f"{name}weight"]), np.float32)) for name in names]
@@ -82,7 +85,29 @@ def load_head(path: StrPath, embed_dim: int, activation: Activation | None = Non
             f"The head {quoted(path)} has {len(weights)} layers, and its file does not name the activation",
             "give --head-activation none (as LAION's) or relu",
         )
-    return Head(f"head_{one_line(path.stem)}", weights, biases, activation or "none")
+    origin = Origin(said.get("model", ""), said.get("weights_sha256", ""), architecture_in(path.stem))
+    return Head(f"head_{one_line(path.stem)}", weights, biases, activation or "none", origin)
+
+
+def load_head_of(
+    path: StrPath, made_with: EntryAttributes, activation: Activation | None, warn: Callable[[str], None]
+) -> Head:
+    """Load a head for cached features; warns where nothing says that it was trained for their model.
+
+    Args:
+        path: as in `load_head`, likewise `activation`.
+        made_with: of the cached features.
+        activation: see there.
+        warn: called with a sentence.
+
+    Raises:
+        ModelError: as `load_head`.
+        UsageError: as `load_head`, or the head says that it was trained for another model.
+    """
+    head = load_head(path, made_with.embed_dim, activation)
+    if sentence := check_origin(f"The head {quoted(path)}", head.origin, made_with):
+        warn(sentence)
+    return head
 
 
 def _layer_names(state: Mapping[str, NDArray[np.float32]], path: Path) -> list[str]:
@@ -117,9 +142,11 @@ def _check_widths(
         raise ModelError(f"The layers of the head {quoted(path)} do not follow from each other to a single rating")
 
 
-def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
+def _load_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    """Return the arrays, and what the file says about itself."""
     try:
-        return {name: tensor.detach().float().numpy() for name, tensor in _read_tensors(path).items()}
+        tensors, said = _read_tensors(path)
+        return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}, said
     except OSError as error:
         raise ModelError(f"Cannot read the head {quoted(path)}: {error.strerror or error}") from error
     except Exception as error:  # of many kinds: the file may hold anything
@@ -129,17 +156,19 @@ def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
         ) from error
 
 
-def _read_tensors(path: Path) -> dict[str, Any]:
-    """Return named tensors, on the CPU."""
+def _read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return named tensors, on the CPU, and texts beside them: metadata of safetensors, or values of a checkpoint."""
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+        from safetensors import safe_open
 
-        tensors: dict[str, Any] = load_file(path)
-        return tensors
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on pickle protocols, which do not matter here
         state = torch.load(path, map_location="cpu", weights_only=True)
     nested = state.get("state_dict")
-    return dict(nested if isinstance(nested, Mapping) else state)
+    said = {name: value for name, value in state.items() if isinstance(value, str)}
+    tensors = nested if isinstance(nested, Mapping) else state
+    return {name: value for name, value in tensors.items() if name not in said}, said

@@ -10,12 +10,12 @@ from ...cache import DigestMemo, Entry
 from ...cache.common.errors import UsageError
 from ...cache.select import OnSkip, fullest
 from ..compare import FrameSelection
-from ..question import ScoringContext, choose, resolver_for
+from ..question import ScoringContext, choose, resolver_for, warn_of_scales
 from ..read_files import StrPath
 from .aesthetic import Column
 from .attributes import BUNDLED, read_attributes
 from .choices import PAIR_PROBABILITY, Activation
-from .heads import load_head
+from .heads import load_head_of
 from .methods import ScoredVideo, Scorer, attribute_scorer, score_videos
 
 
@@ -69,11 +69,13 @@ def prepare(
     memo = DigestMemo()
     chosen = list(fullest(choose(targets, context, memo)))
     made_with = chosen[0].attributes
+    if rating.probability:
+        warn_of_scales("probability", chosen, context.warn)
     scorers: list[Scorer] = []
     methods: list[Column] = []
     details: list[Column] = []
     if rating.head is not None:
-        head = load_head(rating.head, made_with.embed_dim, rating.head_activation)
+        head = load_head_of(rating.head, made_with, rating.head_activation, context.warn)
         scorers.append(head)
         methods += head.columns
     if rating.head is None or rating.details or rating.compare:

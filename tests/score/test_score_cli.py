@@ -478,6 +478,11 @@ def test_compare_uses_the_weights_it_is_given(encoder: FakeEncoder, tmp_path: Pa
     weights.write_bytes(b"weights")
     run("compare", image, image, "--cache", tmp_path / "none", "--weights", weights, "--model", "mine")
     assert encoder.loaded == [("mine", hashlib.sha256(b"weights").hexdigest(), weights, "auto")]
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    weights.rename(folder / "model.safetensors")
+    run("compare", image, image, "--cache", tmp_path / "none", "--weights", folder, "--model", "mine")
+    assert encoder.loaded[1] == ("mine", hashlib.sha256(b"weights").hexdigest(), folder, "auto")
 
 
 def test_real_features_put_barbell_first(test_data: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def run(command: click.Command, *words: object, load_encoder: Callable[..., Refe
 
     wiring = Wiring(
         load_encoder=load_encoder or load_reference_encoder,
-        published_weights=lambda model: find_weights(model, None, DigestMemo()).sha256,
+        published_weights=lambda model, weights: find_weights(model, weights, DigestMemo()).sha256,
         run=lambda words: 0,
         frames_at=no_frames,
         published_model=lambda _: None,

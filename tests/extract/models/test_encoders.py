@@ -228,7 +228,28 @@ def test_resize_rules_are_those_of_open_clip() -> None:
             assert found.flags.writeable
 
 
-@pytest.mark.parametrize("wrong", [{"mode": "stretch"}, {"interpolation": "lanczos"}, {"fill": 256}])
+@pytest.mark.parametrize("crop", [1.0, 0.95, 0.875, 0.9, 0.96, 0.5])
+def test_crops_are_those_of_timm(crop: float) -> None:
+    create_transform = pytest.importorskip("timm.data").create_transform
+    rng = np.random.default_rng(0)
+    for mode, timms in (("shortest", "center"), ("squash", "squash")):
+        rule = ResizeRule(mode, "bicubic", crop=crop)
+        transform = create_transform(
+            input_size=(3, 33, 33), crop_pct=crop, crop_mode=timms, interpolation="bicubic", normalize=False
+        )
+        for height, width in [(90, 160), (160, 91), (33, 33), (61, 40), (7, 9), (270, 480)]:
+            rgb = np.clip(rng.normal(128, 60, (height, width, 3)), 0, 255).astype(np.uint8)
+            expected = transform(Image.fromarray(rgb)).permute(1, 2, 0).numpy()
+            np.testing.assert_array_equal(make_resize(33, "pil", rule)(rgb), expected, f"{timms} {rgb.shape}")
+            found = make_resize(33, "torch", rule)(rgb)
+            assert np.abs(found.astype(int) - expected).max() <= uses_torch(height, width, 33, rule)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mode": "stretch"}, {"interpolation": "lanczos"}, {"fill": 256}, {"crop": 0}, {"crop": 1.1},
+     {"mode": "longest", "crop": 0.9}],
+)  # fmt: skip
 def test_a_rule_that_cannot_be_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError):
         ResizeRule(**wrong)
@@ -238,8 +259,25 @@ def test_what_is_recorded_says_the_rule() -> None:
     assert SPEC.describe_preprocessing("pil") == "clip: bicubic 16 (pil), centre crop 16"
     squash = replace(SPEC, resize=ResizeRule("squash", "bilinear"), mean=(0.5,) * 3, std=(0.5, 0.25, 1.0))
     assert squash.describe_preprocessing("pil") == "bilinear 16x16 (pil), mean 0.5 0.5 0.5, std 0.5 0.25 1"
+    cropped = [replace(SPEC, resize=ResizeRule(mode, crop=0.875)) for mode in ("shortest", "squash")]
+    assert [one.describe_preprocessing("pil").partition(", mean")[0] for one in cropped] == [
+        "bicubic 18 (pil), centre crop 16",
+        "bicubic 18x18 (pil), centre crop 16",
+    ]
     longest = replace(SPEC, resize=ResizeRule("longest", fill=7))
     assert longest.describe_preprocessing("pil").startswith("bicubic longer side 16 (pil), padded to 16 with 7, mean")
+
+
+def test_the_example_refuses_a_crop_that_it_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    if not EXAMPLE.is_file():
+        pytest.skip("needs the checkout: these tests run from a copy of tests/ alone")
+    own = runpy.run_path(str(EXAMPLE))["TimmEncoder"]
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "w.pt")
+    config = timm.data.resolve_data_config({}, model=timm.create_model("test_vit"))
+    monkeypatch.setattr(timm.data, "resolve_data_config", lambda *_, **__: config | {"crop_mode": "border"})
+    with pytest.raises(ModelError, match="crop mode 'border'"):
+        own("timm:test_vit", tmp_path / "w.pt", "cpu", torch.float32)
 
 
 # Encoders of other packages.
@@ -318,17 +356,17 @@ def test_an_encoder_of_ones_own_extracts_and_scores(
     check_encoder(own("timm:test_vit", weights, "cpu", torch.float32))
 
     picture = tmp_path / "a.png"
-    Image.effect_noise((300, 200), 80).convert("RGB").save(picture)
+    Image.radial_gradient("L").resize((320, 180)).convert("RGB").save(picture)
     run = Cli(tmp_path / "cache", weights, monkeypatch, capsys)
     assert run(picture, "--num-workers", "1", "--dtype", "float32", model="timm:test_vit").code == 0
     entry = run.entries["a.png"]
     assert (entry.attributes.model, entry.attributes.weights_sha256) == ("timm:test_vit", sha256_file(weights))
-    assert entry.attributes.preprocess.startswith("bicubic 160x160 (pil), mean 0.5 0.5 0.5")
-    squashed = np.asarray(Image.open(picture).resize((160, 160), Image.Resampling.BICUBIC))
+    assert entry.attributes.preprocess.startswith("bicubic 168 (pil), centre crop 160, mean 0.5 0.5 0.5")
     model = timm.create_model("test_vit", num_classes=0).eval()
     model.load_state_dict(torch.load(weights, weights_only=True))
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
     with torch.inference_mode():
-        expected = model(torch.from_numpy(squashed.copy()).permute(2, 0, 1)[None] / 127.5 - 1).numpy()
+        expected = model(transform(Image.open(picture))[None]).numpy()
     np.testing.assert_allclose(entry.features, expected, rtol=1e-3, atol=1e-4)
     reference = load_reference_encoder("timm:test_vit", sha256_file(weights), weights=weights, device="cpu")
     np.testing.assert_allclose(reference.encode_images([picture]), expected, rtol=1e-3, atol=1e-4)

@@ -207,7 +207,7 @@ def test_a_download_is_checked_moved_and_kept_as_safetensors(tmp_path: Path, mon
     monkeypatch.setitem(weights.OPENAI_MODELS, "RN50", known)
     monkeypatch.setattr(weights, "download_folder", lambda: tmp_path / "home")
     monkeypatch.setattr(weights, "_DOWNLOAD_ROOT", (tmp_path / "web").as_uri())
-    monkeypatch.setattr(weights, "_load_torchscript", lambda path: torch.load(path, weights_only=True))
+    monkeypatch.setattr(weights, "load_torchscript", lambda path: torch.load(path, weights_only=True))
     (tmp_path / "web" / known.sha256).mkdir(parents=True)
     served.rename(tmp_path / "web" / known.sha256 / "RN50.pt")
 

@@ -18,6 +18,7 @@ from clipcache.cache.common.hashing import DigestMemo, sha256_file
 from clipcache.cache.format.names import canonical_model
 from clipcache.cli import cli
 from clipcache.extract.models import open_clip as encoders
+from clipcache.extract.models import open_clip_registry
 from clipcache.extract.models.contract import check_encoder
 from clipcache.extract.models.frame_encoder import FrameEncoder
 from clipcache.extract.models.placement import Placement
@@ -32,6 +33,7 @@ pytest.importorskip("open_clip")
 open_clip = encoders.import_open_clip()
 
 CPU = Placement("cpu", "fp32", 4)
+TINY = "open_clip:tiny-test,resize=shortest"  # of weights without a tag: their preprocessing must be said
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
 VIT = {"embed_dim": 24, "vision_cfg": {"image_size": 48, "layers": 2, "width": 64, "patch_size": 16}, "text_cfg": TEXT}
 SIGLIP_LIKE = {
@@ -168,9 +170,121 @@ def test_a_tag_brings_its_preprocessing(published: Path) -> None:
     assert (found.model, found.path, found.sha256) == ("open_clip:tiny-test/tag", published, sha256_file(published))
     spec = open_encoder(found, CPU).spec
     assert (spec.mean, spec.std, spec.resize.mode) == ((0.5,) * 3, (0.25,) * 3, "squash")
-    plain = open_encoder(find_weights("open_clip:tiny-test", published, DigestMemo()), CPU).spec
-    assert plain.resize.mode == "shortest"
-    assert plain.name == "open_clip:tiny-test"
+    known = open_encoder(find_weights("open_clip:tiny-test", published, DigestMemo()), CPU).spec  # by its checksum
+    assert (known.mean, known.std, known.resize.mode) == (spec.mean, spec.std, "squash")
+    assert known.name == "open_clip:tiny-test"
+
+
+# Preprocessing is never guessed.
+
+
+def finetuned(path: Path, weights: Path) -> Path:
+    """Weights of the same architecture that nobody knows by their checksum."""
+    state = torch.load(weights, weights_only=True)
+    state["logit_scale"] += 1
+    torch.save(state, path)
+    return path
+
+
+def test_a_file_of_ones_own_has_the_preprocessing_that_the_name_says(published: Path, tmp_path: Path) -> None:
+    mine = finetuned(tmp_path / "mine.pt", published)
+    with pytest.raises(UsageError, match=r"Nothing says how pictures.*open_clip:tiny-test/TAG \(tag\).*mean=0\.5"):
+        find_weights("open_clip:tiny-test", mine, DigestMemo())
+    pictures = [Image.effect_noise(size, 90).convert("RGB") for size in [(100, 90), (40, 130), (300, 200)]]
+    named = {
+        "open_clip:tiny-test/tag": {"image_mean": (0.5,) * 3, "image_std": (0.25,) * 3, "image_resize_mode": "squash"},
+        "open_clip:tiny-test,resize=shortest": {},
+        "open_clip:tiny-test,mean=0.5,std=0.5:0.6:0.7,resize=longest,interpolation=bilinear": {
+            "image_mean": (0.5,) * 3,
+            "image_std": (0.5, 0.6, 0.7),
+            "image_resize_mode": "longest",
+            "image_interpolation": "bilinear",
+        },
+    }
+    for name, preprocessing in named.items():
+        found = find_weights(name, mine, DigestMemo())
+        assert found.model == name  # what entries record leads back to the same preprocessing
+        model = load_reference_encoder(name, sha256_file(mine), device="cpu", weights=mine)
+        expected, _ = expected_images("tiny-test", mine, pictures, **preprocessing)
+        found_features = model.encode_images([np.asarray(picture) for picture in pictures])
+        assert cosines(found_features, expected).min() > 0.9999, name
+
+
+def test_what_was_published_with_clips_preprocessing_alone_has_it(
+    architectures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = {"url": "https://nowhere.invalid/a.pt", "mean": [0.48145466, 0.4578275, 0.40821073]}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-test", {"a": clips, "b": {"hf_hub": "org/b/"}})
+    spec = open_encoder(find_weights("open_clip:tiny-test", architectures, DigestMemo()), CPU).spec
+    assert spec.describe_preprocessing("pil").startswith("clip:")
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-test", {"a": clips, "b": {"resize_mode": "squash"}})
+    with pytest.raises(UsageError, match="Nothing says how pictures"):
+        find_weights("open_clip:tiny-test", architectures, DigestMemo())
+
+
+@pytest.mark.parametrize(("arch", "is_clear"), [("ViT-B-32", True), ("RN50", True), ("ViT-B-16-SigLIP", False)])
+def test_open_clips_own_architectures(arch: str, is_clear: bool) -> None:
+    if is_clear:
+        assert open_clip_registry.preprocessing_of(open_clip, f"open_clip:{arch}", "0" * 64) == {}
+        return
+    with pytest.raises(UsageError, match=f"open_clip:{arch}/TAG"):
+        open_clip_registry.preprocessing_of(open_clip, f"open_clip:{arch}", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("size=224", "option 'size'.*mean, std, resize, interpolation"),
+        ("mean=grey", "'grey' is not one number"),
+        ("std=0.5:0.5", "'0.5:0.5' is not one number"),
+        ("mean=nan", "'nan' is not"),
+        ("resize=crop", "resize mode 'crop'.*squash"),
+        ("interpolation=lanczos", "filter 'lanczos'"),
+    ],
+)
+def test_preprocessing_that_does_not_exist_is_one_sentence(architectures: Path, option: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        find_weights(f"open_clip:tiny-test,{option}", architectures, DigestMemo())
+
+
+@pytest.mark.parametrize("wrapped", ["prefix", "ema"])
+def test_a_checkpoint_that_open_clip_does_not_unwrap_is_unwrapped(
+    architectures: Path, tmp_path: Path, wrapped: str
+) -> None:
+    state = torch.load(architectures, weights_only=True)
+    inner = {f"clip.{name}": value for name, value in state.items()}
+    torch.save(inner if wrapped == "prefix" else {"ema": inner, "epoch": 3}, tmp_path / "w.pt")
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8))
+    right, found = (
+        FrameEncoder(find_weights(TINY, path, DigestMemo()), CPU).encode(pictures).result()
+        for path in (architectures, tmp_path / "w.pt")
+    )
+    np.testing.assert_array_equal(right, found)
+    del inner["clip.ln_final.bias"]
+    torch.save(inner, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"lacks 'positional_embedding'.*has in excess 'clip\."):
+        open_encoder(find_weights(TINY, tmp_path / "w.pt", DigestMemo()), CPU)
+
+
+def test_prompts_need_no_network_where_the_tokenizer_lies_in_the_models_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "dog": 4, "cat": 5}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))  # noqa: S106
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    config = SIGLIP_LIKE | {"text_cfg": TEXT | {"hf_tokenizer_name": "nobody/nothing"}}
+    save(tmp_path / "mine", config)
+    encoder = open_encoder(find_weights(f"local-dir:{tmp_path / 'mine'}", None, DigestMemo()), CPU)
+    with pytest.raises(ModelError, match=r"tokenizer's files.*--model local-dir:FOLDER"):
+        encoder.encode_texts(["a dog"])
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>")  # noqa: S106
+    fast.save_pretrained(tmp_path / "mine")
+    encoder = open_encoder(find_weights(f"local-dir:{tmp_path / 'mine'}", None, DigestMemo()), CPU)
+    dog, cat = encoder.encode_texts(["a dog", "a cat"])
+    assert not np.allclose(dog, cat)
 
 
 # QuickGELU.
@@ -194,7 +308,7 @@ def test_the_activation_makes_the_difference_that_is_feared(architectures: Path)
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), np.uint8))
     gelu, quick = (
         FrameEncoder(find_weights(model, architectures, DigestMemo()), CPU).encode(pictures).result()
-        for model in ("open_clip:tiny-test", "open_clip:tiny-test-quickgelu")
+        for model in (TINY, TINY.replace("test,", "test-quickgelu,"))
     )
     assert not np.allclose(gelu, quick, rtol=1e-3, atol=1e-4)
 
@@ -202,8 +316,8 @@ def test_the_activation_makes_the_difference_that_is_feared(architectures: Path)
 def test_every_mismatch_of_the_registry_has_a_way_out() -> None:
     """OpenAI's tags under plain architectures are the classic one; the name given instead must itself be accepted."""
     refused = {}
-    for arch, _, name, entry in encoders.registry(open_clip):
-        if right := encoders.right_names(open_clip, arch, entry):
+    for arch, _, name, entry in open_clip_registry.registry(open_clip):
+        if right := open_clip_registry.right_names(open_clip, arch, entry):
             refused[name] = right[0]
     assert refused["open_clip:ViT-B-32/openai"] == "open_clip:ViT-B-32-quickgelu/openai"
     assert refused.keys().isdisjoint(refused.values())
@@ -259,7 +373,7 @@ def test_weights_of_something_else_are_one_sentence(tmp_path: Path, architecture
     if content == b"another model":
         torch.save({"encoder.weight": torch.zeros(3)}, path)
     with pytest.raises(ModelError, match=r"w\.pt' cannot be loaded as open_clip's tiny-test") as caught:
-        open_encoder(find_weights("open_clip:tiny-test", path, DigestMemo()), CPU)
+        open_encoder(find_weights(TINY, path, DigestMemo()), CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -276,7 +390,7 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(monkeypatch: pytest.M
 
 
 def test_prompts_that_are_too_long_are_named_not_cut(architectures: Path) -> None:
-    encoder = open_encoder(find_weights("open_clip:tiny-test", architectures, DigestMemo()), CPU)
+    encoder = open_encoder(find_weights(TINY, architectures, DigestMemo()), CPU)
     longest = "dog " * 14  # and a token before and after: 16
     encoder.encode_texts([longest])
     with pytest.raises(ModelError, match=r"dog dog.*16 tokens.*--truncate"):
