@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..common.exported import METADATA
 from ..format.schema import storable_text, write_attributes
 from .rows import Rows
 
@@ -18,7 +19,7 @@ def write_flat(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     with h5py.File(path, "w") as file:
         for rows in videos:
             _write_features(file, rows.name, rows)
-            file[rows.name].attrs["metadata"] = rows.metadata_json
+            file[rows.name].attrs[METADATA] = rows.metadata_json
 
 
 def write_nested(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
@@ -29,7 +30,7 @@ def write_nested(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
             group = file.create_group(rows.name)
             write_attributes(group, rows.attributes)
             group.attrs["rows_per_second"] = rows.fps
-            group.attrs["metadata"] = rows.metadata_json
+            group.attrs[METADATA] = rows.metadata_json
             _write_features(group, "features", rows)
             group["timestamps_ms"] = rows.timestamps_ms
             group["frame_index"] = rows.frame_index

@@ -15,12 +15,12 @@ from typing import Any
 
 from ..common.atomic import write_atomically
 from ..common.errors import UsageError
+from ..common.exported import Record, parse_record
 from ..common.hashing import Digests, sha256_file
 from ..common.quoting import printable, quoted
 from .names import Piece, Source
 from .recipe import Recipe
 
-Record = dict[str, Any]
 _BEGINNING = '{"video": '  # of each line
 
 
@@ -131,22 +131,6 @@ class Manifest:
             return bool(path.stat().st_size == file["bytes"] and self._digests.sha256(path) == file["sha256"])
         except (OSError, UsageError):
             return False
-
-
-def parse_record(line: str) -> Record | None:
-    """The record on a line of a manifest; None if it is cut short, foreign, or leads out of the folder."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-        record = json.loads(line)
-        files = record["files"]
-        if isinstance(record["video"], str) and files and all(_is_description(one) for one in files):
-            return dict(record)
-    return None
-
-
-def _is_description(one: Mapping[str, Any]) -> bool:
-    path = Path(one["name"])
-    described = isinstance(one["bytes"], int) and isinstance(one["sha256"], str)
-    return described and not path.is_absolute() and ".." not in path.parts
 
 
 def _line(record: Record) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.exported import METADATA
 from .npy import npy_bytes, write_npy
 from .rows import Rows
 
@@ -20,7 +21,7 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     (path,) = paths
     for rows in videos:
         small = {"timestamps_ms": rows.timestamps_ms, "frame_index": rows.frame_index, "fps": np.float64(rows.fps)}
-        small["metadata"] = np.array(rows.metadata_json)
+        small[METADATA] = np.array(rows.metadata_json)
         if rows.frame_names is not None:
             small["frame_names"] = np.array(rows.frame_names)
         if rows.cosines:

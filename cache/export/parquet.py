@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import UsageError
+from ..common.exported import VIDEOS_METADATA
 from ..format.schema import storable_text
 from .rows import Rows
 
-METADATA_KEY = "clipcache_videos"
 _ROWS_PER_GROUP = 8192
 _MAX_ROW_BYTES = 2**31 - 2**20  # a Parquet page holds whole rows, and its size is a 32-bit number
 
@@ -48,7 +48,7 @@ class VideosMetadata:
 
     def as_key_value(self) -> dict[str, str]:
         """`Rows.metadata` of each video by its name, as Parquet's own metadata of the file."""
-        return {METADATA_KEY: json.dumps(self._by_video)}
+        return {VIDEOS_METADATA: json.dumps(self._by_video)}
 
 
 def import_pyarrow() -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.exported import METADATA
 from .rows import Rows
 
 
@@ -17,7 +18,7 @@ def as_dict(rows: Rows) -> dict[str, Any]:
         "timestamps_ms": rows.timestamps_ms,
         "frame_index": rows.frame_index,
         "fps": rows.fps,
-        "metadata": rows.metadata_json,
+        METADATA: rows.metadata_json,
         **({} if rows.frame_names is None else {"frame_names": rows.frame_names}),
         **rows.cosines,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..common.atomic import remove_file, remove_stale_temporaries, replacing
 from ..common.errors import CacheError, EntryError, UsageError
+from ..common.exported import MANIFEST, Record
 from ..common.hashing import DigestMemo, Digests
 from ..common.paths import StrPath
 from ..common.quoting import quoted
@@ -19,7 +20,7 @@ from ..format.packed import packed_file_of
 from ..select import Chosen, OnSkip
 from .formats import Exporter, Format
 from .make_rows import ScoreColumns, make_rows
-from .manifest import Manifest, Record, origin
+from .manifest import Manifest, origin
 from .names import Piece, Source, name_sources, plan_pieces
 from .recipe import Recipe
 from .rows import Rows
@@ -56,7 +57,7 @@ class Target:
     @property
     def manifest_path(self) -> Path:
         """The manifest: beside the output if that is a file, else in it."""
-        name = f"{self.path.name}.manifest.jsonl" if self.format.is_one_file else "manifest.jsonl"
+        name = f"{self.path.name}.{MANIFEST}" if self.format.is_one_file else MANIFEST
         return self.folder / name
 
 

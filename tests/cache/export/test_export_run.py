@@ -221,6 +221,7 @@ def test_what_changed_without_changing_its_size_is_written_again(cache: Path, ou
     assert np.load(out / "a.npz")["features"].tobytes() == features.tobytes()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["npz", "numpy", "webdataset", "h5"])
 @pytest.mark.parametrize("again", [False, True])
 def test_a_run_killed_at_any_step_is_taken_up(

@@ -278,6 +278,7 @@ def test_the_real_triple_ranks_barbell_first(test_data: Path, cache: Path) -> No
 
     from click.testing import CliRunner
     from clipcache.cache.importing.command import import_features
+    from clipcache.extract.video.index import read_index
 
     reference = test_data / "clip_reference"
     published = SimpleNamespace(sha256="40" * 32, embed_dim=512, input_size=224)
@@ -285,7 +286,7 @@ def test_the_real_triple_ranks_barbell_first(test_data: Path, cache: Path) -> No
     result = CliRunner().invoke(
         import_features,
         [*arguments, "--cache", str(cache), *B32],
-        obj=SimpleNamespace(published_model=lambda _: published),
+        obj=SimpleNamespace(published_model=lambda _: published, read_frames=read_index),
         catch_exceptions=False,
     )
     assert result.stdout.startswith("1 videos imported (355 frames)")
