@@ -144,9 +144,10 @@ def check_span(found: Found, clock: Clock, times_ms: npt.NDArray[np.float64], ro
 
 
 def on_clock(times_ms: npt.NDArray[np.float64], clock: Clock, row_s: float) -> npt.NDArray[np.float64]:
-    """The times of rows on the container's clock: programs that count from 0 are corrected where it starts later."""
-    shift = float(clock.times_ms[0] - times_ms[0])
-    return times_ms + shift if abs(shift) > row_s * 1000 else times_ms
+    """The times of rows on the container's clock: moved there if they begin before its frames, or end after them."""
+    begins_before = times_ms[0] < clock.times_ms[0] - 500 / clock.fps
+    ends_after = times_ms[-1] > clock.times_ms[-1] + 1000 * max(row_s, 1 / clock.fps)
+    return times_ms + (clock.times_ms[0] - times_ms[0]) if begins_before or ends_after else times_ms
 
 
 def positions(found: Found, clock: Clock, times_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

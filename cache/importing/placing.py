@@ -121,7 +121,7 @@ def _as_exported(found: Found, own: _Own, count: int, timing: Timing, known: Pro
         times = _grid(found, count, timing.rate or known.rows_per_second)
     if index is None and sampling.is_all and whole:
         index = np.arange(count)
-    elif index is None and sampling.fps is not None and clock is not None:
+    elif index is None and clock is not None:
         index = positions(found, clock, times)
     index = np.arange(count) * (sampling.every or 1) if index is None else index
     source = "" if timing.sampling else "as the export says"

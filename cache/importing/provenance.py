@@ -13,7 +13,7 @@ from ..common.hashing import is_sha256
 from ..common.quoting import one_line, quoted
 from ..format.names import canonical_model
 from ..format.sampling import Sampling
-from ..format.schema import ATTRIBUTE_TYPES, IMPORTED_PREFIX, SCHEMA_VERSION, SOURCE_KINDS, EntryAttributes
+from ..format.schema import ATTRIBUTE_TYPES, IMPORTED_PREFIX, SCHEMA_VERSION, SOURCE_KINDS, TIMED_KINDS, EntryAttributes
 from .formats import Found
 
 _HASHES = ("video_sha256", "weights_sha256")
@@ -24,7 +24,7 @@ class Provenance:
     """Where the rows of an export come from.
 
     Attributes:
-        attributes: of the entry that was exported; `sampling` is that of the frames chosen.
+        attributes: of the entry that was exported; `sampling` may be that of the frames chosen.
         rows_per_second: of the export; 0.0 for images.
         recipe: what was done to the frames, where it was not the default: the options of `clipcache export`.
     """
@@ -41,11 +41,13 @@ class Provenance:
     @property
     def sampling(self) -> Sampling | None:
         """The frames that the rows are, of the part that was exported; None if no sampling describes them."""
-        interval_s = self.recipe.get("interval_s")
+        interval_s = self.recipe.get("interval_s") if self.attributes.source_kind == "video" else None
         if interval_s is None:
-            return Sampling.parse(self.attributes.sampling)
-        fps = round(1 / interval_s, 3)
-        return Sampling(fps=fps) if fps > 0 and math.isclose(fps * interval_s, 1, abs_tol=1e-12) else None
+            fps = self.recipe.get("fps") if self.attributes.source_kind in TIMED_KINDS else None
+            asked = Sampling(fps, self.recipe.get("every"))
+            return Sampling.parse(self.attributes.sampling) if asked.is_all else asked
+        rate = round(1 / interval_s, 3)
+        return Sampling(fps=rate) if rate > 0 and math.isclose(rate * interval_s, 1, abs_tol=1e-12) else None
 
     @property
     def decoder(self) -> str:
@@ -68,16 +70,16 @@ def provenance_of(found: Found) -> Provenance | None:
     try:
         attributes = _attributes(said)
         recipe = said.get("recipe") or {}
-        interval_s = recipe.get("interval_s", 1)
         rate = float(said.get("rows_per_second", attributes.fps))
-        if not (isinstance(interval_s, (int, float)) and 0 < interval_s < math.inf and math.isfinite(rate)):
+        if not (0 < recipe.get("interval_s", 1) < math.inf and 0 <= rate < math.inf):
             raise ValueError("a rate or an interval is not a positive number")
-        Sampling.parse(attributes.sampling)
+        known = Provenance(attributes, rate, recipe)
+        known.sampling  # noqa: B018 - raises for what is no sampling
     except (ValueError, TypeError, AttributeError, UsageError) as error:
         raise ContentError(
             f"{quoted(found.path)} says of {found.name!r} what no export says ({one_line(error)})", "export it again"
         ) from error
-    return Provenance(attributes, rate, recipe)
+    return known
 
 
 def check_claims(
