@@ -39,7 +39,7 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
         file.write(npy_header((total, dim), dtype))
     if tables:
         whole_table = pa.concat_tables(tables).replace_schema_metadata(metadata_of.as_key_value())
-        pa.parquet.write_table(whole_table, metadata)
+        pa.parquet.write_table(whole_table, metadata, write_page_checksum=True)
 
 
 def _places(rows: Rows) -> list[str]:

@@ -146,7 +146,9 @@ def _write(path: Path, tables: Iterator[Any], metadata: VideosMetadata) -> None:
 def _writer(path: Path, schema: Any) -> Any:
     # A dictionary of values that are all different costs memory and time, and is dropped in the end.
     repeated = [name for name in schema.names if schema.field(name).type == "string"]
-    return import_pyarrow().parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated)
+    return import_pyarrow().parquet.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=repeated, write_page_checksum=True
+    )
 
 
 def _frames_of(table: Any) -> int:

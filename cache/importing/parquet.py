@@ -61,7 +61,7 @@ def opened(path: Path) -> Iterator[Any]:
         raise UsageError("Parquet needs pyarrow", "run: pip install 'clipcache[parquet]'") from error
     try:
         repeated = [name for name in parquet.read_schema(path).names if name in _TEXTS]
-        with parquet.ParquetFile(path, read_dictionary=repeated) as file:
+        with parquet.ParquetFile(path, read_dictionary=repeated, page_checksum_verification=True) as file:
             _check_size(file, path)
             yield file
     except BAD_FILE as error:
