@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ class Manifest:
         whole = [record | {"files": files} for record in records]
         with self._path.open("a", encoding="utf-8") as file:
             file.write("".join(map(_line, whole)))
+            file.flush()
+            os.fsync(file.fileno())  # before the files have their names, whatever happens to the machine
         self._pieces[piece.files[0]] = whole
         self._made.update(piece.files)
 
@@ -111,7 +114,7 @@ class Manifest:
         record = parse_record(line)
         if record is not None:
             self._add(record)
-        elif line.strip() and (line.endswith("\n") or not line.startswith(_BEGINNING[: len(line)])):
+        elif line.strip("\0 \r\n") and (line.endswith("\n") or not line.startswith(_BEGINNING[: len(line)])):
             raise UsageError(
                 f"{quoted(self._path)} is not the manifest of an export", "choose another --output, or move it away"
             )

@@ -58,10 +58,11 @@ def import_features(
 ) -> None:
     """Make entries of features from other programs, so that they can be scored, searched and exported.
 
-    TARGETS are files, or folders of them: NAME_clip.npy with NAME_timestamps_ms.npy (video_features), .npz with the
-    key features (HERO, moment_detr, UniVTG), .h5 with one dataset a video (MAD), .tar shards (clip-video-encode). Each
-    entry records that it was imported, and by which rule. The video is searched by NAME, in --videos and beside the
-    features; without it the entry is found only by its own path.
+    TARGETS are files, or folders of them: exports of this program, which say what they are; NAME_clip.npy with
+    NAME_timestamps_ms.npy (video_features), .npz with the key features (HERO, moment_detr, UniVTG), .h5 with one
+    dataset a video (MAD), .tar shards and NAME.npy (clip-video-encode), img_emb with metadata (clip-retrieval), .pt,
+    .parquet. Each entry records that it was imported, and by which rule. The video is searched by NAME, in --videos
+    and beside the features, and the rows must fit its frames; without it the entry is found only by its own path.
     """
     from tqdm import tqdm
 

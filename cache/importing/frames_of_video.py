@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..common.errors import ContentError
 from ..common.quoting import quoted
-from ..format.sampling import TICK_TOLERANCE_US, Sampling
+from ..format.sampling import MAX_FPS, TICK_TOLERANCE_US, Sampling
 from .formats import Found
 
 _LEAST_COVER = 0.9
@@ -214,12 +214,12 @@ def _plain(rate: float) -> float:
 
 
 def _is_whole(rate: float) -> bool:
-    return rate > 0 and (rate.is_integer() or (1 / rate).is_integer())
+    return 0.001 <= rate <= MAX_FPS and (rate.is_integer() or (1 / rate).is_integer())
 
 
 def _is_even(times_ms: npt.NDArray[np.float64], rate: float) -> bool:
     """Whether there is one row in each tick of a rate, give or take half a tick."""
-    if not 0.001 <= rate <= 1000:
+    if not 0.001 <= rate <= MAX_FPS:
         return False
     ticks = (times_ms - times_ms[0]) / 1000 * rate
     return bool((np.abs(ticks - np.arange(len(ticks))) <= 0.5).all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ class Manifests:
         return self._read[manifest]
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[str]:
     with contextlib.suppress(OSError):
         if is_file(path) and path.stat().st_size <= _MAX_BYTES:
-            return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return []
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                yield from lines
