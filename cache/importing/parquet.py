@@ -39,6 +39,7 @@ def read_parquet(path: Path) -> Iterator[Found]:
         names = file.schema_arrow.names
         if "video" not in names or "features" not in names:
             raise ContentError(f"{quoted(path)} has no columns video and features; only such files are imported")
+        _check_size(file, path)
         metadata = metadata_of(file)
         if "timestamps_ms" in names:
             yield from _videos(file, path, metadata)
@@ -49,7 +50,7 @@ def read_parquet(path: Path) -> Iterator[Found]:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An open Parquet file of a believable size; what pyarrow raises becomes an error that names it.
+    """An open Parquet file; what pyarrow raises becomes an error that names it.
 
     Raises:
         ContentError: if the file is damaged.
@@ -62,7 +63,6 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         repeated = [name for name in parquet.read_schema(path).names if name in _TEXTS]
         with parquet.ParquetFile(path, read_dictionary=repeated, page_checksum_verification=True) as file:
-            _check_size(file, path)
             yield file
     except BAD_FILE as error:
         raise ContentError(

@@ -93,6 +93,13 @@ def test_tables_that_do_not_fit_are_refused(
     assert (result.exit_code, sentence in result.stderr) == (1, True), result.stderr
 
 
+def test_a_table_that_repeats_a_name_is_small(tmp_path: Path, cache: Path) -> None:
+    folder = clip_retrieval(tmp_path / "in", {"video": ["a"] * 200_000}, 200_000)
+    np.save(folder / "img_emb" / "img_emb_0.npy", np.ones((200_000, DIM), np.float16))
+    run_import(cache, folder, *B32, "--fps", 25)
+    assert len(entries(cache)["a"]) == 200_000
+
+
 def test_an_array_without_its_table_is_refused(tmp_path: Path, cache: Path) -> None:
     folder = clip_retrieval(tmp_path / "in", {"video": ["a"] * 8})
     (folder / "metadata" / "metadata_0.parquet").unlink()
