@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .cache import Entry
     from .cache.common.paths import StrPath
     from .cache.importing.entry_of import PublishedModel
+    from .cache.importing.frames_of_video import VideoFrames
     from .score.references import ReferenceEncoder
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -52,6 +53,7 @@ def cli(context: click.Context) -> None:
         load_encoder=_load_encoder,
         published_weights=_published_weights,
         published_model=_published_model,
+        read_frames=_read_frames,
         run=_run,
         frames_at=_frames_at,
         score_columns=_score_columns,
@@ -90,6 +92,12 @@ def _published_model(model: str) -> PublishedModel | None:
     from .extract.models.weights import known_model
 
     return known_model(model)
+
+
+def _read_frames(path: Path) -> VideoFrames:
+    from .extract.video.index import read_index
+
+    return read_index(path)
 
 
 def _score_columns(

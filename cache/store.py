@@ -22,6 +22,8 @@ from .format.sampling import Sampling
 from .listing import EntryIndex, FolderIndex, Listing, PackedIndex
 
 if TYPE_CHECKING:
+    from pandas import DataFrame  # the type that users see; pandas is optional
+
     from .dataset import ClipDataset
 
 
@@ -208,7 +210,7 @@ class FeatureCache:
         parts = [entry.features for entry in self.entries(chosen)]
         return np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64)
 
-    def to_dataframe(self, model: str | None = None) -> Any:
+    def to_dataframe(self, model: str | None = None) -> DataFrame:
         """A `pandas.DataFrame` with one row a frame: video, position, time, and quality where it was measured.
 
         Columns: `video_name`, `video_sha256`, `frame_index`, `timestamp_ms`, and one per measure. The rows are those of

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .common.errors import UsageError
 from .entry import Entry
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def frame_table(entries: Iterable[Entry]) -> Any:
+
+def frame_table(entries: Iterable[Entry]) -> DataFrame:
     """One row a frame; see `FeatureCache.to_dataframe`."""
     try:
         import pandas as pd

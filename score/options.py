@@ -54,6 +54,7 @@ class Wiring:
             trust=...)`.
         published_weights: the sha256 of the weights that a model's name means by itself, or with what --weights names.
         published_model: what is known of a model by its name, of OpenAI's and the bundled one; None of any other.
+        read_frames: demuxes a video, for `clipcache import`.
         run: runs one of the program's own commands, given its arguments; its exit code.
         frames_at: decodes the frames of a video (or an image) at given times, milliseconds: the position of each time
             and its frame, (H, W, 3) uint8 RGB.
@@ -63,6 +64,7 @@ class Wiring:
     load_encoder: Callable[..., ReferenceEncoder]
     published_weights: Callable[[str, StrPath | None], str]
     published_model: Callable[[str], object]
+    read_frames: Callable[[Path], object]
     run: Callable[[Sequence[str]], int]
     frames_at: FramesAt
     score_columns: Callable[..., dict[str, NDArray[np.float32]]]

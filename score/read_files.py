@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..cache.common.csv_cells import cell_text
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import quoted
 
@@ -34,6 +35,8 @@ def read_yaml(path: StrPath) -> object:
 def read_rows(path: StrPath, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file with a header; other columns than those named come along.
 
+    Texts that clipcache wrote safe for spreadsheets come back as they were.
+
     Raises:
         UsageError: the file cannot be read, is not UTF-8, holds no rows, lacks a column or a value of one, or a row has
             more values than there are columns.
@@ -56,7 +59,7 @@ def read_rows(path: StrPath, columns: Sequence[str]) -> list[dict[str, str]]:
             )
         if empty := [name for name in columns if not (row[name] or "").strip()]:
             raise UsageError(f"{quoted(path)}, line {line}: there is no {empty[0]}", "fill it in or remove the row")
-    return [{name: value or "" for name, value in row.items()} for _, row in rows]
+    return [{cell_text(name): cell_text(value or "") for name, value in row.items()} for _, row in rows]
 
 
 def read_text(path: StrPath, what: str = "") -> str:

@@ -15,6 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from .atomic import replacing
+from .csv_cells import safe_cell
 from .errors import CacheError, UsageError
 from .quoting import one_line, quoted
 
@@ -103,11 +104,11 @@ def _may_be_replaced(path: Path) -> bool:
 
 
 def _csv(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
-    """Write a header and one record a row."""
+    """Write a header and one record a row; texts as `csv_cells` has them."""
     lines = _Lines()
     writer = csv.writer(lines, lineterminator="\n")
     for record in chain([columns], ([_rounded(row[column]) for column in columns] for row in rows)):
-        writer.writerow(record)
+        writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in record])
         yield lines.take()
 
 

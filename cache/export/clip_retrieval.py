@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .npy import npy_header
-from .parquet import import_pyarrow, metadata_columns
+from .parquet import VideosMetadata, import_pyarrow, metadata_columns
 from .rows import Rows
 
 
@@ -22,9 +22,10 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     embeddings, metadata = paths
     tables: list[Any] = []
     total = 0
+    metadata_of = VideosMetadata()
     with embeddings.open("w+b") as file:
         dim, dtype = 0, np.dtype(np.float16)
-        for rows in videos:
+        for rows in metadata_of.noted(videos):
             if not tables:
                 dim, dtype = rows.shape[1], rows.dtype
                 file.write(npy_header((0, dim), dtype))
@@ -37,7 +38,8 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
         file.seek(0)
         file.write(npy_header((total, dim), dtype))
     if tables:
-        pa.parquet.write_table(pa.concat_tables(tables), metadata)
+        whole_table = pa.concat_tables(tables).replace_schema_metadata(metadata_of.as_key_value())
+        pa.parquet.write_table(whole_table, metadata, write_page_checksum=True)
 
 
 def _places(rows: Rows) -> list[str]:

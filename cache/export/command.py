@@ -95,7 +95,8 @@ def export(
 
     TARGETS are videos, image folders, folders of them, or entries of the cache; without any, the whole cache is
     exported. Frames are sampled first, then cut, pooled and normalised. Files that an earlier run wrote in the same
-    way are kept. A manifest of JSON lines says which entries each file was made from, and how.
+    way are kept; a file that no export made is never replaced. A manifest of JSON lines says which entries each file
+    was made from, and how.
     """
     from tqdm import tqdm
 
@@ -113,8 +114,10 @@ def export(
     group = parse_pool(pool) if pool else 1
     recipe = Recipe(fps, every, interval_s, start, end, group, normalize, dtype, texts)
     target = Target(output, find_format(format_name), per_shard)
-    chosen = Selector(cache_dir, model, DigestMemo(), skip).select(targets)
+    memo = DigestMemo()
+    chosen = Selector(cache_dir, model, memo, skip).select(targets)
     check_one_model(chosen)
+    unreadable = len(skipped)
     for sentence in [*differences(chosen), *size_warnings(chosen, target)]:
         warn(sentence)
     columns = None
@@ -123,8 +126,8 @@ def export(
             wiring.score_columns, cache_dir=cache_dir, weights=weights, device=device, trust=trust_weights
         )
     with tqdm(total=len(chosen), unit="video", disable=None, file=sys.stderr) as bar:
-        summary = Export(target, recipe, skip, columns, bar.update).run(chosen)
-    summary.failed = len(skipped)  # with those that could not even be chosen
+        summary = Export(target, recipe, skip, columns, bar.update, memo).run(chosen)
+    summary.failed += unreadable
     click.echo(summary.as_text(target))
     if skipped:
         click.get_current_context().exit(1)

@@ -8,26 +8,29 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..common.exported import METADATA
 from ..format.schema import storable_text, write_attributes
 from .rows import Rows
 
 
 def write_flat(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
-    """Write one dataset (R, D) for each video, under its name."""
+    """Write one dataset (R, D) for each video, under its name, with the attribute `metadata`: JSON."""
     (path,) = paths
     with h5py.File(path, "w") as file:
         for rows in videos:
             _write_features(file, rows.name, rows)
+            file[rows.name].attrs[METADATA] = rows.metadata_json
 
 
 def write_nested(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
-    """Write one group for each video: the datasets of an entry, the cosines, and every attribute."""
+    """Write one group for each video: the datasets of an entry, the cosines, every attribute, and `metadata`: JSON."""
     (path,) = paths
     with h5py.File(path, "w") as file:
         for rows in videos:
             group = file.create_group(rows.name)
             write_attributes(group, rows.attributes)
             group.attrs["rows_per_second"] = rows.fps
+            group.attrs[METADATA] = rows.metadata_json
             _write_features(group, "features", rows)
             group["timestamps_ms"] = rows.timestamps_ms
             group["frame_index"] = rows.frame_index

@@ -56,6 +56,7 @@ def make_rows(entry: Entry, name: str, recipe: Recipe, score_columns: ScoreColum
         fps=_rate(kept, recipe),
         dtype=dtype,
         cosines={f"{prefix}:{text}": _group_means(cosines[text], recipe.pool) for text in cosines},
+        recipe=recipe.as_dict(),
         blocks=lambda: _computed(kept, recipe, dtype),
     )
 

@@ -1,30 +1,37 @@
-"""The manifest of an export: JSON lines that say which entries each piece was made from, and how."""
+"""The manifest of an export: JSON lines that say which entries each piece was made from, and how.
+
+The records of a piece are written before its files get their names. So a run that is killed in between has made no file
+that the manifest does not name; whether a file is what was recorded, its checksum tells.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..common.atomic import write_atomically
-from ..common.hashing import sha256_file
-from ..common.quoting import printable
+from ..common.errors import UsageError
+from ..common.exported import Record, parse_record
+from ..common.hashing import Digests, sha256_file
+from ..common.quoting import printable, quoted
 from .names import Piece, Source
 from .recipe import Recipe
 
-Record = dict[str, Any]
+_BEGINNING = '{"video": '  # of each line
 
 
-def origin(source: Source, recipe: Recipe, format_name: str) -> Record:
+def origin(source: Source, recipe: Recipe, format_name: str, entry_sha256: str) -> Record:
     """Everything that determines what is written for a source: if it is equal, so are the files."""
-    attributes = source.attributes
-    copied = ("video_sha256", "model", "weights_sha256", "precision", "sampling", "created", "complete")
     return {
         "video": source.name,
         "entry": printable(str(source.entry_path)),
-        **{name: getattr(attributes, name) for name in copied},
+        "entry_sha256": entry_sha256,
+        "attributes": dataclasses.asdict(source.attributes),
         "format": format_name,
         "recipe": recipe.as_dict(),
     }
@@ -33,41 +40,65 @@ def origin(source: Source, recipe: Recipe, format_name: str) -> Record:
 class Manifest:
     """The pieces that are written: a list of records for each, by the name of the piece's first file.
 
-    A record is an `origin` and: `rows`, `first_row` (in the piece), `files` (name, bytes, sha256), `clipcache_version`.
+    A record is an `origin` and: `rows_per_second`, `rows`, `first_row` (in the piece), `files` (name, bytes, sha256),
+    `clipcache_version`.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        """Read the manifest at `path`, if there is one, of files in `folder`.
+    def __init__(self, path: Path, folder: Path, digests: Digests) -> None:
+        """Read the manifest at `path`, if there is one, of files in `folder`; `digests` remembers their checksums.
 
-        Lines that are not records of this program are left out; their pieces are written again.
+        Raises:
+            UsageError: if the file is not a manifest of this program.
         """
         self._path = path
         self._folder = folder
+        self._digests = digests
         self._pieces: dict[str, list[Record]] = {}
+        self._made: set[str] = set()
         with contextlib.suppress(FileNotFoundError):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                if (record := _parsed(line)) is not None:
-                    self._add(record)
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+                self._read(line)
 
     def holds(self, piece: Piece, origins: Sequence[Record]) -> bool:
-        """Whether the piece was written from exactly these origins, and its files still have their sizes."""
+        """Whether the piece was written from exactly these origins, and its files are still what was written."""
         records = self._pieces.get(piece.files[0], [])
         made_from = [{key: record.get(key) for key in one} for record, one in zip(records, origins, strict=False)]
-        return made_from == list(origins) and len(records) == len(origins) and self._is_there(records[0])
+        return (
+            made_from == json.loads(json.dumps(list(origins)))
+            and len(records) == len(origins)
+            and all(map(self._is_there, records[0]["files"]))
+        )
 
-    def put(self, piece: Piece, records: Sequence[Record]) -> None:
-        """Record that a piece is written: in memory, and at the end of the file in case the run is killed."""
-        files = self._described(piece.files)
+    def foreign(self, piece: Piece) -> Path | None:
+        """What lies where a file of the piece belongs and was not made by an export here; None if nothing does."""
+        paths = ((name, self._folder / name) for name in piece.files)
+        return next((path for name, path in paths if name not in self._made and path.exists()), None)
+
+    def put(self, piece: Piece, records: Sequence[Record], contents: Sequence[Path]) -> None:
+        """Record a piece whose files are about to get their names: in memory, and at the end of the file.
+
+        Args:
+            piece: what is written.
+            records: one for each of its sources.
+            contents: where its files lie now.
+        """
+        files = [
+            {"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for name, path in zip(piece.files, contents, strict=True)
+        ]
         whole = [record | {"files": files} for record in records]
-        self._pieces[piece.files[0]] = whole
         with self._path.open("a", encoding="utf-8") as file:
             file.write("".join(map(_line, whole)))
+            file.flush()
+            os.fsync(file.fileno())  # before the files have their names, whatever happens to the machine
+        self._pieces[piece.files[0]] = whole
+        self._made.update(piece.files)
 
     def forget_others(self, files: Sequence[str]) -> list[Path]:
-        """Forget the pieces whose first file is not among `files`; returns the files that they had."""
+        """Forget the pieces whose first file is not among `files`; returns what is left of the files that they had."""
         others = [name for name in self._pieces if name not in set(files)]
         records = [self._pieces.pop(name)[0] for name in others]
-        return [self._folder / one["name"] for record in records for one in record["files"]]
+        return [self._folder / one["name"] for record in records for one in record["files"] if self._is_there(one)]
 
     def save(self) -> None:
         """Write the manifest again, without superseded records.
@@ -78,40 +109,31 @@ class Manifest:
         text = "".join(_line(record) for records in self._pieces.values() for record in records)
         write_atomically(self._path, text.encode())
 
+    def _read(self, line: str) -> None:
+        """Add the record of a line; of a run that was killed the last line may be incomplete."""
+        record = parse_record(line)
+        if record is not None:
+            self._add(record)
+        elif line.strip("\0 \r\n") and (line.endswith("\n") or not line.startswith(_BEGINNING[: len(line)])):
+            raise UsageError(
+                f"{quoted(self._path)} is not the manifest of an export", "choose another --output, or move it away"
+            )
+
     def _add(self, record: Record) -> None:
         """Add a record; it replaces those of earlier versions of the same files."""
         known = self._pieces.setdefault(record["files"][0]["name"], [])
         if known and known[0]["files"] != record["files"]:
             known.clear()
         known.append(record)
+        self._made.update(one["name"] for one in record["files"])
 
-    def _is_there(self, record: Record) -> bool:
+    def _is_there(self, file: Mapping[str, Any]) -> bool:
+        """Whether a recorded file is there with the content that it had."""
+        path = self._folder / file["name"]
         try:
-            return all((self._folder / one["name"]).stat().st_size == one["bytes"] for one in record["files"])
-        except OSError:
+            return bool(path.stat().st_size == file["bytes"] and self._digests.sha256(path) == file["sha256"])
+        except (OSError, UsageError):
             return False
-
-    def _described(self, files: Sequence[str]) -> list[Record]:
-        paths = [self._folder / name for name in files]
-        return [
-            {"name": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
-            for name, path in zip(files, paths, strict=True)
-        ]
-
-
-def _parsed(line: str) -> Record | None:
-    """A record, or None for a line cut short, foreign, or leading out of the folder."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        record = json.loads(line)
-        files = record["files"]
-        if files and all(_is_description(one) for one in files):
-            return dict(record)
-    return None
-
-
-def _is_description(one: Mapping[str, Any]) -> bool:
-    path = Path(one["name"])
-    return isinstance(one["bytes"], int) and not path.is_absolute() and ".." not in path.parts
 
 
 def _line(record: Record) -> str:

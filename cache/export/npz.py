@@ -8,15 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.exported import METADATA
 from .npy import npy_bytes, write_npy
 from .rows import Rows
 
 
 def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
-    """Write `features` (R, D), `timestamps_ms`, `frame_index`, `fps`, and `texts` (T,) with `cosine` (R, T) if any."""
+    """Write `features` (R, D), `timestamps_ms`, `frame_index`, `fps`, `metadata`, `frame_names` (R,) of images.
+
+    With cosines also `texts` (T,) and `cosine` (R, T). `metadata`, an array without dimensions, is JSON.
+    """
     (path,) = paths
     for rows in videos:
         small = {"timestamps_ms": rows.timestamps_ms, "frame_index": rows.frame_index, "fps": np.float64(rows.fps)}
+        small[METADATA] = np.array(rows.metadata_json)
+        if rows.frame_names is not None:
+            small["frame_names"] = np.array(rows.frame_names)
         if rows.cosines:
             small["texts"] = np.array(list(rows.cosines))
             small["cosine"] = np.stack(list(rows.cosines.values()), axis=1)

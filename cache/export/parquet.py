@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import UsageError
+from ..common.exported import VIDEOS_METADATA
 from ..format.schema import storable_text
 from .rows import Rows
 
@@ -22,13 +23,32 @@ _MAX_ROW_BYTES = 2**31 - 2**20  # a Parquet page holds whole rows, and its size 
 def write_frames(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     """Write a row a frame: `video`, `frame_index`, `frame_name`, `timestamp_ms`, `features` (D,), the cosines."""
     (path,) = paths
-    _write(path, (table for rows in videos for table in _frame_tables(rows)))
+    metadata = VideosMetadata()
+    _write(path, (table for rows in metadata.noted(videos) for table in _frame_tables(rows)), metadata)
 
 
 def write_videos(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     """Write a row a video: its name, hash and rate, and as lists `timestamps_ms`, `features` (R, D), the cosines."""
     (path,) = paths
-    _write(path, map(_video_table, videos))
+    metadata = VideosMetadata()
+    _write(path, map(_video_table, metadata.noted(videos)), metadata)
+
+
+class VideosMetadata:
+    """The metadata of the videos of one file, which are known one after the other."""
+
+    def __init__(self) -> None:
+        self._by_video: dict[str, dict[str, Any]] = {}
+
+    def noted(self, videos: Iterable[Rows]) -> Iterator[Rows]:
+        """The videos, each noted as it passes."""
+        for rows in videos:
+            self._by_video[rows.name] = rows.metadata
+            yield rows
+
+    def as_key_value(self) -> dict[str, str]:
+        """`Rows.metadata` of each video by its name, as Parquet's own metadata of the file."""
+        return {VIDEOS_METADATA: json.dumps(self._by_video)}
 
 
 def import_pyarrow() -> Any:
@@ -102,7 +122,7 @@ def _provenance(rows: Rows) -> dict[str, str]:
     return {"clipcache": json.dumps(model)}
 
 
-def _write(path: Path, tables: Iterator[Any]) -> None:
+def _write(path: Path, tables: Iterator[Any], metadata: VideosMetadata) -> None:
     """Write tables of one schema as row groups of about `_ROWS_PER_GROUP` rows, with one group in memory."""
     pa = import_pyarrow()
     writer = None
@@ -116,6 +136,8 @@ def _write(path: Path, tables: Iterator[Any]) -> None:
                 waiting.clear()
         if writer is not None and waiting:
             writer.write_table(pa.concat_tables(waiting))
+        if writer is not None:
+            writer.add_key_value_metadata(metadata.as_key_value())
     finally:
         if writer is not None:
             writer.close()
@@ -124,7 +146,9 @@ def _write(path: Path, tables: Iterator[Any]) -> None:
 def _writer(path: Path, schema: Any) -> Any:
     # A dictionary of values that are all different costs memory and time, and is dropped in the end.
     repeated = [name for name in schema.names if schema.field(name).type == "string"]
-    return import_pyarrow().parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated)
+    return import_pyarrow().parquet.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=repeated, write_page_checksum=True
+    )
 
 
 def _frames_of(table: Any) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.exported import METADATA
 from .rows import Rows
 
 
@@ -17,12 +18,14 @@ def as_dict(rows: Rows) -> dict[str, Any]:
         "timestamps_ms": rows.timestamps_ms,
         "frame_index": rows.frame_index,
         "fps": rows.fps,
+        METADATA: rows.metadata_json,
+        **({} if rows.frame_names is None else {"frame_names": rows.frame_names}),
         **rows.cosines,
     }
 
 
 def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
-    """Write a dict of `features` (R, D), `timestamps_ms`, `frame_index`, `fps` and the columns of cosines."""
+    """Write a dict of `features` (R, D), `timestamps_ms`, `frame_index`, `fps`, `metadata` (JSON) and the cosines."""
     (path,) = paths
     for rows in videos:
         with path.open("wb") as file:

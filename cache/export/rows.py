@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,7 @@ class Rows:
         fps: rows a second; 0.0 for images.
         dtype: of the features, float16 or float32.
         cosines: by column name, (R,) float32 in [-1, 1]: "cosine:PROMPT", or "mean_cosine:PROMPT" over pooled frames.
+        recipe: what was done to the frames, as `Recipe.as_dict` says it.
         blocks: iterates over the features in order, arrays (r, D), while the entry is open.
     """
 
@@ -39,6 +42,7 @@ class Rows:
     fps: float
     dtype: np.dtype[Any]
     cosines: Mapping[str, npt.NDArray[np.float32]]
+    recipe: Mapping[str, object]
     blocks: Callable[[], Iterator[Features]] = field(repr=False)
 
     def __len__(self) -> int:
@@ -48,6 +52,17 @@ class Rows:
     def shape(self) -> tuple[int, int]:
         """(R, D)."""
         return len(self), self.attributes.embed_dim
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What `import` needs to make the entry again: its attributes, `rows_per_second` and `recipe`, for JSON."""
+        known = dataclasses.asdict(self.attributes)
+        return known | {"rows_per_second": self.fps, "recipe": dict(self.recipe)}
+
+    @property
+    def metadata_json(self) -> str:
+        """The metadata as one line."""
+        return json.dumps(self.metadata)
 
     def features(self) -> Features:
         """(R, D), all in memory: for formats that cannot be written in pieces."""

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from ..common.atomic import remove_file, remove_stale_temporaries, replacing
 from ..common.errors import CacheError, EntryError, UsageError
+from ..common.exported import MANIFEST, Record
+from ..common.hashing import DigestMemo, Digests
 from ..common.paths import StrPath
 from ..common.quoting import quoted
 from ..entry import Entry
+from ..format.packed import packed_file_of
 from ..select import Chosen, OnSkip
 from .formats import Exporter, Format
 from .make_rows import ScoreColumns, make_rows
-from .manifest import Manifest, Record, origin
+from .manifest import Manifest, origin
 from .names import Piece, Source, name_sources, plan_pieces
 from .recipe import Recipe
 from .rows import Rows
@@ -54,7 +57,7 @@ class Target:
     @property
     def manifest_path(self) -> Path:
         """The manifest: beside the output if that is a file, else in it."""
-        name = f"{self.path.name}.manifest.jsonl" if self.format.is_one_file else "manifest.jsonl"
+        name = f"{self.path.name}.{MANIFEST}" if self.format.is_one_file else MANIFEST
         return self.folder / name
 
 
@@ -92,6 +95,7 @@ class Export:
         on_skip: called with each entry that cannot be exported, and why; the others are exported nevertheless.
         score_columns: computes the cosines with the recipe's prompts; needed if there are any.
         on_done: called with how many more videos are done, for a progress bar.
+        digests: computes or remembers the checksums of entries and of files that are written.
     """
 
     target: Target
@@ -99,14 +103,16 @@ class Export:
     on_skip: OnSkip
     score_columns: ScoreColumns | None = None
     on_done: Callable[[int], object] = lambda _: None
+    digests: Digests = field(default_factory=DigestMemo)
     summary: Summary = field(default_factory=Summary)
+    _sha256: dict[Path, str] = field(default_factory=dict)
 
     def run(self, chosen: Sequence[Chosen]) -> Summary:
         """Write what is not written yet.
 
         Raises:
-            UsageError: if the output is not a file or folder as the format needs, its library is not installed, or it
-                cannot hold scores.
+            UsageError: if the output is not a file or folder as the format needs, its library is not installed, it
+                cannot hold scores, or a file is there that is not its manifest.
             CacheError: if the output cannot be written, or nothing is chosen.
         """
         if not chosen:
@@ -119,12 +125,15 @@ class Export:
         writer = target.format.load()
         sources = name_sources(chosen, target.format.reserved)
         pieces = plan_pieces(sources, target.format, target.path.name, target.per_shard)
-        manifest = _opened_manifest(target)
+        manifest = self._opened_manifest()
         for piece in pieces:
-            if manifest.holds(piece, [self._origin(source) for source in piece.sources]):
+            origins = [self._origin(source) for source in piece.sources]
+            if manifest.holds(piece, origins):
                 self.summary.present += len(piece.sources)
-            elif records := self._write(piece, writer):
-                manifest.put(piece, records)
+            elif foreign := manifest.foreign(piece):
+                self._refuse(piece, foreign)
+            else:
+                self._write(piece, origins, writer, manifest)
             self.on_done(len(piece.sources))
         if target.format.is_sharded:  # a reader takes all shards that it finds, those of a larger export too
             for path in manifest.forget_others([piece.files[0] for piece in pieces]):
@@ -132,37 +141,57 @@ class Export:
         manifest.save()
         return self.summary
 
-    def _write(self, piece: Piece, writer: Exporter) -> list[Record]:
+    def _write(self, piece: Piece, origins: Sequence[Record], writer: Exporter, manifest: Manifest) -> None:
         """Write one piece without the sources that fail; after each failure the piece is written again without it."""
-        sources = list(piece.sources)
-        while sources:
-            attempt = _Attempt(sources, self.recipe, self.score_columns)
+        made_from = dict(zip(piece.sources, origins, strict=True))
+        while made_from:
+            attempt = _Attempt(list(made_from), self.recipe, self.score_columns)
             try:
                 with contextlib.ExitStack() as stack:
                     paths = [stack.enter_context(replacing(self.target.folder / name)) for name in piece.files]
                     writer(stack.enter_context(contextlib.closing(attempt.rows())), paths)
+                    manifest.put(piece, _records(list(made_from.values()), attempt.counts, attempt.rates), paths)
             except (EntryError, UsageError) as error:
                 if attempt.current is None:  # not the fault of a source
                     raise
                 self.on_skip(attempt.current.entry_path, error)
                 self.summary.failed += 1
-                sources.remove(attempt.current)
+                del made_from[attempt.current]
                 continue
-            self.summary.written += len(sources)
+            self.summary.written += len(made_from)
             self.summary.rows += sum(attempt.counts)
-            return self._records(sources, attempt.counts)
-        return []
+            return
+
+    def _refuse(self, piece: Piece, foreign: Path) -> None:
+        """Leave out a piece in whose place lies something that is not ours."""
+        self.summary.failed += len(piece.sources)
+        problem = f"{quoted(foreign)} is there already and was not made by an export to this place"
+        self.on_skip(foreign, UsageError(problem, "move it away, or choose another --output"))
 
     def _origin(self, source: Source) -> Record:
-        return origin(source, self.recipe, self.target.format.name)
+        return origin(source, self.recipe, self.target.format.name, self._entry_sha256(source.entry_path))
 
-    def _records(self, sources: Sequence[Source], counts: Sequence[int]) -> list[Record]:
-        """The manifest's records of the sources, each with its rows in the piece."""
-        ends = itertools.accumulate(counts)
-        return [
-            self._origin(source) | {"rows": count, "first_row": end - count, "clipcache_version": version("clipcache")}
-            for source, count, end in zip(sources, counts, ends, strict=True)
-        ]
+    def _entry_sha256(self, path: Path) -> str:
+        """Of the entry's file, or of the packed library that it lies in; "" if that cannot be read."""
+        file = packed_file_of(path) or path
+        if file not in self._sha256:
+            try:
+                self._sha256[file] = self.digests.sha256(file)
+            except UsageError:  # said when its features are read
+                return ""
+        return self._sha256[file]
+
+    def _opened_manifest(self) -> Manifest:
+        """Read the manifest, and write it again, so that nothing is appended to a line left incomplete by a killed run.
+
+        Raises:
+            UsageError: if a file of its name is there that is not a manifest.
+            CacheError: if the folder cannot be written to.
+        """
+        remove_stale_temporaries(self.target.folder)
+        manifest = Manifest(self.target.manifest_path, self.target.folder, self.digests)
+        manifest.save()
+        return manifest
 
 
 class _Attempt:
@@ -174,6 +203,7 @@ class _Attempt:
         self._score_columns = score_columns
         self.current: Source | None = None
         self.counts: list[int] = []  # rows of each source
+        self.rates: list[float] = []  # rows a second of each
 
     def rows(self) -> Generator[Rows, None, None]:
         """Yield each source's rows; its entry is open until the next is asked for."""
@@ -183,6 +213,7 @@ class _Attempt:
             with entry.kept_open():
                 rows = make_rows(entry, source.name, self._recipe, self._score_columns)
                 self.counts.append(len(rows))
+                self.rates.append(rows.fps)
                 yield rows
         self.current = None
 
@@ -193,6 +224,16 @@ def size_warnings(chosen: Sequence[Chosen], target: Target) -> list[str]:
     if target.format.name != "csv" or size < _LARGE_CSV_BYTES:
         return []
     return [f"With every frame the CSV file has about {size / 1e6:.0f} MB; parquet is smaller and read faster."]
+
+
+def _records(origins: Sequence[Record], counts: Sequence[int], rates: Sequence[float]) -> list[Record]:
+    """The manifest's records of sources, each with its rows in the piece."""
+    firsts = [0, *itertools.accumulate(counts)]
+    own = {"clipcache_version": version("clipcache")}
+    return [
+        one | {"rows_per_second": rate, "rows": count, "first_row": first} | own
+        for one, count, first, rate in zip(origins, counts, firsts[:-1], rates, strict=True)
+    ]
 
 
 def _check(target: Target, recipe: Recipe, score_columns: ScoreColumns | None) -> None:
@@ -211,15 +252,3 @@ def _check(target: Target, recipe: Recipe, score_columns: ScoreColumns | None) -
         )
     if recipe.texts and score_columns is None:
         raise UsageError("No model is available to score prompts", "leave out --text")
-
-
-def _opened_manifest(target: Target) -> Manifest:
-    """Read the manifest, and write it again, so that nothing is appended to a line that a killed run left incomplete.
-
-    Raises:
-        CacheError: if the folder cannot be written to.
-    """
-    remove_stale_temporaries(target.folder)
-    manifest = Manifest(target.manifest_path, target.folder)
-    manifest.save()
-    return manifest

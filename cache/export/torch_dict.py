@@ -12,7 +12,7 @@ from .rows import Rows
 
 
 def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
-    """Write a dict of `features` (R, D), `timestamps_ms`, `frame_index`, `fps` and the columns of cosines."""
+    """Write a dict of `features` (R, D), `timestamps_ms`, `frame_index`, `fps`, `metadata` (JSON) and the cosines."""
     import torch
 
     (path,) = paths

@@ -1,8 +1,11 @@
-"""Tar shards of `<key>.npy` and `<key>.json`, as iejMac/clip-video-encode writes them and webdataset reads them."""
+"""Tar shards of `<key>.npy` and `<key>.json`, as iejMac/clip-video-encode writes them and webdataset reads them.
+
+What has a value for each row is in `<key>.rows.json`: batching the JSON of several videos fails on lists of different
+lengths.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import tarfile
@@ -16,7 +19,7 @@ from .rows import Rows
 
 
 def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
-    """Write one sample for each video: the features (R, D), and what is known of them."""
+    """Write one sample for each video: the features (R, D), what is known of the video, and of each row."""
     (path,) = paths
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as shard:
         for rows in videos:
@@ -24,15 +27,15 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
             with tempfile.TemporaryFile(dir=path.parent) as file:
                 write_npy(file, rows.shape, rows.dtype, rows.blocks())
                 _add(shard, f"{rows.name}.npy", file)
-            _add(shard, f"{rows.name}.json", io.BytesIO(json.dumps(_metadata(rows)).encode()))
+            _add(shard, f"{rows.name}.json", io.BytesIO(rows.metadata_json.encode()))
+            _add(shard, f"{rows.name}.rows.json", io.BytesIO(json.dumps(_columns(rows)).encode()))
 
 
-def _metadata(rows: Rows) -> dict[str, Any]:
+def _columns(rows: Rows) -> dict[str, Any]:
     return {
-        **dataclasses.asdict(rows.attributes),
-        "rows_per_second": rows.fps,
         "timestamps_ms": rows.timestamps_ms.tolist(),
         "frame_index": rows.frame_index.tolist(),
+        **({} if rows.frame_names is None else {"frame_names": rows.frame_names}),
         **{name: cosines.tolist() for name, cosines in rows.cosines.items()},
     }
 

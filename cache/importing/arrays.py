@@ -1,10 +1,11 @@
-"""Features in NumPy's files: the triples of v-iashin/video_features, and the .npz of HERO, moment_detr and UniVTG.
+"""Features in NumPy's files: the triples of v-iashin/video_features, the .npz of HERO and UniVTG, single arrays.
 
 Nothing is unpickled: a pickle can execute any code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError
+from ..common.exported import METADATA
+from ..common.paths import is_file
 from ..common.quoting import quoted
-from .formats import Found, rate
+from .formats import Found, described, json_object, rate, texts
 
 TRIPLE_SUFFIX = "_clip.npy"
+_MAX_JSON_BYTES = 1 << 28
 _NPZ_KEY = "features"
+_KEYS = (_NPZ_KEY, "timestamps_ms", "frame_index", "fps", "frame_names", METADATA)
 # What NumPy raises on files that are not its own, or cut short.
 _BAD_FILE = (OSError, ValueError, EOFError, KeyError, TypeError, MemoryError, OverflowError, zipfile.BadZipFile)
 
@@ -48,7 +53,7 @@ def read_npz(path: Path) -> Iterator[Found]:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            held = {key: arrays[key] for key in (_NPZ_KEY, "timestamps_ms", "frame_index", "fps") if key in arrays}
+            held = {key: arrays[key] for key in _KEYS if key in arrays}
     except _BAD_FILE as error:
         raise _damaged(path, error) from error
     if _NPZ_KEY not in held:
@@ -60,7 +65,23 @@ def read_npz(path: Path) -> Iterator[Found]:
         held.get("timestamps_ms"),
         held.get("frame_index"),
         rate(held.get("fps")),
+        texts(held.get("frame_names")),
+        json_object(held.get(METADATA)),
     )
+
+
+def read_single(path: Path) -> Iterator[Found]:
+    """The array of one file, as clip-video-encode writes it, with what a JSON file of the same name says.
+
+    Raises:
+        ContentError: if the file is not a NumPy array.
+    """
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError):
+        beside = path.with_suffix(".json")
+        if is_file(beside) and beside.stat().st_size <= _MAX_JSON_BYTES:
+            known = json_object(beside.read_text(encoding="utf-8", errors="replace")) or {}
+    yield described(path.stem, path, _load(path), known)
 
 
 def _load(path: Path) -> npt.NDArray[Any]:

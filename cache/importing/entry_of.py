@@ -1,11 +1,11 @@
-"""From the features in a file to an entry: they are checked, and get times, positions and attributes."""
+"""From the features in a file to an entry: they are checked, and get attributes."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,12 @@ from ..common.hashing import is_sha256
 from ..common.quoting import quoted
 from ..format.blocks import NOT_FINITE, all_finite
 from ..format.names import canonical_model
-from ..format.sampling import Sampling
 from ..format.schema import IMPORTED_PREFIX, SCHEMA_VERSION, EntryAttributes, Features, timeline_problem, utc_now
 from .formats import Found
+from .frames_of_video import Clock, VideoFrames
 from .identity import UNSEEN, Identity
+from .placing import Placed
+from .provenance import Provenance
 
 UNKNOWN = "unknown"
 
@@ -59,23 +61,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """The times of the rows, for files that do not hold them.
-
-    Attributes:
-        rate: rows a second, > 0; None: only features with timestamps are accepted.
-        sampling: the frames of the video that the rows are; None: every frame, or those of `rate`.
-    """
-
-    rate: float | None = None
-    sampling: Sampling | None = None
-
-    def __post_init__(self) -> None:
-        if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
-            raise UsageError(f"The rate of the features must be above 0 a second, not {self.rate}")
-
-
-@dataclass(frozen=True)
 class Contents:
     """The arguments of `write_entry`."""
 
@@ -83,6 +68,7 @@ class Contents:
     features: Features
     timestamps_ms: npt.NDArray[np.float64]
     frame_index: npt.NDArray[np.int64]
+    frame_names: list[str] | None
 
 
 def name_model(
@@ -130,37 +116,76 @@ def checked_features(found: Found, model: Model) -> Features:
 
 
 def build(
-    found: Found, features: Features, identity: Identity, model: Model, timing: Timing, rule_name: str
+    found: Found,
+    features: Features,
+    identity: Identity,
+    model: Model,
+    placed: Placed,
+    rule_name: str,
+    known: Provenance | None,
+    frames: VideoFrames | None,
 ) -> Contents:
-    """Everything that the entry of some checked features will hold.
+    """Everything that the entry of some checked features will hold: what an export says of them, else what is known.
 
     Raises:
-        ContentError: if times or positions are missing, of another count than the features, or not in order.
+        ContentError: if times or positions are not in order.
     """
-    count = len(features)
-    timestamps = _timestamps(found, timing, count)
-    sampling = _sampling(found, timing)
-    index = _frame_index(found, sampling, count)
-    if problem := timeline_problem(timestamps, index):
+    times, index = placed.timestamps_ms, placed.frame_index
+    if problem := timeline_problem(times, index):
         raise ContentError(f"{quoted(found.path)} cannot be imported: for {found.name!r}, {problem}", "correct it")
-    rate = timing.rate or _measured_rate(timestamps)
-    attributes = EntryAttributes(
+    decoder = f"{IMPORTED_PREFIX}{rule_name}"
+    if known is not None:
+        attributes = dataclasses.replace(
+            known.attributes, decoder=f"{decoder}:{known.decoder}" if known.decoder else decoder
+        )
+    else:
+        attributes = _foreign_attributes(found, features, identity, model, placed, decoder, frames)
+    attributes = dataclasses.replace(
+        attributes,
         schema_version=SCHEMA_VERSION,
         clipcache_version=version("clipcache"),
         created=utc_now(),
-        complete=True,
+        complete=placed.complete,
+        video_name=identity.name,
+        video_sha256=identity.sha256,
+        video_bytes=identity.video_bytes,
+        frames_decoded=len(features),
+        sampling=str(placed.sampling),
+    )
+    return Contents(attributes, features, times, index, found.frame_names)
+
+
+def _foreign_attributes(
+    found: Found,
+    features: Features,
+    identity: Identity,
+    model: Model,
+    placed: Placed,
+    decoder: str,
+    frames: VideoFrames | None,
+) -> EntryAttributes:
+    """The attributes of features of which no export says how they were made."""
+    times, rate = placed.timestamps_ms, placed.rate
+    clock = Clock.of(frames)
+    turned = frames is not None and frames.rotation % 180 == 90
+    width, height = (frames.width, frames.height) if frames else (0, 0)
+    return EntryAttributes(
+        schema_version=SCHEMA_VERSION,
+        clipcache_version=version("clipcache"),
+        created=utc_now(),
+        complete=placed.complete,
         source_kind="video",
         video_name=identity.name,
         video_sha256=identity.sha256,
         video_bytes=identity.video_bytes,
-        fps=found.fps or rate,
-        duration_s=(timestamps[-1] - timestamps[0]) / 1000 + (1 / rate if rate else 0.0),
-        width=0,
-        height=0,
-        rotation=0,
-        codec=UNKNOWN if identity.is_seen else UNSEEN,
-        frames_expected=count,
-        frames_decoded=count,
+        fps=clock.fps if clock else found.fps or rate,
+        duration_s=clock.length_s if clock else (times[-1] - times[0]) / 1000 + (1 / rate if rate else 0.0),
+        width=height if turned else width,
+        height=width if turned else height,
+        rotation=frames.rotation if frames else 0,
+        codec=frames.codec if frames else UNKNOWN if identity.is_seen else UNSEEN,
+        frames_expected=frames.frames_expected if frames else len(features),
+        frames_decoded=len(features),
         model=model.name,
         weights_sha256=model.weights_sha256,
         embed_dim=features.shape[1],
@@ -168,66 +193,9 @@ def build(
         logit_scale=model.logit_scale,
         precision=UNKNOWN,
         preprocess=UNKNOWN,
-        sampling=str(sampling),
-        decoder=f"{IMPORTED_PREFIX}{rule_name}",
+        sampling=str(placed.sampling),
+        decoder=decoder,
         decoder_version=version("clipcache"),
         torch_version=UNKNOWN,
+        timeline=frames.timeline if frames and placed.times_are_the_videos else "",
     )
-    return Contents(attributes, features, timestamps, index)
-
-
-def _timestamps(found: Found, timing: Timing, count: int) -> npt.NDArray[np.float64]:
-    """(N,) milliseconds: the file's own, else by the rate that the user gives."""
-    if found.timestamps_ms is not None:
-        return _column(found, "timestamps_ms", found.timestamps_ms, count).astype("<f8")
-    if timing.rate is None:
-        raise ContentError(
-            f"{quoted(found.path)} does not hold times of the features of {found.name!r}",
-            "give --fps or --interval",
-        )
-    return np.arange(count, dtype="<f8") * 1000.0 / timing.rate
-
-
-def _sampling(found: Found, timing: Timing) -> Sampling:
-    """The frames that the rows are: as the user says, else of the rate given, else every frame."""
-    if timing.sampling is not None:
-        return timing.sampling
-    index = found.frame_index
-    if index is not None and not np.array_equal(index, np.arange(len(index))):
-        raise ContentError(
-            f"{quoted(found.path)} holds some frames of {found.name!r} only",
-            "say which: --sampling fps=RATE or every=N, or all where the others could not be decoded",
-        )
-    return Sampling(fps=timing.rate) if found.timestamps_ms is None else Sampling()
-
-
-def _frame_index(found: Found, sampling: Sampling, count: int) -> npt.NDArray[np.int64]:
-    """(N,) positions: the file's own, else those of the sampling, else the numbers of the rows."""
-    if found.frame_index is not None:
-        return _column(found, "frame_index", found.frame_index, count).astype("<i8")
-    return np.arange(count, dtype=np.int64) * (sampling.every or 1)
-
-
-def _column(found: Found, name: str, values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    if values.shape != (count,) or values.dtype.kind not in "fiu":
-        raise ContentError(
-            f"{quoted(found.path)} holds for {found.name!r} {name} of shape {values.shape} and type {values.dtype} "
-            f"where ({count},) numbers belong",
-            "correct it",
-        )
-    if name == "frame_index" and not _are_whole(values):
-        raise ContentError(
-            f"{quoted(found.path)} holds for {found.name!r} a frame_index that is not a whole number", "correct it"
-        )
-    return values
-
-
-def _are_whole(values: npt.NDArray[Any]) -> bool:
-    """Whether all values are whole numbers that fit int64; NaN and infinity are not."""
-    return bool((np.abs(values) < 2.0**62).all() and (np.trunc(values) == values).all())
-
-
-def _measured_rate(timestamps_ms: npt.NDArray[np.float64]) -> float:
-    """Rows a second on average; 0.0 if all have one time."""
-    span_s = (timestamps_ms[-1] - timestamps_ms[0]) / 1000
-    return float((len(timestamps_ms) - 1) / span_s) if span_s > 0 else 0.0

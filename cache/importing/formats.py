@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import UsageError
+from ..common.media_types import VIDEO_SUFFIXES
 from ..common.paths import StrPath, is_file, is_folder
 from ..common.quoting import quoted
 
@@ -28,6 +31,8 @@ class Found:
         timestamps_ms: of each row, milliseconds; None if the file does not say.
         frame_index: position of each row in the video; None if the file does not say.
         fps: frames a second, of the video or of the rows, as the file says; None if it does not.
+        frame_names: file name of each row's image; None for a video, or if the file does not say.
+        metadata: what else the file says, from JSON, unchecked; None if it says nothing.
     """
 
     name: str
@@ -36,6 +41,8 @@ class Found:
     timestamps_ms: npt.NDArray[Any] | None = None
     frame_index: npt.NDArray[Any] | None = None
     fps: float | None = None
+    frame_names: list[str] | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 class Reader(Protocol):
@@ -57,30 +64,56 @@ class Rule:
         name: follows "imported:" in the entry's attribute `decoder`.
         suffix: how the names of its files end.
         reader: "module:function" of its `Reader`, in this package.
+        folder: name of the folder that its files lie in; "" for any.
+        is_vague: whether others' files have that suffix too. In a folder such files count only beside a video or a JSON
+            file of the same name.
     """
 
     name: str
     suffix: str
     reader: str
+    folder: str = ""
+    is_vague: bool = False
 
     def load(self) -> Reader:
         """Return the function that reads its files."""
         module, function = self.reader.split(":")
         return cast(Reader, getattr(importlib.import_module(f".{module}", __package__), function))
 
+    def fits(self, path: Path, *, named: bool) -> bool:
+        """Whether it is for a file, which the user named, or which lies in a folder that the user named."""
+        if not path.name.endswith(self.suffix) or path.name.startswith("."):
+            return False
+        if self.folder and path.parent.name != self.folder:
+            return False
+        return named or not self.is_vague or any(is_file(path.with_suffix(one)) for one in (".json", *VIDEO_SUFFIXES))
+
 
 RULES = (
     Rule("video_features", "_clip.npy", "arrays:read_triple"),
+    Rule("clip-retrieval", ".npy", "clip_retrieval:read_part", folder="img_emb"),
+    Rule("clip-video-encode", ".npy", "arrays:read_single", is_vague=True),
     Rule("npz", ".npz", "arrays:read_npz"),
-    Rule("h5", ".h5", "hdf5:read_flat"),
-    Rule("h5", ".hdf5", "hdf5:read_flat"),
+    Rule("torch", ".pt", "torch_dict:read_torch"),
+    Rule("h5", ".h5", "hdf5:read_videos"),
+    Rule("h5", ".hdf5", "hdf5:read_videos"),
+    Rule("parquet", ".parquet", "parquet:read_parquet"),
     Rule("clip-video-encode", ".tar", "webdataset_tar:read_shard"),
 )
+_PICKLES = (".pkl", ".pickle")
 
 
-def rule_of(path: Path) -> Rule | None:
-    """The rule for a file, by the end of its name; None if there is none."""
-    return next((rule for rule in RULES if path.name.endswith(rule.suffix) and not path.name.startswith(".")), None)
+def rule_of(path: Path, *, named: bool = True) -> Rule | None:
+    """The rule for a file, which the user named or not; None if there is none."""
+    return None if _belongs_to_another(path) else next((one for one in RULES if one.fits(path, named=named)), None)
+
+
+def _belongs_to_another(path: Path) -> bool:
+    """Whether a file is read together with another one: of a triple, or the metadata of clip-retrieval."""
+    if path.suffix == ".parquet":
+        return path.parent.name == "metadata" and is_folder(path.parent.parent / "img_emb")
+    stems = [path.name.removesuffix(end) for end in ("_timestamps_ms.npy", "_fps.npy") if path.name.endswith(end)]
+    return any(is_file(path.with_name(f"{stem}_clip.npy")) for stem in stems)
 
 
 def find_files(targets: Sequence[StrPath]) -> list[tuple[Path, Rule]]:
@@ -91,13 +124,42 @@ def find_files(targets: Sequence[StrPath]) -> list[tuple[Path, Rule]]:
     """
     found: dict[Path, Rule] = {}
     for target in map(Path, targets):
-        files = sorted(target.rglob("*")) if is_folder(target) else [target]
-        ruled = {path: rule for path in files if is_file(path) and (rule := rule_of(path))}
+        named = not is_folder(target)
+        files = [target] if named else sorted(target.rglob("*"))
+        ruled = {path: rule for path in files if is_file(path) and (rule := rule_of(path, named=named))}
         if not ruled:
-            known = ", ".join(f"*{rule.suffix}" for rule in RULES)
-            raise UsageError(f"{quoted(target)} holds no features to import; known are {known}")
+            raise UsageError(*_nothing_in(target, files))
         found |= ruled
     return list(found.items())
+
+
+def _nothing_in(target: Path, files: Sequence[Path]) -> tuple[str, str]:
+    """What is wrong with a target without features, and what to do."""
+    if any(path.suffix in _PICKLES and is_file(path) for path in files):
+        return (
+            f"{quoted(target)} holds pickles, which are not read: a pickle can run any code",
+            "export the features again with --format npz, or save them by numpy.savez",
+        )
+    known = ", ".join(dict.fromkeys(f"*{rule.suffix}" for rule in RULES))
+    return f"{quoted(target)} holds no features to import; known are {known}", ""
+
+
+def described(name: str, path: Path, features: npt.NDArray[Any], known: Mapping[str, Any]) -> Found:
+    """The features of a video with what JSON says of it."""
+    return Found(
+        name,
+        path,
+        features,
+        _array(known.get("timestamps_ms")),
+        _array(known.get("frame_index")),
+        rate(_array(known.get("fps"))),
+        texts(known.get("frame_names")),
+        known,
+    )
+
+
+def _array(value: object) -> npt.NDArray[Any] | None:
+    return None if value is None else np.asarray(value)
 
 
 def rate(values: npt.NDArray[Any] | None) -> float | None:
@@ -106,3 +168,22 @@ def rate(values: npt.NDArray[Any] | None) -> float | None:
         return None
     number = float(np.ravel(values)[0])
     return number if 0 < number < math.inf else None
+
+
+def texts(values: npt.NDArray[Any] | Sequence[object] | None) -> list[str] | None:
+    """The texts of a column; None if it is none."""
+    if values is None:
+        return None
+    listed = list(values)
+    decoded = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in listed]
+    return [str(one) for one in decoded] if all(isinstance(one, str) for one in decoded) else None
+
+
+def json_object(text: object) -> dict[str, Any] | None:
+    """The object that JSON text holds, alone or in an array without dimensions; None if it holds none."""
+    if isinstance(text, np.ndarray) and text.shape == () and text.dtype.kind == "U":
+        text = text.item()
+    with contextlib.suppress(ValueError, RecursionError):
+        held = json.loads(text) if isinstance(text, str) else None
+        return held if isinstance(held, dict) else None
+    return None

@@ -1,24 +1,27 @@
-"""Features in one flat HDF5 file, a dataset (N, D) a video: the layout of MAD."""
+"""Features in one HDF5 file: a dataset (N, D) a video, as MAD has them, or a group, as `h5-nested` has them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from ..common.errors import ContentError
+from ..common.exported import METADATA
 from ..common.quoting import quoted
 from ..format.guard import declared_bytes, is_stored_elsewhere
 from ..format.packed import packs_entries
-from .formats import Found
+from .formats import Found, json_object, texts
 
+_COLUMNS = ("features", "timestamps_ms", "frame_index", "frame_names")
 # A compressed dataset may declare far more than the file holds; features never compress that well.
 _MAX_COMPRESSION_RATIO = 100
 
 
-def read_flat(path: Path) -> Iterator[Found]:
-    """Every dataset of the root group. Links and data outside the file are refused: see `format.read`.
+def read_videos(path: Path) -> Iterator[Found]:
+    """Every dataset or group of the root group. Links and data outside the file are refused: see `format.read`.
 
     Raises:
         ContentError: if the file is damaged, or holds anything but datasets of its own.
@@ -30,15 +33,34 @@ def read_flat(path: Path) -> Iterator[Found]:
             if "schema_version" in file.attrs:
                 raise ContentError(f"{quoted(path)} is an entry of clipcache already", "name its folder with --cache")
             for name in file:
-                yield Found(name, path, _checked(file, name, path)[()])
+                yield _found(file, name, path)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise ContentError(f"{quoted(path)} is damaged or not an HDF5 file ({error})", "copy it again") from error
 
 
-def _checked(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+def _found(file: h5py.File, name: str, path: Path) -> Found:
+    """The features of one video."""
+    if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Group):
+        group = file[name]
+        column = {key: _checked(group, key, path)[()] for key in _COLUMNS if group.get(key, getlink=True) is not None}
+        if "features" in column:
+            metadata, names = _metadata(group), column.get("frame_names")
+            times, index = column.get("timestamps_ms"), column.get("frame_index")
+            return Found(name, path, column["features"], times, index, None, texts(names), metadata)
+    dataset = _checked(file, name, path)
+    return Found(name, path, dataset[()], metadata=_metadata(dataset))
+
+
+def _metadata(held: h5py.Dataset | h5py.Group) -> dict[str, Any] | None:
+    """What an export says of a dataset or a group."""
+    said = held.attrs.get(METADATA)
+    return json_object(said.decode("utf-8", "replace") if isinstance(said, bytes) else said)
+
+
+def _checked(file: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
         raise ContentError(
-            f"{quoted(path)} holds {name!r}, which is not a dataset of its own; only flat files are imported"
+            f"{quoted(path)} holds {name!r}, which is not a dataset of its own; neither does it hold features"
         )
     dataset = file[name]
     if is_stored_elsewhere(dataset):

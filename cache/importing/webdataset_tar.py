@@ -1,4 +1,7 @@
-"""Features in the tar shards of iejMac/clip-video-encode: `<key>.npy`, with `<key>.json` of what is known."""
+"""Features in the tar shards of iejMac/clip-video-encode: `<key>.npy`, with `<key>.json` of what is known.
+
+Ours have `<key>.rows.json` besides: what is known of each row.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..common.errors import ContentError
 from ..common.quoting import quoted
-from .formats import Found, rate
+from .formats import Found, described
 
 _MAX_JSON_BYTES = 1 << 28
 
@@ -31,23 +33,13 @@ def read_shard(path: Path) -> Iterator[Found]:
             for name, member in members.items():
                 if name.endswith(".npy"):
                     key = name.removesuffix(".npy")
-                    yield _found(key, path, _content(shard, member), _metadata(shard, members.get(f"{key}.json")))
+                    known = _json(shard, members.get(f"{key}.json")) | _json(shard, members.get(f"{key}.rows.json"))
+                    features = np.load(io.BytesIO(_content(shard, member)), allow_pickle=False)
+                    yield described(key, path, features, known)
     except (OSError, ValueError, EOFError, MemoryError, RecursionError, tarfile.TarError) as error:
         raise ContentError(
             f"{quoted(path)} is damaged or not a shard of features ({error})", "copy it again"
         ) from error
-
-
-def _found(key: str, path: Path, content: bytes, known: dict[str, Any]) -> Found:
-    features: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    return Found(
-        key,
-        path,
-        features,
-        _array(known.get("timestamps_ms")),
-        _array(known.get("frame_index")),
-        rate(_array(known.get("fps"))),
-    )
 
 
 def _content(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -55,12 +47,8 @@ def _content(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return b"" if file is None else file.read()
 
 
-def _metadata(shard: tarfile.TarFile, member: tarfile.TarInfo | None) -> dict[str, Any]:
+def _json(shard: tarfile.TarFile, member: tarfile.TarInfo | None) -> dict[str, Any]:
     if member is None or member.size > _MAX_JSON_BYTES:
         return {}
     known = json.loads(_content(shard, member))
     return known if isinstance(known, dict) else {}
-
-
-def _array(value: object) -> npt.NDArray[Any] | None:
-    return None if value is None else np.asarray(value)

@@ -114,6 +114,7 @@ def test_all_frames_come_as_one_array_with_offsets(cache: FeatureCache, tmp_path
 
 def test_the_table_has_one_row_a_frame(cache: FeatureCache) -> None:
     pandas = pytest.importorskip("pandas")
+    assert FeatureCache.to_dataframe.__annotations__["return"] == "DataFrame"  # and not Any, for type checkers
     table = cache.to_dataframe()
     assert isinstance(table, pandas.DataFrame)
     assert list(table.columns) == ["video_name", "video_sha256", "frame_index", "timestamp_ms"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from click.testing import CliRunner, Result
 from clipcache.cache import Entry, FeatureCache
-from clipcache.cache.common.errors import ClipcacheError
+from clipcache.cache.common.errors import ClipcacheError, MediaError
 from clipcache.cache.export.command import export
 from clipcache.cache.format.names import canonical_model
 from clipcache.cache.importing.command import import_features
@@ -39,10 +39,40 @@ def score_columns(entry: Entry, texts: Sequence[str], **_: Any) -> dict[str, np.
     return {text: (entry.frame_index / 100 + number / 10).astype(np.float32) for number, text in enumerate(texts)}
 
 
+class Frames(NamedTuple):
+    """What demuxing would tell of a video."""
+
+    times_ms: np.ndarray | None
+    frames_expected: int
+    fps: float
+    codec: str = "h264"
+    width: int = 320
+    height: int = 240
+    rotation: int = 0
+    timeline: str = "container"
+
+
+def make_frames(count: int, fps: float, first_ms: float = 0.0) -> Frames:
+    """The frames of a video of constant rate."""
+    return Frames(first_ms + np.arange(count) * 1000 / fps, count, fps)
+
+
+FRAMES_OF: dict[str, Frames] = {}
+"""By file name, the frames of videos that are no videos; a test fills it for itself."""
+
+
+def read_frames(path: Path) -> Frames:
+    if path.name not in FRAMES_OF:
+        raise MediaError(f"{path.name} is not a video")
+    return FRAMES_OF[path.name]
+
+
 def run(command: Any, *arguments: object) -> Result:
     """Run a command; an error that the program would turn into an exit code is raised."""
     wiring = SimpleNamespace(
-        score_columns=score_columns, published_model=lambda name: PUBLISHED.get(canonical_model(name))
+        score_columns=score_columns,
+        published_model=lambda name: PUBLISHED.get(canonical_model(name)),
+        read_frames=read_frames,
     )
     result = CliRunner().invoke(command, [str(one) for one in arguments], obj=wiring)
     if isinstance(result.exception, ClipcacheError):

@@ -35,6 +35,7 @@ def run(command: click.Command, *words: object, load_encoder: Callable[..., Refe
         run=lambda words: 0,
         frames_at=no_frames,
         published_model=lambda _: None,
+        read_frames=lambda _: None,
         score_columns=lambda *_, **__: {},
     )
     result = CliRunner().invoke(command, [*map(str, words)], obj=wiring)

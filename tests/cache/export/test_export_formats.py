@@ -76,7 +76,7 @@ def test_pickle_and_torch_are_dicts(cache: Path, tmp_path: Path) -> None:
     run_export(cache, "torch", tmp_path / "out", "--text", "a cat")
     entry = by_name(cache)["a"]
     held = pickle.loads((tmp_path / "out" / "a.pkl").read_bytes())  # noqa: S301 - our own
-    assert sorted(held) == ["features", "fps", "frame_index", "timestamps_ms"]
+    assert sorted(held) == ["features", "fps", "frame_index", "metadata", "timestamps_ms"]
     assert held["features"].tobytes() == entry.features.tobytes()
     tensors = torch.load(tmp_path / "out" / "a.pt", weights_only=True)
     assert tensors["features"].dtype == torch.float16
@@ -186,7 +186,7 @@ def test_webdataset_reads_the_shards(cache: Path, videos: Path, tmp_path: Path) 
     shards = sorted((tmp_path / "out").glob("*.tar"))
     assert [path.name for path in shards] == ["00000_clip_embeddings.tar", "00001_clip_embeddings.tar"]
     with tarfile.open(shards[0]) as shard:
-        assert shard.getnames() == ["a.npy", "a.json", "b.npy", "b.json"]
+        assert shard.getnames() == ["a.npy", "a.json", "a.rows.json", "b.npy", "b.json", "b.rows.json"]
     webdataset = pytest.importorskip("webdataset")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # webdataset leaves its files to the garbage collector
@@ -197,9 +197,9 @@ def test_webdataset_reads_the_shards(cache: Path, videos: Path, tmp_path: Path) 
     assert sorted(samples) == ["a", "b", "trip/c"]
     entry = by_name(cache)["c"]
     assert samples["trip/c"]["npy"].tobytes() == entry.features.tobytes()
-    assert samples["trip/c"]["json"]["timestamps_ms"] == entry.timestamps_ms.tolist()
+    assert samples["trip/c"]["rows.json"]["timestamps_ms"] == entry.timestamps_ms.tolist()
     assert samples["trip/c"]["json"]["video_sha256"] == entry.video_sha256
-    assert len(samples["trip/c"]["json"]["cosine:a cat"]) == 33
+    assert len(samples["trip/c"]["rows.json"]["cosine:a cat"]) == 33
 
 
 def test_a_header_has_room_for_any_number_of_rows() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from clipcache.cache.common.errors import CacheError, UsageError
 from clipcache.cache.export import formats, run
+from clipcache.cache.export.manifest import Manifest
 from clipcache.cache.export.run import Target, size_warnings
 from clipcache.cache.select import Chosen
 from export_caches import by_name, fill, run_export
@@ -50,15 +54,11 @@ def test_the_manifest_says_what_came_from_where(cache: Path, tmp_path: Path) -> 
     assert made[1] == {
         "video": "b",
         "entry": str(entry.path),
-        "video_sha256": entry.video_sha256,
-        "model": "ViT-B/32",
-        "weights_sha256": entry.weights_sha256,
-        "precision": "fp32",
-        "sampling": "all",
-        "created": entry.created,
-        "complete": True,
+        "entry_sha256": hashlib.sha256(entry.path.read_bytes()).hexdigest(),
+        "attributes": dataclasses.asdict(entry.attributes),
         "format": "csv",
         "recipe": {"fps": 5.0, "pool": 4},
+        "rows_per_second": 1.25,
         "rows": 1,
         "first_row": 3,
         "clipcache_version": made[1]["clipcache_version"],
@@ -148,21 +148,122 @@ def test_videos_exported_one_by_one_share_a_folder(cache: Path, out: Path, tmp_p
     assert [one["video"] for one in records(out / "manifest.jsonl")] == ["a", "b"]
 
 
-def test_a_foreign_manifest_removes_nothing(cache: Path, out: Path, tmp_path: Path) -> None:
+FOREIGN_MANIFESTS = {
+    "leads out of the folder": {"video": "a", "files": [{"name": "../precious", "bytes": 1, "sha256": ""}]},
+    "an absolute path": {"video": "a", "files": [{"name": "/precious", "bytes": 1, "sha256": ""}]},
+    "no files": {"video": "a", "files": []},
+    "files of another kind": {"video": "a", "files": 3},
+    "a data set's own": {"video": "a.mp4", "caption": "a cat"},
+    "a list": [],
+    "a text": "text",
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN_MANIFESTS)
+def test_a_foreign_manifest_is_neither_followed_nor_replaced(cache: Path, out: Path, tmp_path: Path, what: str) -> None:
     precious = make_video(tmp_path, "precious")
     out.mkdir()
-    lines = [
-        {"files": [{"name": "../precious", "bytes": 1, "sha256": ""}]},
-        {"files": [{"name": str(precious), "bytes": 1, "sha256": ""}]},
-        {"files": []},
-        {"files": 3},
-        [],
-        "text",
-    ]
-    (out / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\xff\0")
-    run_export(cache, "webdataset", out)
+    (out / "manifest.jsonl").write_text(json.dumps(FOREIGN_MANIFESTS[what]) + "\n")
+    before = (out / "manifest.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="is not the manifest of an export"):
+        run_export(cache, "webdataset", out)
     assert precious.exists()
-    assert len(records(out / "manifest.jsonl")) == 3
+    assert [path.read_bytes() for path in out.iterdir()] == [before]
+
+
+@pytest.mark.parametrize(
+    ("name", "in_the_way", "others"),
+    [
+        ("npz", "b.npz", ["a.npz", "c.npz"]),
+        ("numpy", "b_fps.npy", ["a_clip.npy", "c_clip.npy"]),
+        ("webdataset", "00001_clip_embeddings.tar", ["00000_clip_embeddings.tar", "00002_clip_embeddings.tar"]),
+        ("clip-retrieval", "metadata/metadata_00001.parquet", ["img_emb/img_emb_00000.npy"]),
+    ],
+)
+def test_a_file_that_no_export_made_stays_and_the_others_are_written(
+    cache: Path, out: Path, name: str, in_the_way: str, others: list[str]
+) -> None:
+    foreign = out / in_the_way
+    make_video(foreign.parent, foreign.name, b"the only copy")
+    for _ in range(2):
+        result = run_export(cache, name, out, "--per-shard", 1)
+        assert result.exit_code == 1
+        assert f"{in_the_way}' is there already and was not made by an export" in result.stderr
+        assert "1 failed" in result.stdout
+        assert foreign.read_bytes() == b"the only copy"
+        assert all((out / other).is_file() for other in others)
+    foreign.unlink()
+    assert "1 videos exported" in run_export(cache, name, out, "--per-shard", 1).stdout
+
+
+@pytest.mark.parametrize("name", ["h5", "csv", "parquet"])
+def test_one_file_that_no_export_made_stays(cache: Path, out: Path, name: str) -> None:
+    out.write_bytes(b"the only copy")
+    result = run_export(cache, name, out)
+    assert (result.exit_code, "3 failed" in result.stdout, out.read_bytes()) == (1, True, b"the only copy")
+
+
+def test_a_shard_that_somebody_put_in_the_place_of_ours_is_not_removed(cache: Path, out: Path) -> None:
+    run_export(cache, "webdataset", out, "--per-shard", 1)
+    (out / "00002_clip_embeddings.tar").write_bytes(b"the only copy")
+    run_export(cache, "webdataset", out, "--per-shard", 2)
+    assert (out / "00002_clip_embeddings.tar").read_bytes() == b"the only copy"
+
+
+def test_what_changed_without_changing_its_size_is_written_again(cache: Path, out: Path, tmp_path: Path) -> None:
+    run_export(cache, "npz", out)
+    sound = (out / "b.npz").read_bytes()
+    (out / "b.npz").write_bytes(bytes(reversed(sound)))
+    features = by_name(cache)["a"].features + 1  # same attributes, same size, to the second
+    put(cache, tmp_path / "videos" / "a.mp4", features)
+    assert "2 videos exported (27 rows), 1 already there" in run_export(cache, "npz", out).stdout
+    assert (out / "b.npz").read_bytes() == sound
+    assert np.load(out / "a.npz")["features"].tobytes() == features.tobytes()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["npz", "numpy", "webdataset", "h5"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_killed_at_any_step_is_taken_up(
+    cache: Path, out: Path, tmp_path: Path, name: str, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-th time that anything is renamed, synced, or appended to the manifest, the run dies."""
+
+    def content(folder: Path) -> dict[str, bytes]:
+        files = folder.rglob("*") if folder.is_dir() else [folder]
+        return {path.name: path.read_bytes() for path in files if path.is_file() and path.suffix != ".jsonl"}
+
+    run_export(cache, name, tmp_path / "whole" / "out", "--per-shard", 2)
+    if again:  # over an earlier export of other values
+        run_export(cache, name, out, "--per-shard", 2, "--normalize")
+    steps = 0
+    for step in range(100):
+        with monkeypatch.context() as patch:
+            count = iter(range(1000))
+            for owner, call in ((os, "replace"), (os, "fsync"), (Manifest, "put")):
+                patch.setattr(owner, call, _dying(getattr(owner, call), count, step))
+            result = run_export(cache, name, out, "--per-shard", 2)
+        if result.exit_code == 0:
+            break
+        steps += 1
+        assert "Aborted" in result.stderr
+    assert steps > 3
+    assert content(out) == content(tmp_path / "whole" / "out")
+    assert "3 already there, 0 failed" in run_export(cache, name, out, "--per-shard", 2).stdout
+
+
+def _dying(call: Callable[..., Any], count: Iterator[int], step: int) -> Callable[..., Any]:
+    """A function that dies before or after it has done its work, at the step of that number."""
+
+    def wrapped(*given: Any, **named: Any) -> Any:
+        if next(count) == step:
+            raise KeyboardInterrupt
+        result = call(*given, **named)
+        if next(count) == step:
+            raise KeyboardInterrupt
+        return result
+
+    return wrapped
 
 
 def test_an_output_of_the_wrong_kind_is_refused(cache: Path, out: Path, tmp_path: Path) -> None:

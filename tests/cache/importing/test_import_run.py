@@ -163,12 +163,12 @@ def test_an_interval_is_kept_exactly(tmp_path: Path, cache: Path) -> None:
 
 
 def test_frames_that_are_not_all_must_be_named(tmp_path: Path, cache: Path) -> None:
-    whole = put(tmp_path / "features", make_video(tmp_path, "clip.mp4"), np.ones((40, DIM)))
-    run_export(tmp_path / "features", "npz", tmp_path / "out", "--every", 16)
-    assert "say which" in run_import(cache, tmp_path / "out", *B32).stderr
-    run_import(cache, tmp_path / "out", *B32, "--sampling", "every=16")
-    assert (only(cache).sampling, only(cache).frame_index.tolist()) == ("every=16", [0, 16, 32])
-    assert only(cache).timestamps_ms.tolist() == Entry(whole).timestamps_ms[::16].tolist()
+    index = np.array([0, 16, 17, 32])
+    np.savez(tmp_path / "clip.npz", features=FEATURES[:4], timestamps_ms=index * 100.0, frame_index=index)
+    assert "say which" in run_import(cache, tmp_path / "clip.npz", *B32).stderr
+    run_import(cache, tmp_path / "clip.npz", *B32, "--sampling", "all")
+    assert (only(cache).sampling, only(cache).frame_index.tolist()) == ("all", [0, 16, 17, 32])
+    assert only(cache).timestamps_ms.tolist() == [0, 1600, 1700, 3200]
 
 
 def test_mad_h5_has_a_dataset_a_video(tmp_path: Path, cache: Path) -> None:
@@ -278,6 +278,7 @@ def test_the_real_triple_ranks_barbell_first(test_data: Path, cache: Path) -> No
 
     from click.testing import CliRunner
     from clipcache.cache.importing.command import import_features
+    from clipcache.extract.video.index import read_index
 
     reference = test_data / "clip_reference"
     published = SimpleNamespace(sha256="40" * 32, embed_dim=512, input_size=224)
@@ -285,7 +286,7 @@ def test_the_real_triple_ranks_barbell_first(test_data: Path, cache: Path) -> No
     result = CliRunner().invoke(
         import_features,
         [*arguments, "--cache", str(cache), *B32],
-        obj=SimpleNamespace(published_model=lambda _: published),
+        obj=SimpleNamespace(published_model=lambda _: published, read_frames=read_index),
         catch_exceptions=False,
     )
     assert result.stdout.startswith("1 videos imported (355 frames)")
