@@ -152,7 +152,7 @@ class Run:
                 continue
             self._open(_Video(item, self._sampling_of(item)))
 
-    def on_pictures(self, job: _Attempt, pictures: npt.NDArray[np.uint8]) -> None:
+    def on_page(self, job: _Attempt, pictures: npt.NDArray[np.uint8]) -> None:
         """Pictures of a span, in order."""
         if not job.video.over:
             self._report(job, len(pictures))
