@@ -49,9 +49,9 @@ SECOND = Windows(1.0, 1.0)
 
 NAMES = ["a.wav", "b.wav", "long.wav", "z.wav"]
 
-# Run in a worker before it begins: something happens to it when it has shipped the first page of `long.wav`.
+# Run in a worker before it begins: something happens to it when it has shipped the first page of certain files.
 TRAP = """
-import os, pathlib, signal, time
+import fnmatch, os, pathlib, signal, time
 import numpy as np
 from clipcache.extract.audio.decoding import WindowsTask
 carry_out, folder = WindowsTask.carry_out, pathlib.Path({folder!r})
@@ -73,6 +73,12 @@ def exhaust():
     finally:
         (folder / "held").write_text(str(len(held)))
 
+def meet():
+    asked = time.monotonic()
+    while len(list(folder.glob("struck*"))) < 2:
+        assert time.monotonic() < asked + 60
+        time.sleep(0.01)
+
 def trapped(task, ship, beat):
     def strike(samples):
         ship(samples)
@@ -80,7 +86,7 @@ def trapped(task, ship, beat):
         if len(struck) < {times}:
             (folder / f"struck-{{os.getpid()}}").touch()
             {fate}()
-    return carry_out(task, strike if task.path.name == "long.wav" else ship, beat)
+    return carry_out(task, strike if fnmatch.fnmatch(task.path.name, {name!r}) else ship, beat)
 
 WindowsTask.carry_out = trapped
 """
@@ -132,12 +138,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Sets one: `fate` happens to the first so many workers that come to `long.wav`; gives where they leave traces."""
+    """Sets one: `fate` happens to the first so many workers that come to such a file; gives where they leave traces."""
 
-    def set_trap(fate: str, times: int = 99) -> Path:
+    def set_trap(fate: str, times: int = 99, name: str = "long.wav") -> Path:
         folder = tmp_path / "traces"
         folder.mkdir()
-        (folder / "trap.py").write_text(TRAP.format(folder=str(folder), fate=fate, times=times))
+        (folder / "trap.py").write_text(TRAP.format(folder=str(folder), fate=fate, times=times, name=name))
         monkeypatch.setattr(process, "_BOOT", trapped_boot(folder / "trap.py"))
         monkeypatch.setattr(Watched, "folder", folder, raising=False)
         monkeypatch.setattr(pool, "WorkerProcess", Watched)
@@ -216,6 +222,16 @@ def test_this_process_decodes_nothing_unless_told_to(
     assert extract_sounds([library], tmp_path / "cache", SoundOptions(clap, device="cpu")).extracted == 4
 
 
+def test_several_files_are_decoded_at_once(
+    trap: Callable[..., Path], library: Path, clap: Path, tmp_path: Path, expected: dict[str, Any]
+) -> None:
+    """Each process waits for the other in the middle of its first file."""
+    trap("meet", name="*")
+    assert extract_sounds([library], tmp_path / "cache", options(clap, 2)).extracted == 4
+    assert_same(contents(tmp_path / "cache"), expected)
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("fate", ["kill", "hang", "crash"])
 def test_a_file_that_loses_every_worker_fails_alone(
     fate: str, trap: Callable[..., Path], library: Path, clap: Path, tmp_path: Path, expected: dict[str, Any]
@@ -335,6 +351,7 @@ class Events:
         raise AssertionError(sentence)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_hours_take_no_more_memory_than_minutes(num_workers: int, clap: Path, tmp_path: Path) -> None:
     """A quarter of an hour of silence, 173 MB as samples; the memory that the model takes does not depend on it."""
@@ -354,6 +371,7 @@ def test_hours_take_no_more_memory_than_minutes(num_workers: int, clap: Path, tm
     assert peak < 64 << 20
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_is_interrupted_at_once_while_a_file_hangs(
