@@ -74,7 +74,7 @@ class _Dropping:
         """See `TaskSource`."""
         return (None, self._tasks.popleft()) if self._tasks else None
 
-    def on_pictures(self, job: Any, pictures: Any) -> None:
+    def on_page(self, job: Any, pictures: Any) -> None:
         """See `TaskSource`."""
 
     def on_reply(self, job: Any, reply: Any) -> None:  # noqa: ARG002  there is but one job

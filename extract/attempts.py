@@ -20,7 +20,7 @@ from .unfinished import Outcome, UnfinishedItem
 from .video.index import VideoIndex
 from .video.proof import checksum
 from .video.timeline import BoolArray
-from .workers.messages import IndexTask, SpanDone, SpanTask, Task, WholeTask
+from .workers.messages import IndexTask, PictureTask, SpanDone, SpanTask, WholeTask
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Attempt:
     """
 
     work: Work
-    task: Task
+    task: PictureTask
     position: int = 0
     second: bool = False
     arrived: list[Features] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Attempt:
         return [] if given is None else [given]
 
 
-def _is_long(task: Task) -> TypeGuard[SpanTask | WholeTask]:
+def _is_long(task: PictureTask) -> TypeGuard[SpanTask | WholeTask]:
     """Whether a task may bring many more pictures than a span: a video in one piece, or one without keyframes."""
     if isinstance(task, SpanTask):
         return int(task.wanted.sum()) > 2 * unfinished.PART_PICTURES

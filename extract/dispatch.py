@@ -141,6 +141,11 @@ def sound_options(
         overwrite=options.overwrite,
         retry_failed=options.retry_failed,
         verbose=options.verbose,
+        num_workers=options.num_workers,
+        memory_limit=options.memory_limit,
+        debug=options.debug,
+        stall_seconds=options.stall_seconds,
+        start_seconds=options.start_seconds,
     )
 
 

@@ -94,10 +94,15 @@ class SoundOptions:
         windows: which windows of the sound are encoded.
         device: "auto", "cpu", "cuda" or "cuda:N".
         batch_size: windows per batch, 1 or more; None chooses by device.
+        num_workers: decoding processes, 0 or more; None chooses, 0 decodes in this process, without protection.
         dtype: "float16" or "float32", of the cached features.
         overwrite: encode again what is cached.
         retry_failed: try again what failed before.
+        memory_limit: bytes that the run may use, 0 or more; None for no limit.
         verbose: one line per file on stderr.
+        debug: show the decoders' own messages.
+        stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
+        start_seconds: a worker that has not started after so many seconds is killed; more than 0.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -111,6 +116,11 @@ class SoundOptions:
     overwrite: bool = False
     retry_failed: bool = False
     verbose: bool = False
+    num_workers: int | None = None
+    memory_limit: int | None = None
+    debug: bool = False
+    stall_seconds: float = STALL_SECONDS
+    start_seconds: float = START_SECONDS
 
     def __post_init__(self) -> None:
         _check_path("weights", self.weights)
@@ -118,6 +128,10 @@ class SoundOptions:
         check_device(self.device)
         _check_count("batch_size", self.batch_size, least=1)
         _check_choice("dtype", self.dtype, Dtype)
+        _check_count("num_workers", self.num_workers, least=0)
+        _check_count("memory_limit", self.memory_limit, least=0)
+        _check_positive("stall_seconds", self.stall_seconds)
+        _check_positive("start_seconds", self.start_seconds)
 
 
 def _check_choice(name: str, value: object, literal: Any) -> None:

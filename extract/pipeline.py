@@ -21,7 +21,17 @@ from .unfinished import Unfinished
 from .video.index import VideoIndex
 from .video.proof import are_proved
 from .video.spans import part_for, picking_pays, split_spans
-from .workers.messages import ImagesTask, Indexed, IndexTask, Reply, SpanDone, SpanTask, Task, TaskFailed, WholeTask
+from .workers.messages import (
+    ImagesTask,
+    Indexed,
+    IndexTask,
+    PictureTask,
+    Reply,
+    SpanDone,
+    SpanTask,
+    TaskFailed,
+    WholeTask,
+)
 
 _IMAGES_PER_TASK = 256
 _THREADS_FOR_DAMAGE = 2  # with frame threads FFmpeg conceals some damage that one thread turns into garbage
@@ -93,7 +103,7 @@ class Run:
 
     # The pool's side.
 
-    def next_task(self) -> tuple[Attempt, Task] | None:
+    def next_task(self) -> tuple[Attempt, PictureTask] | None:
         """Spans of opened videos first; the next video is opened when there are none."""
         while True:
             while self._waiting:
@@ -110,7 +120,7 @@ class Run:
             elif work.kept is not None:
                 work.kept.remove()
 
-    def on_pictures(self, job: Attempt, pictures: npt.NDArray[np.uint8]) -> None:
+    def on_page(self, job: Attempt, pictures: npt.NDArray[np.uint8]) -> None:
         """Pictures of a span, in order."""
         if job.is_stale:
             return
@@ -277,7 +287,7 @@ class Run:
         attempt.second = True
         self._try_again(attempt, replace(task, decoder="pyav") if isinstance(task, SpanTask) else task)
 
-    def _try_again(self, attempt: Attempt, task: Task) -> None:
+    def _try_again(self, attempt: Attempt, task: PictureTask) -> None:
         """Another attempt takes the place of one."""
         task = replace(task, skip=0) if isinstance(task, (SpanTask, WholeTask)) else task
         again = Attempt(attempt.work, task, attempt.position, attempt.second)

@@ -65,13 +65,16 @@ class Sound:
         errors: packets and frames so far that could not be used: damaged, or overlapping earlier ones.
     """
 
-    def __init__(self, container: Any, stream: Any, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, container: Any, stream: Any, path: str | os.PathLike[str], beat: Callable[[], None] = lambda: None
+    ) -> None:
         """`open_sound` makes one."""
         self.codec: str = stream.codec_context.name
         self.errors = 0
         self._container = container
         self._stream = stream
         self._path = path
+        self._beat = beat
 
     def blocks(self) -> Iterator[Samples]:
         """The samples: mono, float32, 48 kHz, in pieces of about a second.
@@ -111,6 +114,7 @@ class Sound:
         """Frames as they come; what is damaged is counted and left out."""
         packets = self._container.demux(self._stream)
         while True:
+            self._beat()
             try:
                 packet = next(packets, None)  # an error in reading ends the packets: the next one is None
                 if packet is None:
@@ -125,8 +129,8 @@ class Sound:
 
 
 @contextmanager
-def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
-    """Open the main audio track of a video or an audio file.
+def open_sound(path: str | os.PathLike[str], beat: Callable[[], None] = lambda: None) -> Iterator[Sound]:
+    """Open the main audio track of a video or an audio file; `beat` is called for every packet that is read.
 
     Raises:
         NoAudioError: if the file has no audio track.
@@ -138,7 +142,7 @@ def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
         stream = container.streams.best("audio") or container.streams.audio[0]
         if stream.codec_context is None:
             raise MediaError(f"FFmpeg cannot decode the sound of {quoted(path)}", "convert it to another codec")
-        yield Sound(container, stream, path)
+        yield Sound(container, stream, path, beat)
 
 
 def mono(frame: Any) -> Samples:

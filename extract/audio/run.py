@@ -1,21 +1,16 @@
-"""Encode sounds into the cache: decode, cut, encode and write one file after the other."""
+"""Encode sounds into the cache: decode, cut, encode, write, and report."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ...cache.common.errors import ContentError, MediaError, ModelError, NoAudioError, UsageError
-from ...cache.common.quoting import quoted
+from ...cache.common.errors import ContentError, NoAudioError, UsageError
 from ...cache.failure_log import NO_AUDIO
-from ...cache.format.schema import EntryAttributes, Features
+from ...cache.format.schema import EntryAttributes
 from ...cache.format.write import write_entry
 from .. import interrupts
 from ..inputs import HashedItem, find_items
@@ -23,29 +18,13 @@ from ..options import SoundOptions
 from ..progress import Progress, SoundSummary
 from ..provenance import common_attributes
 from ..session import Session
+from ..workers.pool import InProcessPool, WorkerPool
+from ..workers.sizing import choose_sound_workers
 from .clap import SoundEncoder
+from .pipeline import EncodedSound, SoundRun
 from .plan import PreparedSound, prepare_sounds
-from .reader import RESAMPLER, open_sound
-from .windows import SAMPLE_RATE, Windows, cut_windows, level_db
-
-
-@dataclass(frozen=True)
-class EncodedSound:
-    """A sound with all its features.
-
-    Attributes:
-        codec: FFmpeg's name, "aac".
-        errors: packets that could not be decoded.
-        features: (M, D) float16 or float32, a row per window.
-        durations_ms: (M,) float32, milliseconds of sound in each window; the last may be short.
-        rms_db: (M,) float32, level in dB of full scale, -120 or more.
-    """
-
-    codec: str
-    errors: int
-    features: Features
-    durations_ms: npt.NDArray[np.float32]
-    rms_db: npt.NDArray[np.float32]
+from .reader import RESAMPLER
+from .windows import SAMPLE_RATE, Windows
 
 
 def extract_sounds(
@@ -88,42 +67,7 @@ def carry_out(prepared: PreparedSound) -> SoundSummary:
     return session.summary
 
 
-def encode_sound(
-    path: Path, encoder: SoundEncoder, windows: Windows, dtype: str, on_windows: Callable[[int], None]
-) -> EncodedSound:
-    """Decode, cut and encode one file; no more than a batch of windows is held in memory.
-
-    Args:
-        path: a video or an audio file.
-        encoder: encodes the windows.
-        windows: how the sound is cut.
-        dtype: "float16" or "float32", of the features.
-        on_windows: called with the number of windows of each batch that is done.
-
-    Raises:
-        NoAudioError: if the file has no audio track.
-        MediaError: if the file, or all its sound, cannot be decoded.
-        ModelError: if the features are not finite.
-    """
-    features: list[npt.NDArray[Any]] = []
-    lengths: list[int] = []
-    levels: list[float] = []
-    with open_sound(path) as sound:
-        cut = cut_windows(sound.blocks(), windows.samples, windows.hop_samples)
-        while batch := list(islice(cut, encoder.placement.batch_size)):
-            features.append(encoder.encode(batch).astype(dtype))
-            lengths += map(len, batch)
-            levels += map(level_db, batch)
-            on_windows(len(batch))
-    if not features:
-        raise MediaError(f"{quoted(path)} has no sound that can be decoded, or none after its first picture")
-    if not all(np.isfinite(rows).all() for rows in features):
-        raise ModelError(f"The model gives features of {quoted(path)} that are not finite", "check its weights")
-    durations_ms = np.array(lengths, np.float32) / np.float32(SAMPLE_RATE / 1000)
-    return EncodedSound(sound.codec, sound.errors, np.concatenate(features), durations_ms, np.array(levels, np.float32))
-
-
-def attributes_of(item: HashedItem, encoded: EncodedSound, encoder: SoundEncoder, windows: Windows) -> EntryAttributes:
+def attributes_of(encoded: EncodedSound, encoder: SoundEncoder, windows: Windows) -> EntryAttributes:
     """The attributes of the entry that an encoded sound becomes."""
     count = len(encoded.features)
     return EntryAttributes(
@@ -142,12 +86,12 @@ def attributes_of(item: HashedItem, encoded: EncodedSound, encoder: SoundEncoder
             f"clap: {SAMPLE_RATE} Hz mono, window {windows.window_s:g} s, hop {windows.hop_s:g} s, {RESAMPLER}"
         ),
         sampling=str(windows.sampling),
-        **common_attributes(item, encoder.files, encoder, ["pyav"]),
+        **common_attributes(encoded.item, encoder.files, encoder, ["pyav"]),
     )
 
 
 class _SoundSession(Session):
-    """One run over sounds: decodes, encodes and writes one file after the other."""
+    """One run over sounds: receives what happens (`SoundEvents`) and writes entries."""
 
     _prepared: PreparedSound
     summary: SoundSummary
@@ -158,16 +102,35 @@ class _SoundSession(Session):
         self._without_audio = {step.item.sha256 for step in prepared.steps if prepared.lacks_audio(step.item)}
 
     def _run(self) -> None:
-        encoder = SoundEncoder(self._prepared.files, self._options.device, self._options.batch_size)
-        if self._options.windows.samples > encoder.max_samples:
-            most = encoder.max_samples / SAMPLE_RATE
+        options = self._options
+        self._encoder = SoundEncoder(self._prepared.files, options.device, options.batch_size)
+        if options.windows.samples > self._encoder.max_samples:
+            most = self._encoder.max_samples / SAMPLE_RATE
             raise UsageError(
                 f"This CLAP takes windows of at most {most:g} seconds", "give an --audio-window of no more"
             )
-        for item in self._prepared.work:
-            interrupts.check()
-            self._progress.begin(item)
-            self._extract(item, encoder)
+        run = SoundRun(self._prepared.work, self._encoder, self, options.windows, options.dtype)
+        pool = self._pool()
+        whole = False
+        try:
+            pool.run(run, lambda _: interrupts.check())
+            whole = True
+        finally:
+            pool.close(kill=not whole)
+
+    def _pool(self) -> WorkerPool | InProcessPool:
+        options = self._options
+        workers = choose_sound_workers(options.num_workers, self._encoder.placement.device, options.memory_limit)
+        if workers.count == 0:
+            return InProcessPool(None)
+        return WorkerPool(
+            min(workers.count, len(self._prepared.work)),
+            None,
+            quiet=not options.debug,
+            stall_seconds=options.stall_seconds,
+            start_seconds=options.start_seconds,
+            memory=workers.memory,
+        )
 
     def _note_failed_before(self, item: HashedItem) -> None:
         if item.sha256 in self._without_audio:
@@ -181,18 +144,32 @@ class _SoundSession(Session):
         else:
             super()._note_duplicate(item)
 
-    def _extract(self, item: HashedItem, encoder: SoundEncoder) -> None:
-        options = self._options
-        try:
-            encoded = encode_sound(item.item.path, encoder, options.windows, options.dtype, self._progress.advance)
-            if not self._changed(item):
-                self._write(item, encoded, attributes_of(item, encoded, encoder, options.windows))
-        except NoAudioError as error:
-            self._note_no_audio(item, str(error))
-        except (MediaError, ContentError, ModelError) as error:
-            self._fail(item, type(error).__name__, str(error))
+    def on_open(self, item: HashedItem) -> None:
+        """See `SoundEvents`."""
+        self._progress.begin(item)
 
-    def _write(self, item: HashedItem, encoded: EncodedSound, attributes: EntryAttributes) -> None:
+    def on_windows(self, count: int) -> None:
+        """See `SoundEvents`."""
+        self._progress.advance(count)
+
+    def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
+        """See `SoundEvents`; a file without an audio track did not fail."""
+        if error != NoAudioError.__name__:
+            self._fail(item, error, sentence)
+        elif not self._changed(item):
+            self._note_no_audio(item, sentence)
+
+    def on_encoded(self, encoded: EncodedSound) -> None:
+        """Write the entry."""
+        if self._changed(encoded.item):
+            return
+        try:
+            self._write(encoded)
+        except ContentError as error:
+            self._fail(encoded.item, type(error).__name__, str(error))
+
+    def _write(self, encoded: EncodedSound) -> None:
+        attributes = attributes_of(encoded, self._encoder, self._options.windows)
         windows, count = self._options.windows, len(encoded.features)
         numbers = np.arange(count, dtype=np.int64)
         write_entry(
@@ -203,13 +180,13 @@ class _SoundSession(Session):
             numbers,
             quality={"duration_ms": encoded.durations_ms, "rms_db": encoded.rms_db},
         )
-        self._forget_failure(item)
+        self._forget_failure(encoded.item)
         self.summary.extracted += 1
         self.summary.partial += not attributes.complete
         self.summary.windows += count
         self.summary.sound_seconds += attributes.duration_s
         damage = "" if attributes.complete else ", the rest is damaged; cached with complete = false"
-        self._progress.item(item, f"{count} windows of {attributes.duration_s:.1f} s of sound{damage}")
+        self._progress.item(encoded.item, f"{count} windows of {attributes.duration_s:.1f} s of sound{damage}")
 
     def _note_no_audio(self, item: HashedItem, sentence: str) -> None:
         """Note that a file has no audio track: not a failure, but it need not be opened again either."""

@@ -144,6 +144,7 @@ def run_without_model(
         on_wait: called while workers decode.
         how: `sampling` and `decoder` of the run; all frames and "auto" by default.
     """
+    assert pool.size is not None  # noqa: S101  it is no pool for sound
     encoder: Any = _PictureReader(feature_of, pool.size)
     hashed = (HashedItem(item, "", _size(item.path)) for item in items)
     run = Run(hashed, encoder, events, **{"sampling": Sampling(), "decoder": "auto", "dtype": "float32", **how})

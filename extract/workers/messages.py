@@ -1,12 +1,18 @@
 """What the parent and its decoding workers say to each other.
 
-Messages are pickled over a socket pair; pixels never are: they cross in pages of shared memory (`pages`).
+Messages are pickled over a socket pair; pixels and samples never are: they cross in pages of shared memory
+(`shared_pages`).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from ...cache.format.sampling import Sampling
 from ..video.collector import CollectedRows
@@ -14,6 +20,9 @@ from ..video.decode import Span
 from ..video.delivery import DecodeReport
 from ..video.index import VideoIndex
 from ..video.timeline import BoolArray
+
+ShipSamples = Callable[[npt.NDArray[np.float32]], None]
+"""Takes mono samples, no more than a page holds; they may be overwritten afterwards."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,21 @@ class ImagesTask:
     measured: bool = False
 
 
-Task = IndexTask | SpanTask | WholeTask | ImagesTask
+class SoundTask(ABC):
+    """Decode sound. The task says itself how that is done, as this package knows pictures alone."""
+
+    @abstractmethod
+    def carry_out(self, ship: ShipSamples, beat: Callable[[], None]) -> SoundDone:
+        """Decode it.
+
+        Args:
+            ship: receives the samples in order.
+            beat: called often, to show that work goes on.
+        """
+
+
+PictureTask = IndexTask | SpanTask | WholeTask | ImagesTask
+Task = PictureTask | SoundTask
 
 
 @dataclass(frozen=True)
@@ -110,7 +133,7 @@ class Indexed:
 
 @dataclass(frozen=True)
 class PageFull:
-    """From the worker: the first `count` pictures of a page are ready."""
+    """From the worker: the first `count` pictures or samples of a page are ready."""
 
     page: int
     count: int
@@ -132,6 +155,21 @@ class SpanDone:
 
 
 @dataclass(frozen=True)
+class SoundDone:
+    """From the worker: a sound is through; all its pages were announced before.
+
+    Attributes:
+        codec: FFmpeg's name, "aac".
+        errors: packets that could not be decoded.
+        rms_db: (M,) float32, level of each window in dB of full scale.
+    """
+
+    codec: str
+    errors: int
+    rms_db: npt.NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class TaskFailed:
     """From the worker: the task raised. `error` is the exception's class name, `sentence` its text.
 
@@ -148,4 +186,4 @@ class Beat:
     """From the worker: still decoding."""
 
 
-Reply = Indexed | PageFull | SpanDone | TaskFailed | Beat
+Reply = Indexed | PageFull | SpanDone | SoundDone | TaskFailed | Beat

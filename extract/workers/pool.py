@@ -1,4 +1,4 @@
-"""Decoding workers: runs tasks in processes, passes on pictures and replies, replaces workers that crash or hang."""
+"""Decoding workers: runs tasks in processes, passes on pages and replies, replaces workers that crash or hang."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from ...cache.common.errors import ClipcacheError
 from ..video.resize import CLIP_RULE, ResizeRule, make_resize
-from .messages import Beat, PageFull, Reply, Task, TaskFailed
+from .messages import Beat, PageFull, Reply, SoundTask, Task, TaskFailed
 from .process import WorkerProcess
 from .sizing import STALL_SECONDS, START_SECONDS
-from .worker import run_task
+from .worker import run_sound, run_task
 
-Pictures = npt.NDArray[np.uint8]
+Page = npt.NDArray[Any]
+"""(n, size, size, 3) uint8 pictures, or (n,) float32 samples of sound."""
 
 _POLL_SECONDS = 0.5
 _STOPPED_SECONDS = 5.0
@@ -26,7 +27,7 @@ _MAX_FAILED_STARTS = 3
 
 
 class TaskSource(Protocol):
-    """Gives tasks to a pool and receives their pictures and replies.
+    """Gives tasks to a pool and receives their pages and replies.
 
     A job identifies a task; the source chooses it, and the pool passes it back.
     """
@@ -34,11 +35,11 @@ class TaskSource(Protocol):
     def next_task(self) -> tuple[Any, Task] | None:
         """The next task to start; None when there is none at present."""
 
-    def on_pictures(self, job: Any, pictures: Pictures) -> None:
-        """(n, size, size, 3) uint8; valid only during the call."""
+    def on_page(self, job: Any, page: Page) -> None:
+        """Pictures or samples of a task, in order; valid only during the call."""
 
     def on_reply(self, job: Any, reply: Reply) -> None:
-        """`Indexed`, `SpanDone` or `TaskFailed`: the task is over."""
+        """`Indexed`, `SpanDone`, `SoundDone` or `TaskFailed`: the task is over."""
 
 
 def _how_it_ended(exit_code: int | None) -> tuple[str, str]:
@@ -73,26 +74,30 @@ class WorkerPool:
 
     Args:
         workers: number of processes, at least 1; each is started when there is work for it.
-        size: side of the pictures in pixels.
+        size: side of the pictures in pixels; None for a pool that decodes sound, whose workers resize nothing.
         resize: "torch" or "pil".
         rule: how pictures become squares.
         quiet: throw away what decoders write to stderr.
         stall_seconds: after so long without a sign a worker is killed.
         start_seconds: the same for one that has not given its first.
+        memory: bytes that each may allocate, more than 0; None for no limit.
     """
 
     def __init__(
         self,
         workers: int,
-        size: int,
-        resize: str,
+        size: int | None,
+        resize: str = "pil",
         rule: ResizeRule = CLIP_RULE,
         *,
         quiet: bool = True,
         stall_seconds: float = STALL_SECONDS,
         start_seconds: float = START_SECONDS,
+        memory: int | None = None,
     ) -> None:
-        self._start_worker: Callable[[], WorkerProcess] = lambda: WorkerProcess(size, resize, rule, quiet=quiet)
+        self._start_worker: Callable[[], WorkerProcess] = lambda: WorkerProcess(
+            size, resize, rule, quiet=quiet, memory=memory
+        )
         self.size = size
         self._count = workers
         self._stall_seconds = stall_seconds
@@ -134,7 +139,7 @@ class WorkerPool:
         if reply is None:
             self._lose(worker, source, *_how_it_ended(worker.exit_code()))
         elif isinstance(reply, PageFull):
-            source.on_pictures(job, worker.page(reply.page, reply.count))
+            source.on_page(job, worker.page(reply.page, reply.count))
             worker.free(reply.page)
         elif not isinstance(reply, Beat):
             del self._busy[worker]
@@ -176,12 +181,24 @@ class WorkerPool:
         self._idle.clear()
 
 
+class _SourceFailed(BaseException):
+    """Carries an error of the source past what looks for errors of decoding, which would blame the file for it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _no_beat() -> None:
+    """Nobody watches."""
+
+
 class InProcessPool:
     """The same without processes, for debugging: one task at a time, no protection from crashes and hangs."""
 
-    def __init__(self, size: int, resize: str, rule: ResizeRule = CLIP_RULE) -> None:
+    def __init__(self, size: int | None, resize: str = "pil", rule: ResizeRule = CLIP_RULE) -> None:
         self.size = size
-        self._resize = make_resize(size, resize, rule)
+        self._resize = None if size is None else make_resize(size, resize, rule)
 
     def run(self, source: TaskSource, on_wait: Callable[[float], None]) -> None:
         """As `WorkerPool.run`; decoding and encoding take turns, and decoding counts as waiting."""
@@ -191,15 +208,27 @@ class InProcessPool:
     def _run_one(self, source: TaskSource, job: Any, task: Task, on_wait: Callable[[float], None]) -> None:
         started = time.monotonic()
 
-        def ship(pictures: list[Pictures]) -> None:
+        def ship(page: Page) -> None:
             nonlocal started
             on_wait(time.monotonic() - started)
-            source.on_pictures(job, np.stack(pictures))
+            try:
+                source.on_page(job, page)
+            except Exception as error:  # noqa: BLE001  it is raised again below
+                raise _SourceFailed(error) from None
             started = time.monotonic()
 
-        reply = run_task(task, self._resize, self.size, ship, lambda: None, threads=0)  # type: ignore[arg-type]
+        try:
+            reply = self._do(task, ship)
+        except _SourceFailed as failed:
+            raise failed.error from None
         on_wait(time.monotonic() - started)
         source.on_reply(job, reply)
+
+    def _do(self, task: Task, ship: Callable[[Page], None]) -> Reply:
+        if isinstance(task, SoundTask):
+            return run_sound(task, ship, _no_beat)
+        assert self.size is not None and self._resize is not None  # noqa: S101, PT018  a pool of pictures
+        return run_task(task, self._resize, self.size, lambda some: ship(np.stack(some)), _no_beat, threads=0)
 
     def close(self, *, kill: bool = False) -> None:
         """Nothing to end."""

@@ -11,8 +11,8 @@ import sys
 import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..video.resize import ResizeRule
@@ -32,13 +32,16 @@ class WorkerProcess:
     """One worker process and its socket.
 
     Args:
-        size: side of the pictures in pixels.
+        size: side of the pictures in pixels; None for a worker that decodes sound.
         resize: "torch" or "pil".
         rule: how pictures become squares.
         quiet: throw away what decoders write to stderr.
+        memory: bytes that it may allocate, more than 0; Linux holds it to that. None for no limit.
     """
 
-    def __init__(self, size: int, resize: str, rule: ResizeRule, *, quiet: bool) -> None:
+    def __init__(
+        self, size: int | None, resize: str, rule: ResizeRule, *, quiet: bool, memory: int | None = None
+    ) -> None:
         self._pages = SharedPages(size)
         ours, theirs = socket.socketpair()
         with ours, theirs, self._pages.closed_on_error():
@@ -49,6 +52,7 @@ class WorkerProcess:
                 "socket": theirs.fileno(),
                 "pages": self._pages.descriptor,
                 "parent": os.getpid(),
+                "memory": memory,
             }
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, json.dumps(settings), json.dumps(sys.path)],
@@ -92,8 +96,8 @@ class WorkerProcess:
         self.was_ready = True
         return reply
 
-    def page(self, number: int, count: int) -> npt.NDArray[np.uint8]:
-        """(count, size, size, 3) uint8 view of a page that the worker has announced."""
+    def page(self, number: int, count: int) -> npt.NDArray[Any]:
+        """View of a page that the worker has announced: (count, size, size, 3) uint8, or (count,) float32 of sound."""
         return self._pages[number][:count]
 
     def free(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Pages of shared memory through which resized frames reach the encoder.
+"""Pages of shared memory through which resized frames, or samples of sound, reach the encoder.
 
 The memory has no name: it lives as long as a process holds its descriptor, so that neither kill -9 nor a crash can
 leave anything behind, and a container's small /dev/shm does not limit it.
@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ PAGES = 2
 
 _PAGE_BYTES = 8 << 20
 
+PAGE_SAMPLES = _PAGE_BYTES // 4
+"""Samples of sound that one page holds: 43 seconds at 48 kHz."""
+
 
 def page_frames(size: int) -> int:
     """Pictures of size x size x 3 bytes that one page holds."""
@@ -27,23 +31,24 @@ def page_frames(size: int) -> int:
 
 
 class SharedPages:
-    """PAGES pages of (frames, size, size, 3) uint8 pictures.
+    """PAGES pages of (frames, size, size, 3) uint8 pictures, or of (PAGE_SAMPLES,) float32 samples.
 
     Args:
-        size: side of a picture in pixels.
+        size: side of a picture in pixels; None for pages of samples.
         descriptor: the memory of another process to join; None makes new memory.
     """
 
-    def __init__(self, size: int, descriptor: int | None = None) -> None:
-        shape = (PAGES, page_frames(size), size, size, 3)
-        length = int(np.prod(shape))
+    def __init__(self, size: int | None, descriptor: int | None = None) -> None:
+        shape = (PAGES, PAGE_SAMPLES) if size is None else (PAGES, page_frames(size), size, size, 3)
+        dtype = np.dtype(np.float32 if size is None else np.uint8)
+        length = int(np.prod(shape)) * dtype.itemsize
         self.descriptor = _anonymous_memory(length) if descriptor is None else descriptor
         self._memory = mmap.mmap(self.descriptor, length)
-        self._pages: npt.NDArray[np.uint8] = np.frombuffer(self._memory, np.uint8).reshape(shape)
+        self._pages: npt.NDArray[Any] = np.frombuffer(self._memory, dtype).reshape(shape)
 
-    def __getitem__(self, page: int) -> npt.NDArray[np.uint8]:
-        """One page, (frames, size, size, 3) uint8, shared."""
-        view: npt.NDArray[np.uint8] = self._pages[page]
+    def __getitem__(self, page: int) -> npt.NDArray[Any]:
+        """One page, shared."""
+        view: npt.NDArray[Any] = self._pages[page]
         return view
 
     @contextmanager

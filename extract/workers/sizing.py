@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -21,6 +22,16 @@ START_SECONDS = 300.0
 PARENT_BYTES = int(1.6 * GIB)
 WORKER_BYTES = {"torch": int(1.1 * GIB), "pil": int(0.6 * GIB)}
 
+# The parent with the published CLAP is as large as with ViT-B/32 (1.5 GB). A worker that decodes sound holds 0.1 GB,
+# and the parent a batch for each.
+SOUND_WORKER_BYTES = GIB // 4
+
+SOUND_MEMORY_BYTES = 2 * GIB
+"""What a worker that decodes sound may allocate unless told otherwise: the index of days of MP4 fits, and packets of a
+file that lies about their length do not."""
+
+_MOST_SOUND_WORKERS = 4  # the spectra are computed in the parent, and four decode faster than it does that
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -28,6 +39,14 @@ class Workers:
 
     count: int
     resize: str
+
+
+@dataclass(frozen=True)
+class SoundWorkers:
+    """Number of processes that decode sound (0: none, decode in the caller's), and the bytes that each may allocate."""
+
+    count: int
+    memory: int
 
 
 def choose_workers(requested: int | None, device: str, memory_limit: int | None) -> Workers:
@@ -53,8 +72,25 @@ def choose_workers(requested: int | None, device: str, memory_limit: int | None)
         affordable = (memory_limit - PARENT_BYTES) // WORKER_BYTES[resize]
         if affordable >= (requested or 1):
             return Workers(min(count, affordable), resize)
-    least = (PARENT_BYTES + (requested or 1) * WORKER_BYTES["pil"]) / GIB
-    raise UsageError(f"--limit-memory is too low for {requested or 1} worker(s); the least that works is {least:.1f}GB")
+    raise _too_low(requested or 1, WORKER_BYTES["pil"])
+
+
+def choose_sound_workers(requested: int | None, device: str, memory_limit: int | None) -> SoundWorkers:
+    """Workers that decode sound; see `choose_workers`."""
+    auto = min(choose_workers(None, device, None).count, _MOST_SOUND_WORKERS)
+    count = auto if requested is None else requested
+    if memory_limit is None or count == 0:
+        return SoundWorkers(count, SOUND_MEMORY_BYTES)
+    for_workers = memory_limit - PARENT_BYTES
+    if for_workers < (requested or 1) * SOUND_WORKER_BYTES:
+        raise _too_low(requested or 1, SOUND_WORKER_BYTES)
+    count = min(count, for_workers // SOUND_WORKER_BYTES)
+    return SoundWorkers(count, min(SOUND_MEMORY_BYTES, for_workers // count))
+
+
+def _too_low(count: int, worker_bytes: int) -> UsageError:
+    least = math.ceil(10 * (PARENT_BYTES + count * worker_bytes) / GIB) / 10
+    return UsageError(f"--limit-memory is too low for {count} worker(s); the least that works is {least:.1f}GB")
 
 
 def _usable_cores() -> int:

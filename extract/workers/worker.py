@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -16,6 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ...cache.common.errors import ClipcacheError, MediaError, NotReadNowError
 from ...cache.format.sampling import FramePicker
@@ -33,7 +37,10 @@ from .messages import (
     IndexTask,
     PageFree,
     PageFull,
+    PictureTask,
     Reply,
+    ShipSamples,
+    SoundTask,
     SpanDone,
     SpanTask,
     Stop,
@@ -48,23 +55,43 @@ _ORPHAN_CHECK_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
-def run_task(task: Task, resize: Resize, size: int, ship: Ship, beat: Callable[[], None], threads: int = 1) -> Reply:
+def run_task(
+    task: PictureTask, resize: Resize, size: int, ship: Ship, beat: Callable[[], None], threads: int = 1
+) -> Reply:
     """Do one task; pictures go to `ship` on the way. Errors become a `TaskFailed`."""
+    return _answer(lambda: _do_pictures(task, resize, size, ship, beat, threads))
+
+
+def run_sound(task: SoundTask, ship: ShipSamples, beat: Callable[[], None]) -> Reply:
+    """Do one task; samples go to `ship` on the way. Errors become a `TaskFailed`."""
+    return _answer(lambda: task.carry_out(ship, beat))
+
+
+def _answer(do: Callable[[], Reply]) -> Reply:
     try:
-        if isinstance(task, IndexTask):
-            return Indexed(read_index(task.path, beat))
-        skip = 0 if isinstance(task, ImagesTask) else task.skip
-        sink = FrameCollector(resize, ship, page_frames(size), beat, measured=task.measured, skip=skip)
-        if isinstance(task, ImagesTask):
-            return _read_images(task, sink)
-        report = _decode(task, sink, threads)
-        return SpanDone(sink.finish(), report)
+        return do()
     except ClipcacheError as error:
         return TaskFailed(type(error).__name__, str(error))
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        return TaskFailed(MemoryError.__name__, f"Decoding takes more memory than it can have{why}.")
     except Exception as error:  # noqa: BLE001  a decoder may raise anything, and must not end the worker
         if is_from_disk(error):
             return TaskFailed(NotReadNowError.__name__, f"It could not be read: {error}.")
         return TaskFailed(type(error).__name__, f"Decoding failed: {error or type(error).__name__}.")
+
+
+def _do_pictures(
+    task: PictureTask, resize: Resize, size: int, ship: Ship, beat: Callable[[], None], threads: int
+) -> Reply:
+    if isinstance(task, IndexTask):
+        return Indexed(read_index(task.path, beat))
+    skip = 0 if isinstance(task, ImagesTask) else task.skip
+    sink = FrameCollector(resize, ship, page_frames(size), beat, measured=task.measured, skip=skip)
+    if isinstance(task, ImagesTask):
+        return _read_images(task, sink)
+    report = _decode(task, sink, threads)
+    return SpanDone(sink.finish(), report)
 
 
 def _decode(task: SpanTask | WholeTask, sink: FrameCollector, threads: int) -> DecodeReport:
@@ -122,15 +149,25 @@ class _Mailbox:
 
     def ship(self, pictures: Sequence[Pixels]) -> None:
         """Copy pictures into a free page, waiting for one if need be, and announce it."""
+        for slot, picture in zip(self._free_page(), pictures, strict=False):
+            slot[...] = picture
+        self._announce(len(pictures))
+
+    def ship_samples(self, samples: npt.NDArray[np.float32]) -> None:
+        """The same for samples of sound."""
+        self._free_page()[: len(samples)] = samples
+        self._announce(len(samples))
+
+    def _free_page(self) -> npt.NDArray[Any]:
         while not self._free:
             message = self._connection.recv()
             assert isinstance(message, PageFree)  # noqa: S101  no task is sent while one is running
             self._free.append(message.page)
-        page = self._free[-1]
-        for slot, picture in zip(self._pages[page], pictures, strict=False):
-            slot[...] = picture
-        self._free.pop()  # not before: a picture that does not fit must not cost the page
-        self.reply(PageFull(page, len(pictures)))
+        return self._pages[self._free[-1]]
+
+    def _announce(self, count: int) -> None:
+        """Hand over the free page; not before it is full: a picture that does not fit must not cost the page."""
+        self.reply(PageFull(self._free.pop(), count))
 
     def beat(self) -> None:
         """Show life, at most once a second."""
@@ -163,15 +200,32 @@ def main() -> None:
     _die_with_parent(settings["parent"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_leave_with_parent, args=(settings["parent"],), daemon=True).start()
-    size = settings["size"]
-    mailbox = _Mailbox(Connection(settings["socket"]), SharedPages(size, settings["pages"]))
-    resize = _quiet_resize(size, settings["resize"], ResizeRule(**settings["rule"]))
+    _limit_memory(settings["memory"])
+    mailbox = _Mailbox(Connection(settings["socket"]), SharedPages(settings["size"], settings["pages"]))
+    do = _doer(settings, mailbox)
     try:
         mailbox.reply(Beat())  # ready: what fails before is the machine's fault, not a file's
         while (task := mailbox.next_task()) is not None:
-            mailbox.reply(run_task(task, resize, size, mailbox.ship, mailbox.beat))
+            mailbox.reply(do(task))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
+
+
+def _doer(settings: dict[str, Any], mailbox: _Mailbox) -> Callable[[Any], Reply]:
+    """What does the tasks of this worker: those of sound where pictures have no size, else those of pictures."""
+    size: int | None = settings["size"]
+    if size is None:
+        return lambda task: run_sound(task, mailbox.ship_samples, mailbox.beat)
+    resize = _quiet_resize(size, settings["resize"], ResizeRule(**settings["rule"]))
+    return lambda task: run_task(task, resize, size, mailbox.ship, mailbox.beat)
+
+
+def _limit_memory(most: int | None) -> None:
+    """Let allocations beyond so many bytes fail; only Linux counts all of them."""
+    if most is not None and sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _quiet_resize(size: int, backend: str, rule: ResizeRule) -> Resize:

@@ -31,7 +31,7 @@ ALLOWED = {
     "demo": {"cache/common"},
     "demo/training": {"cache/common", "demo"},
     "extract": {*_STORE, "extract/audio", "extract/models", "extract/video", "extract/workers"},
-    "extract/audio": {*_STORE, "extract", "extract/models", "extract/video"},
+    "extract/audio": {*_STORE, "extract", "extract/models", "extract/video", "extract/workers"},
     "extract/machine": {*_STORE, "extract", "extract/models", "extract/video", "extract/workers"},
     "extract/models": {"cache/common", "cache/format", "extract/video"},
     "extract/video": {"cache/common", "cache/format", "extract/video/file_checks"},

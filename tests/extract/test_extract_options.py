@@ -28,19 +28,20 @@ FOR_BOTH: list[tuple[str, Any, str]] = [
     ("batch_size", True, "1 or more"),
     ("dtype", "float64", "float16 or float32"),
     ("dtype", np.float32, "float16 or float32"),
-]
-FOR_PICTURES: list[tuple[str, Any, str]] = [
-    ("model", None, "ViT-B/32"),
-    ("precision", "fp8", "auto, fp32, bf16, fp16"),
     ("num_workers", -1, "0 or more"),
     ("num_workers", "4", "0 or more"),
-    ("decoder", "pyva", "auto, decord or pyav"),
-    ("sampling", "fps=2", "Sampling(fps=2)"),
     ("memory_limit", "4GB", "0 or more"),
     ("memory_limit", -1, "0 or more"),
     ("stall_seconds", 0, "more than 0"),
     ("stall_seconds", math.nan, "more than 0"),
     ("stall_seconds", "60", "more than 0"),
+    ("start_seconds", 0, "more than 0"),
+]
+FOR_PICTURES: list[tuple[str, Any, str]] = [
+    ("model", None, "ViT-B/32"),
+    ("precision", "fp8", "auto, fp32, bf16, fp16"),
+    ("decoder", "pyva", "auto, decord or pyav"),
+    ("sampling", "fps=2", "Sampling(fps=2)"),
 ]
 
 
