@@ -172,6 +172,7 @@ def build(
         decoder=f"{IMPORTED_PREFIX}{rule_name}",
         decoder_version=version("clipcache"),
         torch_version=UNKNOWN,
+        source_path=identity.path,
     )
     return Contents(attributes, features, timestamps, index)
 

@@ -19,6 +19,7 @@ from ..common.hashing import Digests
 from ..common.media_types import VIDEO_SUFFIXES
 from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
+from ..format.schema import storable_path
 
 UNSEEN = "unseen"
 _WITH_HASH = re.compile(r"(?P<stem>.+)-(?P<digits>[0-9a-f]{8}|[0-9a-f]{16})", re.DOTALL)
@@ -32,11 +33,13 @@ class Identity:
         name: file name with its suffix, or the name that the features had.
         sha256: of the video's content; of the features where the video was not seen.
         video_bytes: size of the file; 0 where it was not seen.
+        path: where the file is, as `storable_path` gives it; "" where it was not seen.
     """
 
     name: str
     sha256: str
     video_bytes: int
+    path: str = ""
 
     @property
     def is_seen(self) -> bool:
@@ -75,7 +78,7 @@ class Videos:
             )
         if videos:
             (video,) = videos
-            return Identity(video.name, self._digests.sha256(video), video.stat().st_size)
+            return Identity(video.name, self._digests.sha256(video), video.stat().st_size, storable_path(video))
         return Identity(stem or "video", stand_in_sha256(features), 0)
 
     def _by_hash(self, stem: str) -> list[Path]:

@@ -35,6 +35,7 @@ class TimmEncoder:
             std=config["std"],
             resize=ResizeRule("squash", config["interpolation"]),
             has_text=False,
+            normalization="none",
         )
         self._net.to(device, dtype)
         self._dtype = dtype
