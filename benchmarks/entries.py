@@ -17,7 +17,7 @@ FPS = 30.0
 def attributes(name: str, sha256: str, weights_sha256: str, frames: int, **changes: Any) -> EntryAttributes:
     """What an entry of a video of `frames` frames says of itself."""
     known: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "clipcache_version": "0",
         "created": "2000-01-01T00:00:00+00:00",
         "complete": True,

@@ -24,8 +24,9 @@ def cache_group() -> None:
 
 
 @cache_group.command()
+@click.option("--paths", "with_paths", is_flag=True, help="Also print where each video was when it was extracted.")
 @_OPTIONS
-def ls(cache_dir: Path, model: str | None, as_json: bool) -> None:
+def ls(with_paths: bool, cache_dir: Path, model: str | None, as_json: bool) -> None:
     """List the entries; bad ones are named on stderr."""
     from .report import describe, ls_text, to_json
     from .store import FeatureCache
@@ -33,7 +34,7 @@ def ls(cache_dir: Path, model: str | None, as_json: bool) -> None:
     cache = FeatureCache(cache_dir)
     entries = cache.iter_entries(lambda _, error: warn(str(error)), model)
     described = [describe(entry) for entry in entries]
-    click.echo(to_json(described) if as_json else ls_text(described, cache))
+    click.echo(to_json(described) if as_json else ls_text(described, cache, with_paths=with_paths))
 
 
 @cache_group.command()
@@ -134,7 +135,8 @@ def unpack(packed: Path, into: Path) -> None:
 def merge(sources: tuple[Path, ...], into: Path) -> None:
     """Copy the entries of several caches, folders or packed files, into one.
 
-    Of two entries of the same content, weights and sampling the more complete one is kept.
+    Of two entries of the same content, weights and sampling the more complete one is kept. Copies have the current
+    schema.
     """
     from .merge import merge as merge_caches
     from .store import FeatureCache
@@ -152,7 +154,7 @@ def merge(sources: tuple[Path, ...], into: Path) -> None:
 @click.option("--model", envvar="CLIPCACHE_MODEL", help="Only this model, such as ViT-B/32.")
 @DEBUG
 def prune(folders: tuple[Path, ...], delete: bool, cache_dir: Path, model: str | None) -> None:
-    """List entries whose videos no longer exist: neither below --videos, nor where this machine hashed them before.
+    """List entries whose videos no longer exist: not below --videos, nor where they were extracted or hashed before.
 
     Videos are recognised by content, so moved and renamed ones are found.
     """

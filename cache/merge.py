@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .common.atomic import remove_file
 from .common.errors import CacheError, EntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
 from .common.media_types import is_image, is_video
-from .common.paths import StrPath, is_file
+from .common.paths import StrPath, is_file, is_folder
 from .common.quoting import quoted
 from .entry import Entry
 from .format.sampling import Sampling
-from .format.schema import IMPORTED_PREFIX
-from .format.write import write_entry
+from .format.schema import IMPORTED_PREFIX, storable_text
+from .format.write import copy_entry
 from .store import FeatureCache, OnBad
 
 
@@ -36,7 +37,7 @@ def merge(sources: Sequence[FeatureCache], into: StrPath, on_bad: OnBad) -> Merg
     """Copy every entry of the sources that the target lacks, or has less of; each content and weights once.
 
     Of two entries with the same sampling the better one is kept: the complete one, else the one with more frames, else
-    the one with more measures of quality.
+    the one with more measures of quality, else the one that was not imported. Copies are of the current schema.
 
     Args:
         sources: cache folders or packed files.
@@ -57,12 +58,12 @@ def merge(sources: Sequence[FeatureCache], into: StrPath, on_bad: OnBad) -> Merg
                 merged.kept += 1
                 continue
             try:
-                arrays = (entry.features, entry.timestamps_ms, entry.frame_index, entry.frame_names, entry.quality)
+                with entry.opened() as opened:
+                    copy_entry(into, opened, entry.path)
             except EntryError as error:
                 on_bad(entry.path, error)
-                continue
-            write_entry(into, entry.attributes, *arrays)
-            merged.written += 1
+            else:
+                merged.written += 1
     return merged
 
 
@@ -89,9 +90,10 @@ def _has_as_much(target: FeatureCache, entry: Entry) -> bool:
         return False  # a bad entry is worth less than any good one
 
 
-def _rank(entry: Entry) -> tuple[bool, int, int]:
+def _rank(entry: Entry) -> tuple[bool, int, int, bool]:
     with entry.opened() as opened:
-        return entry.complete, entry.frames_decoded, len(opened.quality)
+        is_imported = entry.decoder.startswith(IMPORTED_PREFIX)
+        return entry.complete, entry.frames_decoded, len(opened.quality), not is_imported
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Orphan:
 def find_orphans(
     cache: FeatureCache, folders: Iterable[StrPath], on_bad: OnBad, model: str | None = None
 ) -> list[Orphan]:
-    """Entries whose content is neither below the folders nor at a path where this machine hashed it before.
+    """Entries whose content is not below the folders, nor where it was encoded or where this machine hashed it before.
 
     Imported entries, which may never have had a video, are not among them.
 
@@ -126,12 +128,46 @@ def find_orphans(
         )
     memo = DigestMemo()
     present = {digest for folder in folders for digest in _digests(Path(folder), memo)}
+    elsewhere = _Elsewhere(memo)
     orphans = []
     for entry in cache.iter_entries(on_bad, model):
-        known = entry.video_sha256 in present or memo.paths_of(entry.video_sha256)
-        if not known and not entry.decoder.startswith(IMPORTED_PREFIX):
+        known = entry.video_sha256 in present or entry.decoder.startswith(IMPORTED_PREFIX)
+        if not known and not elsewhere.has(entry):
             orphans.append(Orphan(entry.path, entry.video_name, entry.path.stat().st_size))
     return orphans
+
+
+class _Elsewhere:
+    """Finds the content of entries outside the folders given: at their own path, or where this machine hashed it."""
+
+    def __init__(self, memo: DigestMemo) -> None:
+        self._memo = memo
+
+    def has(self, entry: Entry) -> bool:
+        """Whether the content still exists somewhere."""
+        if self._memo.paths_of(entry.video_sha256):
+            return True
+        places = [Path(entry.source_path)] if entry.source_path else []
+        if entry.source_kind == "image-folder":  # whose images alone are in the memo
+            places += self._folders.get(entry.video_name, ())
+        return any(self._is_at(place, entry) for place in places)
+
+    @cached_property
+    def _folders(self) -> dict[str, set[Path]]:
+        """Folders of all files that were hashed, by name."""
+        folders: dict[str, set[Path]] = {}
+        for folder in {path.parent for path in self._memo.paths()}:
+            folders.setdefault(storable_text(folder.name), set()).add(folder)
+        return folders
+
+    def _is_at(self, place: Path, entry: Entry) -> bool:
+        """Compares sizes first: a path of somebody else's cache must not make this machine hash anything large."""
+        try:
+            files = image_files(place) if is_folder(place) else [place] * is_file(place)
+            size = sum(path.stat().st_size for path in files)
+            return size == entry.video_bytes > 0 and content_sha256(place, self._memo) == entry.video_sha256
+        except (UsageError, OSError):
+            return False
 
 
 def remove_orphans(orphans: Iterable[Orphan]) -> None:

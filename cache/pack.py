@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from .common.atomic import replacing
@@ -29,6 +28,7 @@ from .format.schema import (
     storable_text,
     utc_now,
 )
+from .format.write import new_hdf5_file
 from .store import FeatureCache, OnBad
 
 
@@ -91,7 +91,7 @@ def pack(cache: FeatureCache, output: StrPath, on_bad: OnBad, model: str | None 
         )
     _check_one_length(pieces)
     with replacing(output) as temporary:
-        with h5py.File(temporary, "w", libver="v110") as file:
+        with new_hdf5_file(temporary, libver="v110") as file:
             _write(file, pieces, chosen.name)
         size = temporary.stat().st_size
     return Packed(len(pieces), sum(piece.frames for piece in pieces), size)

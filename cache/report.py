@@ -58,8 +58,9 @@ def info_text(described: dict[str, Any]) -> str:
     return "".join(table_lines(shown.items())).rstrip("\n")
 
 
-def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
-    """A table of entries, as `describe` gives them, and a line of totals."""
+def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache, *, with_paths: bool = False) -> str:
+    """A table of entries, as `describe` gives them, and a line of totals; `with_paths`, also where each video was."""
+    head = (*_LS_HEAD, *(["PATH"] * with_paths))
     rows = [
         (
             one_line(one["video_name"]),
@@ -72,13 +73,14 @@ def ls_text(entries: Sequence[dict[str, Any]], cache: FeatureCache) -> str:
             _shown(bool(one["quality"])),
             f"{one['file_bytes'] / 1e6:.2f}",
             one_line(Path(one["path"]).name),
+            *([one_line(one["source_path"]) or "not known"] * with_paths),
         )
         for one in entries
     ]
     frames = sum(one["frames"] for one in entries)
     megabytes = sum(one["file_bytes"] for one in entries) / 1e6
     total = f"{len(entries)} entries, {frames} frames, {megabytes:.2f} MB in {one_line(cache.directory)}"
-    return "".join([*table_lines([_LS_HEAD, *rows], _RIGHT_ALIGNED), total]) if rows else total
+    return "".join([*table_lines([head, *rows], _RIGHT_ALIGNED), total]) if rows else total
 
 
 def verify_text(findings: Iterable[Finding]) -> str:

@@ -15,10 +15,10 @@ from .common.paths import StrPath, is_file
 from .common.quoting import quoted
 from .format.blocks import NOT_FINITE, all_finite, iter_blocks
 from .format.guard import OpenEntry
-from .format.names import model_slug, parse_entry_name
+from .format.names import parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
 from .format.read import can_validate, open_entry
-from .format.schema import EXTRACT_AGAIN, SOURCE_KINDS, EntryAttributes
+from .format.schema import EXTRACT_AGAIN, SOURCE_KINDS
 from .store import FeatureCache
 from .vector_store import VECTOR_SUFFIX, ReferenceStore, reference_folder
 
@@ -85,23 +85,18 @@ def problem_of(path: StrPath) -> str | None:
     path = Path(path)
     try:
         with open_entry(path) as entry:
-            problem = _name_problem(path, entry.attributes) or _count_problem(entry) or _data_problem(entry)
+            problem = _name_problem(path) or _count_problem(entry) or _data_problem(entry)
     except EntryError as error:
         return str(error)
     return None if problem is None else f"{quoted(path)} {problem}; {EXTRACT_AGAIN}."
 
 
-def _name_problem(path: Path, attributes: EntryAttributes) -> str | None:
+def _name_problem(path: Path) -> str | None:
+    """What `open_entry` leaves to the caller, as an entry may lie anywhere; a cache holds none but its own."""
     name = parse_entry_name(path.name)
     if name is None:
         return "does not have the name of an entry"
-    if not attributes.video_sha256.startswith(name.sha16) or path.parent.name != name.sha16[:2]:
-        return "has the name of another video than it holds"
-    if str(name.sampling) != attributes.sampling:
-        return f"is named {name.sampling} but holds {attributes.sampling}"
-    if path.absolute().parent.parent.name != f"{model_slug(attributes.model)}-{attributes.weights_sha256[:8]}":
-        return "lies in the folder of another model"
-    return None
+    return None if path.parent.name == name.sha16[:2] else "lies in the folder of other videos"
 
 
 def _count_problem(entry: OpenEntry) -> str | None:

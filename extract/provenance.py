@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..cache.format.sampling import Sampling
-from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes, utc_now
+from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes, storable_path, utc_now
 from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
@@ -58,6 +58,9 @@ class _Encoder(Protocol):
 
     embed_dim: int
     logit_scale: float
+    logit_bias: float
+    pooling: str
+    normalization: str
     placement: Placement
 
 
@@ -81,10 +84,14 @@ def common_attributes(
         "video_name": os.path.basename(os.path.abspath(item.item.path)),  # noqa: PTH100, PTH119  "." has no name
         "video_sha256": item.sha256,
         "video_bytes": item.size,
+        "source_path": storable_path(item.item.path),
         "model": weights.model,
         "weights_sha256": weights.sha256,
         "embed_dim": encoder.embed_dim,
         "logit_scale": encoder.logit_scale,
+        "logit_bias": encoder.logit_bias,
+        "pooling": encoder.pooling,
+        "normalization": encoder.normalization,
         "precision": encoder.placement.precision,
         "decoder": "+".join(decoders),
         "decoder_version": ", ".join(map(decoder_version, decoders)),

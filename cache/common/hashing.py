@@ -162,6 +162,13 @@ class DigestMemo:
         paths = sorted(Path(os.fsdecode(path)) for path, stamp in rows if _has_stamp(path, stamp))
         return [path for path in paths if self.sha256(path) == sha256]
 
+    def paths(self) -> list[Path]:
+        """Every file that was hashed on this machine, whether it still exists or not."""
+        with self._lock:
+            self._flush()
+            rows = self._query("SELECT path FROM digests", ())
+        return [Path(os.fsdecode(path)) for (path,) in rows]
+
     def flush(self) -> None:
         """Write what is not yet in the database; also done regularly, and at the end of the program."""
         with self._lock:

@@ -37,7 +37,16 @@ from ..common.errors import EntryError
 from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
 from .blocks import iter_blocks
-from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, raises_entry_error
+from .guard import (
+    H5PY_ERRORS,
+    OpenEntry,
+    check_identity,
+    check_links,
+    checked_column,
+    checked_dataset,
+    raises_entry_error,
+)
+from .header import StoredAttributes
 from .names import ENTRY_SUFFIX, parse_entry_name, parse_model_dir_name
 from .schema import (
     ADDED_IN_VERSION_2,
@@ -144,8 +153,7 @@ def read_packed_attributes(file: Path, path: Path) -> EntryAttributes:
         EntryError: as `entry_paths`, or there is no such entry.
     """
     table = _table(file)
-    with raises_entry_error(file):
-        return table.attributes(_row(table, file, path))
+    return _attributes(table, _row(table, file, path), file, path)
 
 
 @contextlib.contextmanager
@@ -157,6 +165,7 @@ def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
     """
     table = _table(file)
     row = _row(table, file, path)
+    attributes = _attributes(table, row, file, path)
     start, stop = int(table.offsets[row]), int(table.offsets[row + 1])
     with raises_entry_error(file), h5py.File(file, "r", locking=False) as opened:
         timestamps, index = opened["timestamps_ms"][start:stop], opened["frame_index"][start:stop]
@@ -169,7 +178,7 @@ def open_packed_entry(file: Path, path: Path) -> Iterator[OpenEntry]:
         names = rows("frame_names", opened["frame_names"].dtype) if table.has_frame_names[row] else None
         quality = {name: rows(f"quality/{name}", np.float32) for name in table.quality[row]}
         dtype = {2: np.float16, 4: np.float32}[int(table.feature_bytes[row])]
-        yield OpenEntry(table.attributes(row), rows("features", dtype), timestamps, index, names, quality)
+        yield OpenEntry(attributes, rows("features", dtype), timestamps, index, names, quality)
 
 
 def feature_memmap(file: StrPath) -> Features:
@@ -212,9 +221,17 @@ def checksum_problem(file: Path) -> str | None:
     for block in iter_blocks(features):
         digest.update(np.ascontiguousarray(block).data)
     with raises_entry_error(file), h5py.File(file, "r", locking=False) as opened:
-        declared = (opened.attrs.get("features_sha256"), opened.attrs.get("columns_sha256"))
+        stored = StoredAttributes(opened)
+        declared = tuple(name in stored and stored.get(name, str) for name in ("features_sha256", "columns_sha256"))
         found = (digest.hexdigest(), columns_sha256(opened))
     return None if declared == found else f"{quoted(file)} is damaged (wrong checksum); {PACK_AGAIN}."
+
+
+def _attributes(table: _Table, row: int, file: Path, path: Path) -> EntryAttributes:
+    with raises_entry_error(file):
+        attributes = table.attributes(row)
+    check_identity(path, attributes)
+    return attributes
 
 
 def _row(table: _Table, file: Path, path: Path) -> int:
@@ -242,12 +259,12 @@ def _read_table(file: Path, stamp: tuple[int, int, int]) -> _Table:  # noqa: ARG
             f"{quoted(file)} is not a packed library", "name a cache folder, or a file that clipcache cache pack made"
         )
     with raises_entry_error(file), h5py.File(file, "r", locking=False) as opened:
-        version = opened.attrs.get("packed_version")
-        if version is None:
+        if not packs_entries(opened):
             raise EntryError(
                 f"{quoted(file)} is not a packed library",
                 "name a cache folder, or a file that clipcache cache pack made",
             )
+        version = StoredAttributes(opened).get("packed_version", int)
         if version != PACKED_VERSION:
             raise EntryError(
                 f"{quoted(file)} has version {version}, this clipcache reads {PACKED_VERSION}", "upgrade clipcache"

@@ -15,11 +15,18 @@ import h5py
 
 from ..common.errors import EntryError
 from ..common.quoting import quoted
-from .guard import H5PY_ERRORS, OpenEntry, check_links, checked_column, checked_dataset, raises_entry_error
+from .guard import (
+    H5PY_ERRORS,
+    OpenEntry,
+    check_identity,
+    check_links,
+    checked_column,
+    checked_features,
+    raises_entry_error,
+)
 from .packed import open_packed_entry, packed_file_of, packs_entries, read_packed_attributes
 from .schema import (
     EXTRACT_AGAIN,
-    FEATURE_DTYPES,
     INDEX_DTYPE,
     QUALITY_DTYPE,
     SCHEMA_VERSION,
@@ -51,7 +58,7 @@ def open_entry(path: Path) -> Iterator[OpenEntry]:
 
 
 def read_attributes_of(path: Path) -> EntryAttributes:
-    """The attributes of the entry at `path`; its data are not checked.
+    """The attributes of the entry at `path`; of its data, only the length of a feature is checked.
 
     Raises:
         EntryError: as `open_entry`.
@@ -60,7 +67,11 @@ def read_attributes_of(path: Path) -> EntryAttributes:
         return read_packed_attributes(file, path)
     _check_is_hdf5(path)
     with raises_entry_error(path), h5py.File(path, "r", locking=False) as opened:
-        return read_attributes(opened, path)
+        attributes = read_attributes(opened, path)
+        check_identity(path, attributes)
+        check_links(opened, path)
+        checked_features(opened, attributes, path)
+        return attributes
 
 
 def can_validate(path: Path) -> bool:
@@ -99,14 +110,9 @@ def _check_is_hdf5(path: Path) -> None:
 
 def _checked(file: h5py.File, path: Path) -> OpenEntry:
     attributes = read_attributes(file, path)
+    check_identity(path, attributes)
     check_links(file, path)
-    features = checked_dataset(file, "features", path)
-    if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
-        raise EntryError(
-            f"{quoted(path)} holds features of shape {features.shape} and type {features.dtype} where (N, "
-            f"{attributes.embed_dim}) float16 or float32 belong",
-            EXTRACT_AGAIN,
-        )
+    features = checked_features(file, attributes, path)
     frames = features.shape[0]
     timestamps = checked_column(file, "timestamps_ms", TIME_DTYPE, frames, path)[:]
     index = checked_column(file, "frame_index", INDEX_DTYPE, frames, path)[:]

@@ -8,13 +8,18 @@
 | `frame_names`    | (N,)   | UTF-8 bytes        | images only: the file name of each          |
 | `quality/<name>` | (N,)   | float32            | optional measures of each frame             |
 
-N >= 1. Attributes are scalars of the root group: int64, float64, bool, or UTF-8 text of fixed length. Version 1 lacks
-`timeline` and `frames_corrupt`; it is read as if they were not known.
+N >= 1. Attributes are scalars of the root group: int64, float64, bool, or UTF-8 text of variable length, and a checksum
+of them all, `attributes_sha256`. Version 1 lacks the checksum and the attributes of `ADDED_IN_VERSION_2`, and its texts
+are of fixed length; it is read as if what it lacks were not known. Attributes that are not the schema's are ignored.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
+import re
+import struct
 import typing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -25,7 +30,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..common.errors import ContentError, EntryError
+from ..common.paths import StrPath
 from ..common.quoting import quoted
+from .header import MAX_TEXT_BYTES, StoredAttributes
 
 SCHEMA_VERSION = 2
 SOURCE_KINDS = ("video", "image", "image-folder", "audio")
@@ -44,8 +51,10 @@ NUMBER_DTYPES = {bool: np.dtype(np.bool_), int: np.dtype("<i8"), float: np.dtype
 EXTRACT_AGAIN = "remove it and extract the video again"
 """What to do about an entry that is damaged."""
 
-# A file name has at most 255 bytes; each may become an escape of four characters.
-MAX_TEXT_BYTES = 4096
+CHECKSUM = "attributes_sha256"
+"""Name of the attribute that holds the checksum of the others."""
+
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<place>[^/?#]*)(?P<path>[^?#]*)")
 # Within these, whole microseconds times thousandths of a frame a second stay inside int64 (see sampling).
 MAX_TIMESTAMP_MS = 1e15
 MAX_SPAN_MS = 100 * 86_400_000.0
@@ -88,6 +97,10 @@ class EntryAttributes:
             rate"; "" for images and sound, and where it is not known (version 1, imports).
         frames_corrupt: frames that the decoder marked as corrupt, of those in this entry; -1 where they were not
             counted.
+        source_path: where the content was when it was encoded, as `storable_path` gives it; "" where it is not known.
+        logit_bias: what the model adds to a logit, as SigLIP does; 0.0 where it adds nothing, or it is not known.
+        pooling: how the model makes one vector of a picture, "class token"; "" where it is not known.
+        normalization: of the features as stored, "none" or "l2"; "" where it is not known.
     """
 
     schema_version: int
@@ -119,6 +132,10 @@ class EntryAttributes:
     torch_version: str
     timeline: str = ""
     frames_corrupt: int = -1
+    source_path: str = ""
+    logit_bias: float = 0.0
+    pooling: str = ""
+    normalization: str = ""
 
 
 ATTRIBUTE_TYPES: dict[str, type] = {
@@ -128,7 +145,7 @@ ATTRIBUTE_TYPES: dict[str, type] = {
 }
 
 
-ADDED_IN_VERSION_2 = ("timeline", "frames_corrupt")
+ADDED_IN_VERSION_2 = ("timeline", "frames_corrupt", "source_path", "logit_bias", "pooling", "normalization")
 
 
 def attributes_of_version(version: int) -> dict[str, type]:
@@ -145,56 +162,115 @@ def utc_now() -> str:
 def storable_text(text: str) -> str:
     r"""Text that HDF5 can hold: bytes that are not UTF-8 (lone surrogates in Python) become escapes, `caf\xe9.mp4`.
 
-    All other text stays as it is.
+    So does a zero byte, at which HDF5 would end the text. All other text stays as it is.
     """
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+def storable_path(path: StrPath) -> str:
+    """The absolute path of an input, or its URL without user, password, query and fragment, as `storable_text`.
+
+    One of more than 4096 bytes loses its beginning, for which "…" stands.
+    """
+    text = os.fspath(path)
+    if url := _URL.match(text):
+        text = url["scheme"] + url["place"].rpartition("@")[2] + url["path"]
+    else:
+        text = os.path.abspath(text)  # noqa: PTH100  without ".." and links as they are
+    stored = storable_text(text).encode()
+    if len(stored) <= MAX_TEXT_BYTES:
+        return stored.decode()
+    cut = "…"
+    return cut + stored[len(cut.encode()) - MAX_TEXT_BYTES :].decode("utf-8", "ignore")
 
 
 def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
-    """Write all attributes to `group`.
+    """Write all attributes to `group`, in the current version of the schema, and their checksum.
 
     Raises:
         ContentError: if a value does not have the type of its field, or is text of more than 4096 bytes.
     """
-    for name, kind in attributes_of_version(attributes.schema_version).items():
-        value = getattr(attributes, name)
-        if not _is_a(value, kind):
-            raise ContentError(f"Attribute {name} must be {kind.__name__}, not {value!r}")
+    values = vars(attributes) | {"schema_version": SCHEMA_VERSION}
+    for name, kind in ATTRIBUTE_TYPES.items():
+        if not _is_a(values[name], kind):
+            raise ContentError(f"Attribute {name} must be {kind.__name__}, not {values[name]!r}")
         if kind is str:
-            value = storable_text(value).encode()
-            if len(value) > MAX_TEXT_BYTES:
-                raise ContentError(f"Attribute {name} has {len(value)} bytes; at most {MAX_TEXT_BYTES} are stored")
-            group.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value))))
-        else:
-            group.attrs.create(name, value, dtype=NUMBER_DTYPES[kind])
+            values[name] = storable_text(values[name])
+            if (count := len(values[name].encode())) > MAX_TEXT_BYTES:
+                raise ContentError(f"Attribute {name} has {count} bytes; at most {MAX_TEXT_BYTES} are stored")
+    for name, kind in ATTRIBUTE_TYPES.items():
+        group.attrs.create(name, values[name], dtype=NUMBER_DTYPES.get(kind) or h5py.string_dtype())
+    group.attrs.create(CHECKSUM, attributes_sha256(EntryAttributes(**values)), dtype=h5py.string_dtype())
 
 
-def read_attributes(group: h5py.Group, path: Path) -> EntryAttributes:
-    """Read and check all attributes of `group`; `path` is named in errors.
+def attributes_sha256(attributes: EntryAttributes) -> str:
+    """Checksum of attributes, 64 hex digits: of the name and the value of each, in order of name.
+
+    Each name and each value is followed by a zero byte. Values are spelled as UTF-8 text: a bool as "true" or "false",
+    an integer in decimal digits, a float as the 16 hex digits of its 64 bits (IEEE 754), the sign first.
+    """
+    values = vars(attributes)
+    text = "".join(f"{name}\0{_spelled(values[name], kind)}\0" for name, kind in _IN_ORDER)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_IN_ORDER = sorted(ATTRIBUTE_TYPES.items())
+
+
+def _spelled(value: typing.Any, kind: type) -> str:
+    if kind is float:
+        return struct.pack(">d", value).hex()
+    return str(bool(value)).lower() if kind is bool else str(value)
+
+
+def read_attributes(file: h5py.File, path: Path) -> EntryAttributes:
+    """Read and check all attributes of an entry; `path` is named in errors.
 
     Raises:
-        EntryError: if the schema is newer, or an attribute is missing or not the scalar it must be.
+        EntryError: if the schema is newer, an attribute is missing or not the scalar it must be, or the checksum is
+            wrong.
+        ValueError: if they cannot be read.
     """
-    version = read_schema_version(group, path)
+    stored = StoredAttributes(file)
+    version = _schema_version(stored, path)
     if not 1 <= version <= SCHEMA_VERSION:
         raise EntryError(
             f"{quoted(path)} has schema version {version}, this clipcache reads 1 to {SCHEMA_VERSION}",
             "upgrade clipcache",
         )
     types = attributes_of_version(version)
-    return EntryAttributes(**{name: _read_attribute(group, name, kind, path) for name, kind in types.items()})
+    attributes = EntryAttributes(**{name: _read_attribute(stored, name, kind, path) for name, kind in types.items()})
+    # The checksum is looked for in version 1 too: a 2 may have been changed to a 1.
+    has_checksum = version > 1 or CHECKSUM in stored
+    if has_checksum and _read_attribute(stored, CHECKSUM, str, path) != attributes_sha256(attributes):
+        raise EntryError(f"{quoted(path)} has attributes that do not fit their checksum", EXTRACT_AGAIN)
+    return attributes
 
 
-def read_schema_version(group: h5py.Group, path: Path) -> int:
-    """The schema version that `group` declares; `path` is named in errors.
+def read_schema_version(file: h5py.File, path: Path) -> int:
+    """The schema version that a file declares; `path` is named in errors.
 
     Raises:
         EntryError: if it declares none, as a foreign HDF5 file does, or one that is not an integer.
+        ValueError: if its attributes cannot be read.
     """
-    if not h5py.h5a.exists(group.id, b"schema_version"):
+    return _schema_version(StoredAttributes(file), path)
+
+
+def _schema_version(stored: StoredAttributes, path: Path) -> int:
+    if "schema_version" not in stored:
         raise EntryError(f"{quoted(path)} is an HDF5 file but not a clipcache entry", "remove it from the cache")
-    version: int = _read_attribute(group, "schema_version", int, path)
+    version: int = _read_attribute(stored, "schema_version", int, path)
     return version
+
+
+def _read_attribute(stored: StoredAttributes, name: str, kind: type, path: Path) -> typing.Any:
+    if name not in stored:
+        raise EntryError(f"{quoted(path)} lacks the attribute {name}", EXTRACT_AGAIN)
+    value = stored.get(name, kind)
+    if value is None:
+        raise EntryError(f"{quoted(path)} has an attribute {name} that is not one {kind.__name__}", "remove it")
+    return value
 
 
 def timeline_problem(timestamps_ms: npt.NDArray[np.float64], frame_index: npt.NDArray[np.int64]) -> str | None:
@@ -219,32 +295,3 @@ def _is_a(value: object, kind: type) -> bool:
     if kind is float:
         return isinstance(value, (int, float, np.integer, np.floating))
     return isinstance(value, kind)
-
-
-def _read_attribute(group: h5py.Group, name: str, kind: type, path: Path) -> typing.Any:
-    """One attribute, through HDF5's own calls: `group.attrs` takes three times as long, and checks less."""
-    if not h5py.h5a.exists(group.id, name.encode()):
-        raise EntryError(f"{quoted(path)} lacks the attribute {name}", EXTRACT_AGAIN)
-    # Type and shape are checked before a byte is read: a hostile attribute may declare any size.
-    attribute = h5py.h5a.open(group.id, name.encode())
-    stored = attribute.get_type()
-    dtype, memory_type = _memory_type(stored, kind)
-    if dtype is None or attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
-        raise EntryError(f"{quoted(path)} has an attribute {name} that is not one {kind.__name__}", "remove it")
-    value = np.empty((), dtype)
-    attribute.read(value, mtype=memory_type)
-    return value.item().decode() if kind is str else kind(value)
-
-
-def _memory_type(stored: typing.Any, kind: type) -> tuple[str | None, typing.Any]:
-    """NumPy's and HDF5's type to read a stored attribute of `kind` into; (None, None) if it is of another kind."""
-    found, size = stored.get_class(), stored.get_size()
-    if kind is str:
-        fits = found == h5py.h5t.STRING and not stored.is_variable_str() and size <= MAX_TEXT_BYTES
-        return (f"S{size}", stored) if fits else (None, None)
-    if kind is bool:
-        return ("i1", stored) if found == h5py.h5t.ENUM and size == 1 else (None, None)
-    if kind is int:
-        fits = found == h5py.h5t.INTEGER and stored.get_sign() == h5py.h5t.SGN_2 and size <= 8
-        return ("i8", h5py.h5t.NATIVE_INT64) if fits else (None, None)
-    return ("f8", h5py.h5t.NATIVE_DOUBLE) if found == h5py.h5t.FLOAT and size <= 8 else (None, None)

@@ -1,24 +1,31 @@
-"""Writing an entry: built in memory, written to a temporary file, read back, then moved to its name."""
+"""Writing an entry: to a temporary file, a block of rows at a time, which is read back, then moved to its name."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..common.atomic import remove_file, remove_stale_temporaries, write_atomically
-from ..common.errors import CacheError, ContentError
+from ..common.atomic import remove_file, remove_stale_temporaries, replacing
+from ..common.errors import CacheError, ContentError, EntryError
 from ..common.paths import StrPath
 from ..common.quoting import quoted
 from .blocks import NOT_FINITE, all_finite, iter_blocks
+from .guard import OpenEntry, raises_entry_error
 from .names import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
 from .read import open_entry
 from .sampling import Sampling
 from .schema import (
+    EXTRACT_AGAIN,
     FEATURE_DTYPES,
     INDEX_DTYPE,
     QUALITY_DTYPE,
@@ -30,7 +37,7 @@ from .schema import (
     write_attributes,
 )
 
-__all__ = ["remove_stale_temporaries", "write_entry"]
+__all__ = ["copy_entry", "new_hdf5_file", "remove_stale_temporaries", "write_entry"]
 
 _CHUNK_ROWS = 1024
 _COLUMN_CHUNK_ROWS = 65536
@@ -47,12 +54,12 @@ def write_entry(
 ) -> Path:
     """Write one entry atomically, replacing any older one of the same video, weights and sampling.
 
-    A complete entry also removes sampled entries of the video whose frames it holds. The file is built in memory,
-    so that HDF5 itself never writes to a full disk; that takes about twice the size of `features`.
+    A complete entry also removes sampled entries of the video whose frames it holds.
 
     Args:
         cache_dir: the cache; folders are created as needed.
-        attributes: of the entry; `sampling`, `video_sha256`, `model` and `weights_sha256` name it.
+        attributes: of the entry; `sampling`, `video_sha256`, `model` and `weights_sha256` name it. It is written in the
+            current version of the schema, whatever theirs.
         features: (N, D) float16 or float32, finite, not normalised, N >= 1.
         timestamps_ms: (N,) finite and non-decreasing, milliseconds.
         frame_index: (N,) strictly increasing positions in presentation order.
@@ -66,22 +73,139 @@ def write_entry(
         ContentError: if the arrays do not fit together, or hold values that are not allowed.
         CacheError: if the file cannot be written.
     """
-    columns = _columns(features, timestamps_ms, frame_index, frame_names, quality or {})
+    columns = _columns(len(features), timestamps_ms, frame_index, frame_names, quality or {})
     _check(attributes, features, columns)
+    return _put(Path(cache_dir), attributes, features, columns)
+
+
+def copy_entry(cache_dir: StrPath, source: OpenEntry, path: Path) -> Path:
+    """Write an open entry to another cache as `write_entry` does, reading its features once, a block of rows at a time.
+
+    Args:
+        cache_dir: the cache; folders are created as needed.
+        source: the entry.
+        path: where it lies, for errors.
+
+    Returns:
+        Path of the copy.
+
+    Raises:
+        EntryError: if the entry is damaged, or holds what no entry may.
+        CacheError: if the copy cannot be written.
+    """
+    with raises_entry_error(path):
+        names = source.frame_names
+        texts = None if names is None else [name.decode("utf-8", "replace") for name in names[:]]
+        quality = {name: values[:] for name, values in source.quality.items()}
+    try:
+        columns = _columns(len(source.features), source.timestamps_ms, source.frame_index, texts, quality)
+    except ContentError as error:
+        raise EntryError(f"{quoted(path)} is not valid: {error.problem}", EXTRACT_AGAIN) from error
+    return _put(Path(cache_dir), source.attributes, _Guarded(source.features, path), columns)
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """Features (N, D) of an open entry, read when sliced; what is wrong with them is an `EntryError`."""
+
+    rows: Any
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.rows.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.rows.dtype
+        return dtype
+
+    def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
+        with raises_entry_error(self.path):
+            values: npt.NDArray[Any] = self.rows[rows]
+        if not np.isfinite(values).all():
+            raise EntryError(f"{quoted(self.path)} holds {NOT_FINITE}", EXTRACT_AGAIN)
+        return values
+
+
+def _put(cache_dir: Path, attributes: EntryAttributes, features: Any, columns: dict[str, npt.NDArray[Any]]) -> Path:
     sampling = Sampling.parse(attributes.sampling)
     folder = entry_folder(
-        Path(cache_dir), model_dir_name(attributes.model, attributes.weights_sha256), attributes.video_sha256
+        cache_dir, model_dir_name(attributes.model, attributes.weights_sha256), attributes.video_sha256
     )
     # The stem of an existing entry is kept, so that the file is replaced and not written twice.
     same = [path for path, name in entries_of(folder, attributes.video_sha256) if name.sampling == sampling]
     path = same[0] if same else folder / entry_name(_stem(attributes), attributes.video_sha256, sampling)
-    image = _file_image(attributes, features, columns)
-    write_atomically(path, image, check=lambda written: _check_written(written, features, columns))
+    digest = hashlib.sha256()
+    with (
+        replacing(path, check=lambda written: _check_written(written, digest.hexdigest(), columns)) as temporary,
+        new_hdf5_file(temporary) as file,
+    ):
+        write_attributes(file, attributes)
+        chunks = (min(_CHUNK_ROWS, len(features)), features.shape[1])
+        dataset = file.create_dataset("features", features.shape, features.dtype, chunks=chunks, fletcher32=True)
+        start = 0
+        for block in iter_blocks(features):
+            dataset[start : start + len(block)] = block
+            digest.update(np.ascontiguousarray(block).data)
+            start += len(block)
+        for name, values in columns.items():
+            rows = (min(_COLUMN_CHUNK_ROWS, len(values)),)
+            file.create_dataset(name, data=values, chunks=rows, fletcher32=True)
     return _remove_superseded(path, folder, attributes, sampling)
 
 
+class _Unfailing(io.FileIO):
+    """A new file that takes every write; the first failure is kept in `failure`.
+
+    On a full disk HDF5 cannot close its file, and crashes when the program ends. So it is not told.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or note why not."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = self.failure or error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size of the file, or note why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+@contextlib.contextmanager
+def new_hdf5_file(path: Path, **how: Any) -> Iterator[h5py.File]:
+    """A new HDF5 file to write, for as long as the context lasts; `how` are further arguments of `h5py.File`.
+
+    Raises:
+        OSError: if it cannot be written; HDF5 itself would crash later (full disk).
+    """
+    with _Unfailing(path, "x+") as file:
+        try:
+            with h5py.File(file, "w", **how) as opened:
+                yield opened
+        except Exception:
+            if file.failure is None:
+                raise
+        if file.failure is not None:
+            raise file.failure
+
+
 def _columns(
-    features: npt.NDArray[np.generic],
+    frames: int,
     timestamps_ms: npt.NDArray[np.float64],
     frame_index: npt.NDArray[np.int64],
     frame_names: Sequence[str] | None,
@@ -103,8 +227,8 @@ def _columns(
             raise ContentError(f"Quality {name!r} must be named with letters, digits and underscores")
         columns[f"quality/{name}"] = np.asarray(measure, dtype=QUALITY_DTYPE)
     for name, values in columns.items():
-        if values.shape != (len(features),):
-            raise ContentError(f"{name} has shape {values.shape} where ({len(features)},) belongs")
+        if values.shape != (frames,):
+            raise ContentError(f"{name} has shape {values.shape} where ({frames},) belongs")
     return columns
 
 
@@ -137,41 +261,25 @@ def _check(
         raise ContentError(f"Frames of {quoted(video)} cannot be stored: {problem}")
 
 
-def _file_image(
-    attributes: EntryAttributes, features: npt.NDArray[np.generic], columns: dict[str, npt.NDArray[np.generic]]
-) -> bytes:
-    """The bytes of the HDF5 file."""
-    # One allocation: the data, plus a little for structure. A second block would double the memory.
-    held = features.nbytes + sum(values.nbytes for values in columns.values())
-    block = held + held // 32 + (1 << 18)
-    with h5py.File("entry.h5", "w", driver="core", backing_store=False, block_size=block) as file:
-        write_attributes(file, attributes)
-        chunks = (min(_CHUNK_ROWS, len(features)), features.shape[1])
-        file.create_dataset("features", data=features, chunks=chunks, fletcher32=True)
-        for name, values in columns.items():
-            rows = (min(_COLUMN_CHUNK_ROWS, len(values)),)
-            file.create_dataset(name, data=values, chunks=rows, fletcher32=True)
-        file.flush()
-        image: bytes = file.id.get_file_image()
-    return image
-
-
-def _check_written(path: Path, features: npt.NDArray[np.generic], columns: dict[str, npt.NDArray[np.generic]]) -> None:
+def _check_written(path: Path, features_sha256: str, columns: dict[str, npt.NDArray[Any]]) -> None:
     """Read the written file as any reader would, and compare.
 
     Raises:
         CacheError: if the disk gave back something else.
     """
-    with open_entry(path) as entry:
-        start = 0
-        for block in iter_blocks(features):
-            same = np.array_equal(entry.features[start : start + len(block)], block)
-            start += len(block)
-            if not same:
-                raise CacheError(f"{quoted(path.parent)} gave back other features than were written", "check the disk")
-        times_same = np.array_equal(entry.timestamps_ms, columns["timestamps_ms"])
-        if not times_same or not np.array_equal(entry.frame_index, columns["frame_index"]):
-            raise CacheError(f"{quoted(path.parent)} gave back other timestamps than were written", "check the disk")
+    place = quoted(path.parent)
+    digest = hashlib.sha256()
+    try:
+        with open_entry(path) as entry:
+            for block in iter_blocks(entry.features):
+                digest.update(np.ascontiguousarray(block).data)
+            times, index = entry.timestamps_ms, entry.frame_index
+    except EntryError as error:
+        raise CacheError(f"{place} gave back a damaged file: {error.problem}", "check the disk") from error
+    if digest.hexdigest() != features_sha256:
+        raise CacheError(f"{place} gave back other features than were written", "check the disk")
+    if not np.array_equal(times, columns["timestamps_ms"]) or not np.array_equal(index, columns["frame_index"]):
+        raise CacheError(f"{place} gave back other timestamps than were written", "check the disk")
 
 
 def _remove_superseded(path: Path, folder: Path, attributes: EntryAttributes, sampling: Sampling) -> Path:

@@ -15,7 +15,15 @@ from ..common.hashing import is_sha256
 from ..common.quoting import quoted
 from ..format.blocks import NOT_FINITE, all_finite
 from ..format.names import canonical_model
-from ..format.schema import IMPORTED_PREFIX, SCHEMA_VERSION, EntryAttributes, Features, timeline_problem, utc_now
+from ..format.schema import (
+    IMPORTED_PREFIX,
+    SCHEMA_VERSION,
+    EntryAttributes,
+    Features,
+    storable_path,
+    timeline_problem,
+    utc_now,
+)
 from .formats import Found
 from .frames_of_video import Clock, VideoFrames
 from .identity import UNSEEN, Identity
@@ -149,6 +157,7 @@ def build(
         video_name=identity.name,
         video_sha256=identity.sha256,
         video_bytes=identity.video_bytes,
+        source_path=storable_path(identity.path) if identity.path else attributes.source_path,
         frames_decoded=len(features),
         sampling=str(placed.sampling),
     )

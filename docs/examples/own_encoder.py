@@ -38,6 +38,7 @@ class TimmEncoder:
             std=config["std"],
             resize=ResizeRule(modes[config["crop_mode"]], config["interpolation"], crop=config["crop_pct"]),
             has_text=False,
+            normalization="none",
         )
         self._net.to(device, dtype)
         self._dtype = dtype

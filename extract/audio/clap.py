@@ -39,8 +39,15 @@ class SoundEncoder:
         placement: device, precision, and windows per batch.
         embed_dim: D, the length of a feature.
         logit_scale: factor from the cosine of sound and text to the logit.
+        logit_bias: 0.0: CLAP adds nothing to a logit.
+        pooling: how the model makes one vector of a window.
+        normalization: "l2": features have length 1.
         max_samples: the most samples that a window may have.
     """
+
+    logit_bias = 0.0
+    pooling = "mean over time and frequency"
+    normalization = "l2"
 
     def __init__(self, files: ClapFiles, device: str = "auto", batch_size: int | None = None) -> None:
         """Load the model.

@@ -13,6 +13,7 @@ tests an encoder against the protocol.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ class EncoderSpec:
         std: standard deviation of each RGB channel, in 0..1; `encode_images` divides by it.
         resize: how pictures become the square; done before `encode_images`, in the decoding workers.
         has_text: whether prompts can be encoded; False for models of pictures alone, such as DINO.
+        logit_bias: what the model adds to a logit, about -10 for SigLIP; 0.0 for a model that adds nothing.
+        pooling: how the model makes one vector of a picture, such as "class token"; "" if that is not known.
+        normalization: of the features that `encode_images` returns: "none", or "l2" for length 1; "" if not known.
 
     Raises:
         ModelError: if a value is out of range.
@@ -61,6 +65,9 @@ class EncoderSpec:
     std: tuple[float, float, float] = STD
     resize: ResizeRule = CLIP_RULE
     has_text: bool = True
+    logit_bias: float = 0.0
+    pooling: str = ""
+    normalization: str = ""
 
     def __post_init__(self) -> None:
         problems = {
@@ -69,6 +76,8 @@ class EncoderSpec:
             "embed_dim must be 1 or more": self.embed_dim < 1,
             "input_size must be 1 or more pixels": self.input_size < 1,
             "logit_scale must be finite and more than 0": not 0 < self.logit_scale < float("inf"),
+            "logit_bias must be finite": not math.isfinite(self.logit_bias),
+            "normalization must be none, l2 or empty": self.normalization not in ("", "none", "l2"),
             "mean and std must have 3 values each": len(self.mean) != 3 or len(self.std) != 3,
             "std must be more than 0": min(self.std, default=0) <= 0,
         }

@@ -48,6 +48,9 @@ class FrameEncoder:
         embed_dim: length of a feature vector.
         input_size: side of a picture in pixels.
         logit_scale: factor from cosine to logit, about 100 for CLIP.
+        logit_bias: what the model adds to a logit.
+        pooling: how the model makes one vector of a picture.
+        normalization: of the features.
         placement: device, precision and batch size.
         weights: the weights that were loaded.
         in_flight: batches worth starting before the first result is read.
@@ -67,6 +70,9 @@ class FrameEncoder:
             self.embed_dim = self.spec.embed_dim
             self.input_size = self.spec.input_size
             self.logit_scale = self.spec.logit_scale
+            self.logit_bias = self.spec.logit_bias
+            self.pooling = self.spec.pooling
+            self.normalization = self.spec.normalization
             tower = encoder.encode_images
             self._warm_up(tower)
             self._device: _Device = _Cuda(tower, placement.device) if self._cuda else _Cpu(tower)

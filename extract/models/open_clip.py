@@ -229,11 +229,13 @@ def _make_spec(open_clip: Any, identifier: str, weights: WeightsFile, model: Any
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise ModelError(f"{weights.model} reads pictures of {width}x{height} pixels; clipcache makes square ones only")
+    config = open_clip.get_model_config(identifier)
+    bias = getattr(model, "logit_bias", None)
     bilinear = preprocessing["interpolation"] == "bilinear"  # open_clip takes bicubic for anything else
     return EncoderSpec(
         name=weights.model,
         weights_sha256=weights.sha256,
-        embed_dim=int(open_clip.get_model_config(identifier)["embed_dim"]),
+        embed_dim=int(config["embed_dim"]),
         input_size=int(height),
         logit_scale=float(model.logit_scale.exp()),
         mean=tuple(preprocessing["mean"]),
@@ -241,7 +243,17 @@ def _make_spec(open_clip: Any, identifier: str, weights: WeightsFile, model: Any
         resize=ResizeRule(
             preprocessing["resize_mode"], "bilinear" if bilinear else "bicubic", preprocessing["fill_color"]
         ),
+        logit_bias=0.0 if bias is None else float(bias),
+        pooling=_pooling(model.visual, config["vision_cfg"]),
+        normalization="none",
     )
+
+
+def _pooling(visual: Any, config: dict[str, Any]) -> str:
+    """How pictures become one vector, in open_clip's own words: "tok", "avg", "map"; "" where it does not say."""
+    if getattr(visual, "attn_pool", None) is not None or hasattr(visual, "attnpool"):
+        return "attention pooling"
+    return str(config.get("timm_pool") or getattr(visual, "pool_type", ""))
 
 
 def _is_cut(tokenizer: Any, prompt: str) -> bool:

@@ -32,6 +32,8 @@ class OpenAIClip:
             embed_dim=int(model.text_projection.shape[1]),
             input_size=int(model.visual.input_resolution),
             logit_scale=float(model.logit_scale.exp()),
+            pooling="class token" if hasattr(model.visual, "class_embedding") else "attention pooling",
+            normalization="none",
         )
         self._placement = placement
         self._visual = model.visual

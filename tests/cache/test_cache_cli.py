@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from cache_entries import FRAMES, MODEL_DIR, make_attributes, put_entry, sha256_of
+from cache_entries import FRAMES, MODEL_DIR, change_attributes, make_attributes, put_entry, sha256_of
 from click.testing import CliRunner, Result
 from clipcache.cache import FeatureCache
 from clipcache.cache.common.atomic import remove_file
@@ -27,8 +27,7 @@ def run(*arguments: object) -> Result:
 
 def spoil(path: Path, **attributes: object) -> None:
     with h5py.File(path, "r+") as file:
-        for name, value in attributes.items():
-            file.attrs[name] = np.bytes_(value) if isinstance(value, str) else value
+        file.attrs.update(attributes)
 
 
 def test_ls_is_a_table_with_totals(tmp_path: Path) -> None:
@@ -47,12 +46,14 @@ def test_ls_is_a_table_with_totals(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_foreign_entry_reaches_the_terminal_raw(tmp_path: Path) -> None:
-    path = put_entry(tmp_path)
-    spoil(path, model="ViT\x1b[2J", precision="fp\x1b[31m", sampling="all\x1b[0m", codec="\x1b]0;x\x07")
-    for output in (run("ls", "--cache", tmp_path).output, run("info", path).output):
+    odd = {"model": "ViT\x1b[2J", "precision": "fp\x1b[31m", "codec": "\x1b]0;x\x07", "source_path": "/all\x1b[0m"}
+    path = put_entry(tmp_path, **odd)
+    change_attributes(put_entry(tmp_path, video_sha256=sha256_of("b")), sampling="none\x1b[0m")
+    for output in (run("ls", "--paths", "--cache", tmp_path).output, run("info", path).output):
         assert r"fp\x1b[31m" in output
         assert r"all\x1b[0m" in output
         assert not {"\x1b", "\x07"} & set(output)
+    assert r"none\x1b[0m" in run("ls", "--cache", tmp_path).output
 
 
 def test_ls_json_tells_everything(tmp_path: Path) -> None:
@@ -90,6 +91,17 @@ def test_ls_of_no_cache(tmp_path: Path) -> None:
     assert isinstance(run("ls", "--cache", tmp_path / "none").exception, CacheError)
 
 
+def test_entries_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        put_entry(tmp_path, video_sha256=sha256_of(folder), source_path=f"/videos/{folder}/holiday.mp4")
+    put_entry(tmp_path, video_sha256=sha256_of("c"))
+    _, *rows, _ = run("ls", "--cache", tmp_path).stdout.splitlines()
+    assert len({row.split()[-1] for row in rows}) == 3, "by the names of their entries"
+    head, *rows, _ = run("ls", "--paths", "--cache", tmp_path).stdout.splitlines()
+    assert head.endswith("PATH")
+    assert sorted(row.split()[-1] for row in rows) == ["/videos/a/holiday.mp4", "/videos/b/holiday.mp4", "known"]
+
+
 def test_info_by_entry_and_by_video(tmp_path: Path) -> None:
     video = tmp_path / "v.mp4"
     video.write_bytes(b"holiday")
@@ -102,6 +114,7 @@ def test_info_by_entry_and_by_video(tmp_path: Path) -> None:
     assert lines["model"] == "ViT-B/32"
     assert lines["complete"] == "yes"
     assert lines["weights_sha256"] == "cd" * 32
+    assert lines["source_path"] == lines["pooling"] == "not known"
     assert json.loads(run("info", path, "--json").stdout)["logit_scale"] == 100.0
 
 
@@ -184,7 +197,7 @@ def test_delete_bad_keeps_what_cannot_be_checked(tmp_path: Path, monkeypatch: py
 def test_attributes_must_fit_name_and_data(tmp_path: Path, attributes: dict[str, object], problem: str) -> None:
     path = put_entry(tmp_path)
     assert problem_of(path) is None
-    spoil(path, **attributes)
+    change_attributes(path, **attributes)
     found = problem_of(path)
     assert found is not None
     assert problem in found

@@ -166,7 +166,9 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "newer schema": (set_attribute("schema_version", 3), "upgrade clipcache"),
     "schema as text": (set_attribute("schema_version", "1"), "schema_version"),
     "huge text": (set_attribute("video_name", b"x" * 60_000, dtype="S60000"), "video_name"),
-    "text of any length": (set_attribute("video_name", "x", dtype=h5py.string_dtype()), "video_name"),
+    "long text": (set_attribute("video_name", "x" * 4097, dtype=h5py.string_dtype()), "video_name"),
+    "other text": (set_attribute("video_name", "x", dtype=h5py.string_dtype()), "do not fit their checksum"),
+    "no checksum": (edit(lambda file: file.attrs.pop("attributes_sha256")), "lacks the attribute attributes_sha256"),
     "text that is not UTF-8": (set_attribute("video_name", b"\xff", dtype="S1"), "damaged"),
     "array attribute": (set_attribute("fps", np.zeros(1000)), "fps"),
     "compound attribute": (set_attribute("fps", np.zeros((), [("a", "f8"), ("b", "f8")])), "fps"),
@@ -203,7 +205,7 @@ def test_each_is_one_clear_error(path: Path, name: str) -> None:
 def test_a_flipped_byte_is_noticed_wherever_it_lies(path: Path, tmp_path: Path) -> None:
     """Data have checksums; in the file's structure a flip may be harmless, but must never crash or go unnamed."""
     original = path.read_bytes()
-    clean = Entry(path).features
+    clean, attributes = Entry(path).features, Entry(path).attributes
     copy = tmp_path / path.relative_to(tmp_path / "cache").parent / path.name
     copy.parent.mkdir(parents=True)
     shutil.copyfile(path, copy)
@@ -213,6 +215,7 @@ def test_a_flipped_byte_is_noticed_wherever_it_lies(path: Path, tmp_path: Path) 
         copy.write_bytes(flipped)
         with contextlib.suppress(EntryError):
             assert np.array_equal(Entry(copy).features, clean)
+            assert Entry(copy).attributes == attributes
     data_start = original.find(clean.tobytes())
     assert data_start > 0
     copy.write_bytes(original[: data_start + 5] + b"\xaa\x55" + original[data_start + 7 :])

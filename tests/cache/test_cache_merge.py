@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from cache_entries import put_entry, sha256_of
+from cache_entries import put_entry, put_v1_entry, sha256_of
 from click.testing import CliRunner, Result
 from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.common.errors import CacheError, UsageError
+from clipcache.cache.common.hashing import DigestMemo, content_sha256
 from clipcache.cache.format.write import write_entry
 from clipcache.cli import cli
 
@@ -121,6 +124,52 @@ def test_imported_entries_are_never_pruned(pruned: Path, tmp_path: Path) -> None
     put_entry(pruned, video_name="lent.mp4", video_sha256=sha256("lent"), decoder="imported: numpy triple")
     run("prune", "--cache", pruned, "--videos", tmp_path / "videos", "--delete")
     assert "lent.mp4" in names(pruned)
+
+
+def put_pictures(folder: Path) -> str:
+    """A folder of two images; gives its hash."""
+    folder.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(name.encode())
+    return content_sha256(folder, DigestMemo())
+
+
+@pytest.mark.parametrize("put", [put_v1_entry, put_entry])
+@pytest.mark.parametrize("is_hashed_here", [True, False])
+def test_an_image_folder_elsewhere_is_no_orphan(
+    pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Any, is_hashed_here: bool
+) -> None:
+    folder = tmp_path / "elsewhere" / "burst é"
+    made = {"source_kind": "image-folder", "video_name": "burst é", "video_bytes": 10}
+    path = put(pruned, video_sha256=put_pictures(folder), source_path=str(folder), **made)
+    if not is_hashed_here:
+        monkeypatch.setenv("CLIPCACHE_MEMO", str(tmp_path / "other memo"))
+    arguments = ("prune", "--cache", pruned, "--videos", tmp_path / "videos")
+    is_known = is_hashed_here or put is put_entry  # version 1 does not say where a folder was
+    assert (path.name in run(*arguments).stdout) is not is_known
+    (folder / "b.png").write_bytes(b"other")
+    assert path.name in run(*arguments).stdout
+
+
+def test_a_video_where_it_was_extracted_is_no_orphan(pruned: Path, tmp_path: Path) -> None:
+    video = tmp_path / "elsewhere.mp4"
+    video.write_bytes(b"gone")
+    put_entry(pruned, video_name="gone.mp4", video_sha256=sha256("gone"), video_bytes=4, source_path=str(video))
+    arguments = ("prune", "--cache", pruned, "--videos", tmp_path / "videos")
+    assert "nothing to remove" in run(*arguments).stdout
+    os.truncate(video, 3)
+    assert "gone.mp4" in run(*arguments).stdout
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "https://example.org/gone.mp4", "pipe", "large"])
+def test_a_path_that_only_pretends_is_not_read(pruned: Path, tmp_path: Path, place: str) -> None:
+    """Somebody else's cache may name any path as that of its videos."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 1 << 40)
+    path = str(tmp_path / place) if "/" not in place else place
+    put_entry(pruned, video_name="gone.mp4", video_sha256=sha256("gone"), video_bytes=4, source_path=path)
+    assert "gone.mp4" in run("prune", "--cache", pruned, "--videos", tmp_path / "videos").stdout
 
 
 def test_a_folder_that_is_not_there_is_refused_before_anything_is_removed(pruned: Path, tmp_path: Path) -> None:

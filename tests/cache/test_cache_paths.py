@@ -16,9 +16,9 @@ from clipcache.cache.export.formats import FORMATS
 from clipcache.cache.export.recipe import Recipe
 from clipcache.cache.export.run import Export, Target
 from clipcache.cache.failure_log import FailureLog
-from clipcache.cache.importing.entry_of import Model, Timing
 from clipcache.cache.importing.formats import find_files
-from clipcache.cache.importing.run import Import
+from clipcache.cache.importing.placing import Timing
+from clipcache.cache.importing.run import Claim, Import
 from clipcache.cache.merge import find_orphans, merge
 from clipcache.cache.pack import pack
 from clipcache.cache.select import Selector
@@ -64,7 +64,6 @@ def test_paths_need_not_be_of_pathlib(tmp_path: Path, as_given: Callable[[Path],
     assert find_orphans(FeatureCache(given("merged")), [as_given(tmp_path)], fail) == []
 
     assert Export(Target(given("out"), FORMATS["npz"]), Recipe(), fail).run([chosen]).written == 1
-    model = Model("mine", "ab" * 32, None, 0, 100.0)
-    imported = Import(given("imported"), model, Timing(), [given("holiday.mp4")], memo, fail)
+    imported = Import(given("imported"), Claim(), Timing(), [given("holiday.mp4")], memo, fail)
     assert imported.run(find_files([given("out")])).imported == 1
     np.testing.assert_array_equal(FeatureCache(given("imported")).get(given("holiday.mp4")).features, features)

@@ -121,14 +121,14 @@ def test_interrupt_leaves_no_temporary(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_disk_that_lies_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.fsync
+    def spoil(path: Path) -> None:
+        if path.is_file():
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 0xFF
+            path.write_bytes(data)
 
-    def spoil(descriptor: int) -> None:
-        real(descriptor)
-        os.pwrite(descriptor, b"\xaa" * 64, os.fstat(descriptor).st_size // 2)
-
-    monkeypatch.setattr(os, "fsync", spoil)
-    with pytest.raises(CacheError):
+    monkeypatch.setattr("clipcache.cache.common.atomic._sync", spoil)
+    with pytest.raises(CacheError, match="check the disk"):
         put_entry(tmp_path, 5000)
     assert files_in(tmp_path) == []
 

@@ -35,7 +35,7 @@ def put(cache: Path, video: Path, features: np.ndarray = FRAMES, **changes: Any)
     step_ms = changes.pop("step_ms", 0.0 if frame_names else 100.0)
     index = np.array(changes.pop("frame_index", range(len(features))), np.int64)
     known: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "clipcache_version": "0.1.0",
         "created": "2024-01-01T00:00:00+00:00",
         "complete": True,

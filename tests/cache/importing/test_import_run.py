@@ -88,6 +88,7 @@ def test_exported_and_imported_features_score_the_same_to_the_last_bit(
         assert new.timestamps_ms.tolist() == old.timestamps_ms.tolist()
         assert new.frame_index.tolist() == old.frame_index.tolist()
         assert (new.video_name, new.video_sha256, new.fps) == (old.video_name, old.video_sha256, old.fps)
+        assert Path(new.source_path).read_bytes() == b"video " + new.video_name.encode()
     assert [finding.problem for finding in verify(FeatureCache(cache))] == [None] * 3
 
 
@@ -97,7 +98,7 @@ def test_an_entry_says_that_it_was_imported_and_what_is_not_known(tmp_path: Path
     entry = only(cache)
     assert (entry.model, entry.weights_sha256, entry.input_size, entry.logit_scale) == ("ViT-B/32", WEIGHTS, 224, 100.0)
     assert (entry.decoder, entry.precision, entry.preprocess) == ("imported:video_features", "unknown", "unknown")
-    assert (entry.codec, entry.video_bytes, entry.video_name) == ("unseen", 0, "clip")
+    assert (entry.codec, entry.video_bytes, entry.video_name, entry.source_path) == ("unseen", 0, "clip", "")
     assert (entry.fps, entry.duration_s, entry.sampling) == (25.0, pytest.approx(0.2), "all")
     text = b"clipcache imported features\0(5, 4)\0<f2\0"
     assert entry.video_sha256 == hashlib.sha256(text + FEATURES.tobytes()).hexdigest()

@@ -99,6 +99,9 @@ def test_what_an_entry_of_sound_says(run: Run, talking: Path, clap: Path, tmp_pa
     assert (attributes.frames_expected, attributes.frames_decoded, len(entry)) == (3, 3, 3)
     assert (attributes.embed_dim, attributes.input_size, attributes.fps) == (512, 480_000, 0.1)
     assert attributes.logit_scale == pytest.approx(1 / 0.07)
+    assert (attributes.normalization, attributes.logit_bias) == ("l2", 0.0)
+    np.testing.assert_allclose(np.linalg.norm(entry.features.astype(np.float64), axis=1), 1, atol=1e-3)
+    assert attributes.source_path == str(talking)
     assert attributes.preprocess == "clap: 48000 Hz mono, window 10 s, hop 10 s, soxr HQ"
     assert (attributes.width, attributes.height, attributes.rotation) == (0, 0, 0)
     assert (attributes.codec, attributes.decoder, attributes.precision) == ("aac", "pyav", "fp32")

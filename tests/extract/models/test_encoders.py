@@ -134,7 +134,7 @@ def test_a_broken_contract_is_named(encoder: Toy, sentence: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"name": ""}, {"weights_sha256": "abc"}, {"embed_dim": 0}, {"input_size": 0}, {"logit_scale": float("nan")},
-     {"mean": (0.5,)}, {"std": (0.0, 1.0, 1.0)}],
+     {"mean": (0.5,)}, {"std": (0.0, 1.0, 1.0)}, {"logit_bias": float("inf")}, {"normalization": "L2"}],
 )  # fmt: skip
 def test_a_spec_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="spec of the encoder"):

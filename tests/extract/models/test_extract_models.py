@@ -98,6 +98,8 @@ def test_features_are_the_models_own(tmp_path: Path, kind: str, precision: str) 
     assert encoder.embed_dim == 512
     assert encoder.input_size == 64
     assert encoder.logit_scale == pytest.approx(100, rel=1e-3)
+    assert (encoder.logit_bias, encoder.normalization) == (0.0, "none")
+    assert encoder.pooling == ("attention pooling" if kind == RESNET else "class token")
     assert cosine.min() >= (0.9999 if precision == "fp32" else 0.999)
 
 

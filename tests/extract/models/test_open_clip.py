@@ -138,6 +138,22 @@ def test_the_contract_is_kept(tmp_path: Path, config: Any) -> None:
     assert encoder.spec.logit_scale == pytest.approx(1 / 0.07)
 
 
+@pytest.mark.parametrize(
+    ("config", "pooling", "bias"),
+    [
+        (VIT, "tok", 0.0),
+        (VIT | {"vision_cfg": VIT["vision_cfg"] | {"pool_type": "avg"}}, "avg", 0.0),
+        (RESNET, "attention pooling", 0.0),
+        (SIGLIP_LIKE | {"init_logit_bias": -10.25}, "avg", -10.25),
+    ],
+    ids=["vit", "average", "resnet", "siglip"],
+)
+def test_pooling_and_bias_are_known(tmp_path: Path, config: Any, pooling: str, bias: float) -> None:
+    save(tmp_path, config)
+    encoder = FrameEncoder(find_weights(f"local-dir:{tmp_path}", None, DigestMemo()), CPU)
+    assert (encoder.pooling, encoder.logit_bias, encoder.normalization) == (pooling, bias, "none")
+
+
 @pytest.mark.parametrize("config", [VIT, SIGLIP_LIKE], ids=["vit", "siglip"])
 def test_bf16_stays_close_and_needs_no_text(tmp_path: Path, config: Any) -> None:
     save(tmp_path, config)
