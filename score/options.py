@@ -117,6 +117,17 @@ class Scoring:
         )
 
 
+class _Format(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
+    """Names of formats; asked for a concat list, it says what to ask for instead."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "concat" and "ffmpeg" in self.choices:
+            self.fail(
+                "a concat list starts each part at the keyframe before it; use ffmpeg, which cuts exactly", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
 def output_options(*own: Option, formats: Sequence[str] = ("table", "csv", "json", "jsonl")) -> Option:
     """The group "Output" of a command that prints rows: `style`, `output`, and options of its own.
 
@@ -127,7 +138,7 @@ def output_options(*own: Option, formats: Sequence[str] = ("table", "csv", "json
     style = click.option(
         "--format",
         "style",
-        type=click.Choice(formats),
+        type=_Format(formats),
         default=formats[0],
         show_default=True,
         help="Format of the output.",

@@ -51,7 +51,7 @@ _OUTPUT = output_options(
     click.option("--contact-sheet", type=PATH, help="Draw the found frames on one picture, with captions."),
     click.option("--plot", type=PATH, help="Draw similarity over time: .png, .svg or .pdf."),
     click.option("--video-root", type=PATH, help="Where the videos are now, if they were moved; found by content."),
-    formats=("table", "csv", "json", "jsonl", "edl", "ffmpeg", "concat"),
+    formats=("table", "csv", "json", "jsonl", "edl", "ffmpeg"),
 )
 
 
@@ -87,7 +87,7 @@ def search(
     """Find the frames, or with --moments the stretches of time, that are nearest to a QUERY in the whole cache.
 
     QUERY is a prompt, or a sum of prompts such as '"a dog" + 0.5*"snow" - "people"'. Scores are cosines, from -1 to 1.
-    The formats edl, ffmpeg (commands) and concat (a list for ffmpeg) are for moments.
+    The formats edl (for editing programs) and ffmpeg (commands) are for moments.
     """
     from ...cache import DigestMemo
     from ...cache.common.render import write_text
