@@ -12,7 +12,7 @@ import click
 import cloup
 
 from ..cache.common.errors import ClipcacheError
-from ..cache.common.options import CACHE, DEBUG, LOADING, PATH, warn
+from ..cache.common.options import CACHE, COUNT, DEBUG, LOADING, PATH, POSITIVE, SECOND, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +28,10 @@ Option = Callable[[Callable[..., Any]], Callable[..., Any]]  # a decorator that 
 TARGETS = click.argument("targets", nargs=-1, type=PATH)
 _FRAMES = cloup.option_group(
     "Which frames",
-    click.option("--fps", type=float, help="This many per second of video."),
-    click.option("--every", type=int, help="Every N-th."),
-    click.option("--start", type=float, help="From this second on."),
-    click.option("--end", type=float, help="Up to this second, exclusive."),
+    click.option("--fps", type=POSITIVE, help="This many per second of video."),
+    click.option("--every", type=COUNT, help="Every N-th."),
+    click.option("--start", type=SECOND, help="From this second on."),
+    click.option("--end", type=SECOND, help="Up to this second, exclusive."),
 )
 _MODEL = cloup.option_group(
     "Cache and model",
