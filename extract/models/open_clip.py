@@ -29,8 +29,7 @@ from ...cache.common.hashing import DigestMemo
 from ...cache.common.quoting import first_line, quoted
 from ...cache.format.names import canonical_model
 from ..video.resize import ResizeRule
-from .contract import EncoderSpec, FloatArray
-from .openai import too_long
+from .contract import EncoderSpec, FloatArray, too_long
 from .placement import Placement
 from .weights import WeightsFile, hash_weights
 
@@ -129,7 +128,7 @@ class OpenClip:
         if not truncate:
             for prompt in prompts:
                 if _is_cut(tokenizer, prompt):
-                    raise too_long(prompt, tokenizer.context_length)
+                    raise too_long(prompt, tokenizer.context_length, _count(tokenizer, prompt))
         return tokenizer(prompts)
 
 
@@ -292,6 +291,14 @@ def _registered_as(open_clip: Any, sha256: str) -> dict[str, Any]:
         if f"/{sha256}/" in url or f"-{sha256[:8]}." in url:
             return entry
     return {}
+
+
+def _count(tokenizer: Any, prompt: str) -> int:
+    """How many tokens a prompt has: with room for all of them, what is left is filled with one value."""
+    row = tokenizer([prompt], context_length=8 * len(prompt) + 100)[0]
+    if getattr(tokenizer, "tokenizer_mode", None) == "clips":  # this kind ends in a class token
+        row = row[:-1]
+    return int((row != row[-1]).nonzero()[-1]) + 1
 
 
 def _is_cut(tokenizer: Any, prompt: str) -> bool:
