@@ -41,7 +41,9 @@ TIME_DTYPE, INDEX_DTYPE, QUALITY_DTYPE = np.dtype("<f8"), np.dtype("<i8"), np.dt
 NUMBER_DTYPES = {bool: np.dtype(np.bool_), int: np.dtype("<i8"), float: np.dtype("<f8")}
 """How attributes that are not text are stored."""
 
-EXTRACT_AGAIN = "remove it and extract the video again"
+MOVE_OUT = "move it out of the cache"
+"""What to do about a file that is not an entry; it may be the user's own, so no advice is to remove it."""
+EXTRACT_AGAIN = f"{MOVE_OUT} and extract the video again"
 """What to do about an entry that is damaged."""
 
 # A file name has at most 255 bytes; each may become an escape of four characters.
@@ -192,7 +194,7 @@ def read_schema_version(group: h5py.Group, path: Path) -> int:
         EntryError: if it declares none, as a foreign HDF5 file does, or one that is not an integer.
     """
     if not h5py.h5a.exists(group.id, b"schema_version"):
-        raise EntryError(f"{quoted(path)} is an HDF5 file but not a clipcache entry", "remove it from the cache")
+        raise EntryError(f"{quoted(path)} is an HDF5 file but not a clipcache entry", MOVE_OUT)
     version: int = _read_attribute(group, "schema_version", int, path)
     return version
 
@@ -230,7 +232,7 @@ def _read_attribute(group: h5py.Group, name: str, kind: type, path: Path) -> typ
     stored = attribute.get_type()
     dtype, memory_type = _memory_type(stored, kind)
     if dtype is None or attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
-        raise EntryError(f"{quoted(path)} has an attribute {name} that is not one {kind.__name__}", "remove it")
+        raise EntryError(f"{quoted(path)} has an attribute {name} that is not one {kind.__name__}", MOVE_OUT)
     value = np.empty((), dtype)
     attribute.read(value, mtype=memory_type)
     return value.item().decode() if kind is str else kind(value)
