@@ -383,7 +383,7 @@ def test_damaged_models_are_one_sentence(run: Run, tmp_path: Path, talking: Path
         (["--model", "clap", "--audio-weights", "nowhere"], "not a folder"),
         (["--model", "clap", "--audio-weights", "nowhere", "--fps", "1"], "--audio-window"),
         (["--audio", "--audio-window", "11"], "between 0.1 and 10"),
-        (["--audio", "--audio-hop", "0"], "seconds"),
+        (["--audio", "--audio-hop", "0.05"], "seconds"),
     ],
 )
 def test_requests_that_make_no_sense(run: Run, talking: Path, words: list[str], sentence: str) -> None:
