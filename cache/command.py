@@ -71,8 +71,8 @@ def failures(cache_dir: Path, model: str | None, as_json: bool) -> None:
 def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) -> None:
     """Read all entries and list the bad ones.
 
-    The exit code is 1 if there are any. --delete-bad removes them, except those that this program cannot check: of a
-    newer schema, or not readable here.
+    The exit code is 1 if there are any. --delete-bad removes them, except those that this program cannot check (of a
+    newer schema, or not readable here) and files that it did not name.
     """
     from .report import findings_json, verify_text
     from .store import FeatureCache

@@ -105,7 +105,7 @@ def _check_one_length(pieces: list[_Piece]) -> None:
             raise ContentError(
                 f"{quoted(first.path)} has features of {first.attributes.embed_dim} values, {quoted(piece.path)} "
                 f"of {dim}: they are not of one model",
-                "remove the wrong one and pack the library again",
+                "move the wrong one out of the cache and pack the library again",
             )
 
 

@@ -25,8 +25,12 @@ Vector = npt.NDArray[np.float32]
 Seal = Callable[[bytes], bytes]
 _MAX_BYTES = 1 << 20
 _SEAL_BYTES = 32
-VECTOR_SUFFIX = ".npy"
 _FILE_NAME = re.compile(r"(?P<kind>[a-z]+)-(?P<key>[0-9a-f]{64})\.npy")
+
+
+def is_vector_name(name: str) -> bool:
+    """Whether a store gives such a name to a file."""
+    return _FILE_NAME.fullmatch(name) is not None
 
 
 def text_key(prompt: str) -> str:

@@ -18,9 +18,9 @@ from .format.guard import OpenEntry
 from .format.names import parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
 from .format.read import can_validate, open_entry
-from .format.schema import EXTRACT_AGAIN, SOURCE_KINDS
+from .format.schema import EXTRACT_AGAIN, MOVE_OUT, SOURCE_KINDS
 from .store import FeatureCache
-from .vector_store import VECTOR_SUFFIX, ReferenceStore, reference_folder
+from .vector_store import ReferenceStore, is_vector_name, reference_folder
 
 _MAX_VALUE = 1e6  # CLIP's features are below 30, and no encoder here gives more than some hundreds
 
@@ -59,12 +59,14 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     for folder in sorted(folders):
         store = ReferenceStore(reference_folder(cache.directory), folder)
         for path, trouble in store.problems():
-            yield Finding(path, trouble and f"{quoted(path)} {trouble}; remove it, and it is computed again.")
+            remedy = "remove it, and it is computed again" if is_vector_name(path.name) else MOVE_OUT
+            yield Finding(path, trouble and f"{quoted(path)} {trouble}; {remedy}.")
 
 
 def remove_bad(findings: Iterable[Finding]) -> list[Path]:
     """Remove the files found bad, except those that cannot be read here or have a newer schema.
 
+    A file that does not have the name of an entry, or of a remembered embedding, is not ours and stays.
     A packed library, which holds good entries too, is never removed, nor is anything taken out of it.
 
     Returns:
@@ -74,7 +76,7 @@ def remove_bad(findings: Iterable[Finding]) -> list[Path]:
         CacheError: if one cannot be removed.
     """
     found = [finding.path for finding in findings if finding.problem is not None]
-    bad = [path for path in found if path.suffix == VECTOR_SUFFIX or can_validate(path)]
+    bad = [path for path in found if is_vector_name(path.name) or (parse_entry_name(path.name) and can_validate(path))]
     for path in bad:
         remove_file(path)
     return bad

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..cache.common.options import CACHE, LOADING, PATH
+from ..cache.common.options import CACHE, COUNT, LOADING, PATH, POSITIVE
 from .interrupts import noticed
 from .workers.sizing import STALL_SECONDS, START_SECONDS
 
@@ -68,8 +68,8 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     show_default=True,
     help="auto: decord where its frames equal PyAV's bit for bit, else PyAV.",
 )
-@click.option("--fps", type=float, help="Encode this many frames a second of video, not every frame.")
-@click.option("--every", type=int, help="Encode every N-th frame.")
+@click.option("--fps", type=POSITIVE, help="Encode this many frames a second of video, not every frame.")
+@click.option("--every", type=COUNT, help="Encode every N-th frame.")
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "float32"]),
@@ -85,7 +85,7 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 @click.option("--audio", is_flag=True, help="Encode sound by CLAP too; audio files then are inputs like videos.")
 @click.option(
     "--audio-window",
-    type=float,
+    type=POSITIVE,
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -93,7 +93,7 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 )
 @click.option(
     "--audio-hop",
-    type=float,
+    type=POSITIVE,
     metavar="SECONDS",
     help="From the start of a window to that of the next; default: as long as a window.",
 )
@@ -102,14 +102,14 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 )
 @click.option(
     "--stall-seconds",
-    type=float,
+    type=POSITIVE,
     default=STALL_SECONDS,
     show_default=True,
     help="Kill a decoding process that gives no sign of work for so long.",
 )
 @click.option(
     "--start-seconds",
-    type=float,
+    type=POSITIVE,
     default=START_SECONDS,
     show_default=True,
     help="How long a decoding process may take to start; a loaded machine or a slow network disk may need more.",

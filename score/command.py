@@ -56,8 +56,7 @@ _OUTPUT = output_options(
     click.option(
         "--plot-kind",
         type=click.Choice(KINDS),
-        default=KINDS[0],
-        show_default=True,
+        show_default=KINDS[0],
         help="Over time; distribution for each video; means of videos x references.",
     ),
     click.option("--plot-frames", is_flag=True, help="Show the best frames in a plot over time."),
@@ -90,7 +89,7 @@ def score(
     output: Path | None,
     per_frame: bool,
     plot: Path | None,
-    plot_kind: str,
+    plot_kind: str | None,
     plot_frames: bool,
     extract_missing: bool,
     selection: FrameSelection,
@@ -107,7 +106,9 @@ def score(
     from .question import Question, ask
     from .tables import answer_text
 
-    if plot_frames and (plot is None or plot_kind != "time"):
+    if plot_kind and not plot:
+        raise UsageError("--plot-kind is for a plot", "give --plot FILE")
+    if plot_frames and (plot is None or plot_kind not in (None, "time")):
         raise UsageError("--plot-frames is for a plot over time", "give --plot FILE, and no other --plot-kind")
     asked = (targets, texts, text_files, images, videos, embeddings)
     if pairs and any(asked):
@@ -118,10 +119,11 @@ def score(
     answer = ask_pairs(pairs, question, context) if pairs else ask(question, context)
     if plot:
         answer = answer.kept()
-        frames = _peak_frames(scoring.wiring) if plot_frames else None
-        if problem := plot_comparisons(list(answer.comparisons), plot, plot_kind, frames):
-            warn(problem)
     write_text(answer_text(answer, style, per_frame=per_frame), output)
+    if plot:
+        frames = _peak_frames(scoring.wiring) if plot_frames else None
+        if problem := plot_comparisons(list(answer.comparisons), plot, plot_kind or KINDS[0], frames):
+            warn(problem)
 
 
 @scoring_command(click.argument("image_a", type=PATH), click.argument("image_b", type=PATH), frames=False)

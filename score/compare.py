@@ -13,7 +13,7 @@ from ..cache.common.errors import CacheError, EntryError, UsageError
 from ..cache.common.quoting import quoted
 from ..cache.format.blocks import NOT_FINITE
 from ..cache.format.sampling import Sampling
-from ..cache.format.schema import TIMED_KINDS
+from ..cache.format.schema import EXTRACT_AGAIN, TIMED_KINDS
 from ..cache.select import OnSkip
 from .metrics import AUDIO
 from .references import Reference, ReferenceKind
@@ -215,5 +215,5 @@ def check_finite(computed: NDArray[np.float32], *compared: Entry) -> None:
         names = " or ".join(quoted(entry.path) for entry in compared)
         raise EntryError(
             f"{names} holds {NOT_FINITE}",
-            "delete it by `clipcache cache verify --delete-bad` and extract the video again",
+            EXTRACT_AGAIN,
         )

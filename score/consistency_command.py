@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import click
 import cloup
 
 from ..cache.common.errors import UsageError
-from ..cache.common.options import PATH, warn
+from ..cache.common.options import COSINE, COUNT, PATH, warn
 from .options import TARGETS, Scoring, output_options, scoring_command
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ _RUNS_NOTE = (
     TARGETS,
     cloup.option_group(
         "Lists, instead of the consistency",
-        click.option("--jumps", "jump_count", type=click.IntRange(1), help="The K largest jumps of each video."),
-        click.option("--duplicates", type=click.FloatRange(-1, 1), help="Runs of frames whose cosines reach this."),
+        click.option("--jumps", "jump_count", type=COUNT, help="The K largest jumps of each video."),
+        click.option("--duplicates", type=COSINE, help="Runs of frames whose cosines reach this."),
     ),
     output=output_options(
         click.option("--plot", type=PATH, help="Draw consecutive cosines over time: .png, .svg or .pdf.")
@@ -76,12 +76,9 @@ def consistency(
         raise UsageError("--jumps and --duplicates give different lists", "ask for one at a time")
     context = scoring.context()
     entries = (Entry(one.path) for one in choose(targets, context, DigestMemo()))
-    found = _warning_of_single_frames(measure(entries, selection, context.on_skip))
+    found: Iterable[Consistency] = _warning_of_single_frames(measure(entries, selection, context.on_skip))
     if plot:
-        kept = list(found)
-        if problem := _plot(kept, plot):
-            warn(problem)
-        found = iter(kept)
+        found = list(found)
     if jump_count is not None:
         pieces = render_rows(_jump_rows(found, jump_count), style, _JUMPS, footnote=_JUMPS_NOTE)
     elif duplicates is not None:
@@ -89,6 +86,8 @@ def consistency(
     else:
         pieces = render_rows(_summary_rows(found), style, (*_SUMMARY, "video_sha256"), _SUMMARY, _SUMMARY_NOTE)
     write_text(pieces, output)
+    if plot and (problem := _plot(found, plot)):
+        warn(problem)
 
 
 def _warning_of_single_frames(found: Iterator[Consistency]) -> Iterator[Consistency]:
@@ -99,7 +98,7 @@ def _warning_of_single_frames(found: Iterator[Consistency]) -> Iterator[Consiste
         yield one
 
 
-def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
+def _summary_rows(found: Iterable[Consistency]) -> Iterator[Row]:
     from .compare import has_clock
     from .consistency import jumps
 
@@ -117,7 +116,7 @@ def _summary_rows(found: Iterator[Consistency]) -> Iterator[Row]:
         }
 
 
-def _jump_rows(found: Iterator[Consistency], count: int) -> Iterator[Row]:
+def _jump_rows(found: Iterable[Consistency], count: int) -> Iterator[Row]:
     from .compare import has_clock
     from .consistency import jumps
 
@@ -128,7 +127,7 @@ def _jump_rows(found: Iterator[Consistency], count: int) -> Iterator[Row]:
             yield {"video": one.video.video_name, "rank": rank, **at}
 
 
-def _run_rows(found: Iterator[Consistency], threshold: float) -> Iterator[Row]:
+def _run_rows(found: Iterable[Consistency], threshold: float) -> Iterator[Row]:
     from .consistency import duplicate_runs
 
     for one in found:
@@ -143,7 +142,7 @@ def _run_rows(found: Iterator[Consistency], threshold: float) -> Iterator[Row]:
             }
 
 
-def _plot(found: Sequence[Consistency], path: Path) -> str | None:
+def _plot(found: Iterable[Consistency], path: Path) -> str | None:
     import numpy as np
 
     from .compare import Comparison

@@ -12,7 +12,7 @@ import click
 import cloup
 
 from ..cache.common.errors import ClipcacheError
-from ..cache.common.options import CACHE, DEBUG, LOADING, PATH, warn
+from ..cache.common.options import CACHE, COUNT, DEBUG, LOADING, PATH, POSITIVE, SECOND, warn
 from ..cache.common.paths import StrPath
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ Option = Callable[[Callable[..., Any]], Callable[..., Any]]  # a decorator that 
 TARGETS = click.argument("targets", nargs=-1, type=PATH)
 _FRAMES = cloup.option_group(
     "Which frames",
-    click.option("--fps", type=float, help="This many per second of video."),
-    click.option("--every", type=int, help="Every N-th."),
-    click.option("--start", type=float, help="From this second on."),
-    click.option("--end", type=float, help="Up to this second, exclusive."),
+    click.option("--fps", type=POSITIVE, help="This many per second of video."),
+    click.option("--every", type=COUNT, help="Every N-th."),
+    click.option("--start", type=SECOND, help="From this second on."),
+    click.option("--end", type=SECOND, help="Up to this second, exclusive."),
 )
 _MODEL = cloup.option_group(
     "Cache and model",
@@ -120,6 +120,17 @@ class Scoring:
         )
 
 
+class _Format(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
+    """Names of formats; asked for a concat list, it says what to ask for instead."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "concat" and "ffmpeg" in self.choices:
+            self.fail(
+                "a concat list starts each part at the keyframe before it; use ffmpeg, which cuts exactly", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
 def output_options(*own: Option, formats: Sequence[str] = ("table", "csv", "json", "jsonl")) -> Option:
     """The group "Output" of a command that prints rows: `style`, `output`, and options of its own.
 
@@ -130,7 +141,7 @@ def output_options(*own: Option, formats: Sequence[str] = ("table", "csv", "json
     style = click.option(
         "--format",
         "style",
-        type=click.Choice(formats),
+        type=_Format(formats),
         default=formats[0],
         show_default=True,
         help="Format of the output.",

@@ -6,13 +6,13 @@ each of these that it fills in. Paths are taken from the current folder, else fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from ..cache import DigestMemo, Entry
-from ..cache.common.errors import UsageError
+from ..cache.common.errors import ClipcacheError, UsageError
 from ..cache.common.quoting import quoted
 from ..cache.select import Chosen
 from .calibration import read_baseline, resolve_baseline
@@ -136,8 +136,28 @@ def _compare(
     context: ScoringContext,
 ) -> Iterator[Comparison]:
     """In the order of the table; the rows of one video that follow each other are read together."""
+    said: set[tuple[Path, str]] = set()
+
+    def skip(path: Path, error: ClipcacheError) -> None:
+        if (path, str(error)) not in said:  # a video may be read again, further down the table
+            said.add((path, str(error)))
+            context.on_skip(path, error)
+
     for path, group in groupby(pairs, key=lambda pair: entries[pair.video].path):  # copies of a video share an entry
-        rows = list(group)
-        references = [vectors[pair.kind, pair.reference] for pair in rows if pair.kind != "video"]
-        partners = [Entry(entries[Path(pair.reference)].path) for pair in rows if pair.kind == "video"]
-        yield from evaluate([Entry(path)], [*null, *references], partners, question.selection, context.on_skip)
+        first = null
+        for rows in _runs(group):
+            references = [vectors[pair.kind, pair.reference] for pair in rows if pair.kind != "video"]
+            partners = [Entry(entries[Path(pair.reference)].path) for pair in rows if pair.kind == "video"]
+            yield from evaluate([Entry(path)], [*first, *references], partners, question.selection, skip)
+            first = []
+
+
+def _runs(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """Divide rows so that none of a prompt or image comes after one of a video: `evaluate` takes those first."""
+    run: list[Pair] = []
+    for pair in pairs:
+        if run and run[-1].kind == "video" and pair.kind != "video":
+            yield run
+            run = []
+        run.append(pair)
+    yield run

@@ -7,14 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cache.common.errors import UsageError
+from ..cache.common.atomic import replacing
+from ..cache.common.errors import CacheError, UsageError
 from ..cache.common.quoting import one_line, quoted
 from .read_files import StrPath
 
 KINDS = ("time", "distribution", "heatmap")  # plots of scores; the default first
 LABEL_CHARS = 60
 _DPI = 150
-_FIRST_BYTES = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<"}
+_FIRST_BYTES = {
+    ".png": b"\x89PNG",
+    ".pdf": b"%PDF",
+    ".svg": b"<?xml",
+    ".jpg": b"\xff\xd8\xff",
+    ".jpeg": b"\xff\xd8\xff",
+}
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
@@ -28,7 +35,7 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Any:
 
 
 def save_figure(figure: Any, path: StrPath) -> str | None:
-    """Write a figure as .png, .svg or .pdf.
+    """Write a figure as .png, .svg, .pdf or .jpg; the file appears whole or not at all.
 
     Returns:
         A warning about letters that the font lacks and that are drawn as boxes; None if there are none.
@@ -36,25 +43,32 @@ def save_figure(figure: Any, path: StrPath) -> str | None:
     Raises:
         UsageError: the file cannot be written, or is there already and is not a picture of the kind that its name says.
     """
-    if not _may_be_replaced(Path(path)):
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _FIRST_BYTES:
+        raise UsageError(f"Cannot write the picture {quoted(path)}", f"end its name in {', '.join(_FIRST_BYTES)}")
+    if not _may_be_replaced(path, _FIRST_BYTES[suffix]):
         raise UsageError(f"{quoted(path)} exists and is not a picture of that kind", "choose another name")
+    tight = {"bbox_inches": "tight"} if figure.get_layout_engine() else {}
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, replacing(path, make_folder=False) as temporary:
             warnings.simplefilter("always")
-            figure.savefig(path, dpi=_DPI, **({"bbox_inches": "tight"} if figure.get_layout_engine() else {}))
-    except (OSError, ValueError) as error:
+            figure.savefig(temporary, format=suffix[1:], dpi=_DPI, **tight)
+    except CacheError as error:
+        raise UsageError(error.problem, error.remedy) from error
+    except ValueError as error:  # too large, for one
         raise UsageError(f"Cannot write the picture {quoted(path)}: {error}") from error
     if any("missing from font" in str(one.message) for one in caught):
         return f"The font of {quoted(path)} lacks some letters, which are drawn as boxes."
     return None
 
 
-def _may_be_replaced(path: Path) -> bool:
+def _may_be_replaced(path: Path, first_bytes: bytes) -> bool:
     """Whether a picture may take the place of a file: there is none, or one of the same kind by its first bytes."""
     if not path.is_file() or not path.stat().st_size:
         return True
     with path.open("rb") as file:
-        return file.read(5).startswith(_FIRST_BYTES.get(path.suffix.lower(), b""))
+        return file.read(len(first_bytes)) == first_bytes
 
 
 def tidy(axes: Any) -> None:

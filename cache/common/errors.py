@@ -6,7 +6,8 @@
     │   ├── NoAudioError      a file has no audio track: reported, but not a failure
     │   ├── NoLibraryError    a package that reads files of this format is not installed
     │   └── NotReadNowError   a file could not be read just now: it is not there, or the disk or the permissions failed
-    ├── ModelError            weights missing, damaged, or of another model; a prompt the model cannot take
+    ├── ModelError            weights missing, damaged, or of another model
+    │   └── PromptError       a prompt that the model cannot take (exit code 2)
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
         ├── ContentError      what was to be stored is not valid
@@ -71,6 +72,12 @@ class NotReadNowError(MediaError):
 
 class ModelError(ClipcacheError):
     """Weights are missing, damaged or of another model, or a prompt does not fit the model."""
+
+
+class PromptError(ModelError):
+    """A prompt does not fit the model: it is the request that is wrong."""
+
+    exit_code = 2
 
 
 class CacheError(ClipcacheError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from ..common.errors import ClipcacheError
-from ..common.options import CACHE, DEBUG, LOADING, PATH, warn
+from ..common.options import CACHE, COUNT, DEBUG, LOADING, PATH, POSITIVE, SECOND, warn
 from .formats import FORMATS, find_format
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class Wiring(Protocol):
     help="What to write; NAME is a format of another package.",
 )
 @click.option("--output", type=PATH, required=True, help="Folder, or the file of h5, parquet and csv.")
-@click.option("--fps", type=float, help="Frames per second of video.")
-@click.option("--every", type=int, help="Every N-th frame.")
-@click.option("--interval", "interval_s", type=float, help="One frame every so many seconds, such as 1.5.")
-@click.option("--start", type=float, help="Start of the range, in seconds.")
-@click.option("--end", type=float, help="End of the range, in seconds, exclusive.")
+@click.option("--fps", type=POSITIVE, help="Frames per second of video.")
+@click.option("--every", type=COUNT, help="Every N-th frame.")
+@click.option("--interval", "interval_s", type=POSITIVE, help="One frame every so many seconds, such as 1.5.")
+@click.option("--start", type=SECOND, help="Start of the range, in seconds.")
+@click.option("--end", type=SECOND, help="End of the range, in seconds, exclusive.")
 @click.option("--pool", metavar="mean:N", help="Mean of N consecutive frames; the last group may be smaller.")
 @click.option("--normalize", is_flag=True, help="Divide each feature by its length.")
 @click.option(
@@ -63,7 +63,7 @@ class Wiring(Protocol):
 )
 @click.option("--text", "texts", multiple=True, help="Add the cosine with this prompt; may be repeated.")
 @click.option(
-    "--per-shard", type=int, default=1000, show_default=True, help="Videos per shard, in formats with shards."
+    "--per-shard", type=COUNT, default=1000, show_default=True, help="Videos per shard, in formats with shards."
 )
 @CACHE
 @click.option("--model", envvar="CLIPCACHE_MODEL", help="Model, such as ViT-B/32; by default the cache's only one.")

@@ -17,7 +17,7 @@ from ..common.quoting import one_line, quoted
 from .header import MAX_TEXT_BYTES
 from .names import model_slug, parse_entry_name, parse_model_dir_name
 from .sampling import Sampling
-from .schema import EXTRACT_AGAIN, FEATURE_DTYPES, EntryAttributes
+from .schema import EXTRACT_AGAIN, FEATURE_DTYPES, MOVE_OUT, EntryAttributes
 
 _MAX_OBJECTS = 64
 # What h5py raises on damaged files, depending on which layer notices.
@@ -96,13 +96,13 @@ def check_links(group: h5py.Group, path: Path) -> None:
     """Refuse soft and external links, without following them."""
     if len(group) > _MAX_OBJECTS:
         raise EntryError(
-            f"{quoted(path)} holds {len(group)} objects where at most {_MAX_OBJECTS} are allowed", "remove it"
+            f"{quoted(path)} holds {len(group)} objects where at most {_MAX_OBJECTS} are allowed", MOVE_OUT
         )
     for name in group.id:  # through HDF5's own calls, which take a quarter of the time of h5py's objects
         if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
             shown = name.decode(errors="backslashreplace")
             raise EntryError(
-                f"{quoted(path)} holds a link to another place ({shown!r}), which is not followed", "remove it"
+                f"{quoted(path)} holds a link to another place ({shown!r}), which is not followed", MOVE_OUT
             )
 
 
@@ -127,11 +127,11 @@ def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     if not isinstance(dataset, h5py.Dataset):
         raise EntryError(f"{quoted(path)} lacks the dataset {name}", EXTRACT_AGAIN)
     if is_stored_elsewhere(dataset):
-        raise EntryError(f"{quoted(path)} keeps {name} in other files, which are not read", "remove it from the cache")
+        raise EntryError(f"{quoted(path)} keeps {name} in other files, which are not read", MOVE_OUT)
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(position)[0] for position in range(properties.get_nfilters())}
     if not filters <= {h5py.h5z.FILTER_FLETCHER32}:
-        raise EntryError(f"{quoted(path)} stores {name} with filters that no entry has", "remove it from the cache")
+        raise EntryError(f"{quoted(path)} stores {name} with filters that no entry has", MOVE_OUT)
     _check_size(dataset, name, path)
     return dataset
 
@@ -159,9 +159,7 @@ def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
     if declared == 0:
         raise EntryError(f"{quoted(path)} holds no {name}", EXTRACT_AGAIN)
     if max(declared, chunk) > held or dataset.id.get_storage_size() < declared:
-        raise EntryError(
-            f"{quoted(path)} declares {declared} bytes of {name}, more than it holds", "remove it from the cache"
-        )
+        raise EntryError(f"{quoted(path)} declares {declared} bytes of {name}, more than it holds", MOVE_OUT)
 
 
 def checked_column(

@@ -28,6 +28,7 @@ from .packed import open_packed_entry, packed_file_of, packs_entries, read_packe
 from .schema import (
     EXTRACT_AGAIN,
     INDEX_DTYPE,
+    MOVE_OUT,
     QUALITY_DTYPE,
     SCHEMA_VERSION,
     TIME_DTYPE,
@@ -105,7 +106,7 @@ def _check_is_hdf5(path: Path) -> None:
     if not signature:
         raise EntryError(f"{quoted(path)} is empty", EXTRACT_AGAIN)
     if signature != _SIGNATURE:
-        raise EntryError(f"{quoted(path)} is not an HDF5 file", "remove it from the cache")
+        raise EntryError(f"{quoted(path)} is not an HDF5 file", MOVE_OUT)
 
 
 def _checked(file: h5py.File, path: Path) -> OpenEntry:
@@ -127,6 +128,6 @@ def _quality(file: h5py.File, frames: int, path: Path) -> dict[str, h5py.Dataset
         return {}
     group = file["quality"]
     if not isinstance(group, h5py.Group):
-        raise EntryError(f"{quoted(path)} holds a quality that is not a group", "remove it from the cache")
+        raise EntryError(f"{quoted(path)} holds a quality that is not a group", MOVE_OUT)
     check_links(group, path)
     return {name: checked_column(group, name, QUALITY_DTYPE, frames, path) for name in group}

@@ -48,7 +48,9 @@ TIME_DTYPE, INDEX_DTYPE, QUALITY_DTYPE = np.dtype("<f8"), np.dtype("<i8"), np.dt
 NUMBER_DTYPES = {bool: np.dtype(np.bool_), int: np.dtype("<i8"), float: np.dtype("<f8")}
 """How attributes that are not text are stored."""
 
-EXTRACT_AGAIN = "remove it and extract the video again"
+MOVE_OUT = "move it out of the cache"
+"""What to do about a file that is not an entry; it may be the user's own, so no advice is to remove it."""
+EXTRACT_AGAIN = f"{MOVE_OUT} and extract the video again"
 """What to do about an entry that is damaged."""
 
 CHECKSUM = "attributes_sha256"
@@ -259,7 +261,7 @@ def read_schema_version(file: h5py.File, path: Path) -> int:
 
 def _schema_version(stored: StoredAttributes, path: Path) -> int:
     if "schema_version" not in stored:
-        raise EntryError(f"{quoted(path)} is an HDF5 file but not a clipcache entry", "remove it from the cache")
+        raise EntryError(f"{quoted(path)} is an HDF5 file but not a clipcache entry", MOVE_OUT)
     version: int = _read_attribute(stored, "schema_version", int, path)
     return version
 
@@ -269,7 +271,7 @@ def _read_attribute(stored: StoredAttributes, name: str, kind: type, path: Path)
         raise EntryError(f"{quoted(path)} lacks the attribute {name}", EXTRACT_AGAIN)
     value = stored.get(name, kind)
     if value is None:
-        raise EntryError(f"{quoted(path)} has an attribute {name} that is not one {kind.__name__}", "remove it")
+        raise EntryError(f"{quoted(path)} has an attribute {name} that is not one {kind.__name__}", MOVE_OUT)
     return value
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from ..common.errors import ClipcacheError, UsageError
-from ..common.options import CACHE, DEBUG, PATH, warn
+from ..common.options import CACHE, DEBUG, PATH, POSITIVE, warn
 
 if TYPE_CHECKING:
     from .entry_of import PublishedModel
@@ -35,10 +35,12 @@ class Wiring(Protocol):
 @CACHE
 @click.option("--model", envvar="CLIPCACHE_MODEL", help="Model that made the features; by default what the files say.")
 @click.option("--weights-sha256", help="Sha256 of its weights, if they are not the published ones.")
-@click.option("--logit-scale", type=float, help="Factor from cosine to logit; by default what the files say, else 100.")
+@click.option(
+    "--logit-scale", type=POSITIVE, help="Factor from cosine to logit; by default what the files say, else 100."
+)
 @click.option("--videos", "videos", multiple=True, type=PATH, help="Video of the features, or a folder of videos.")
-@click.option("--fps", type=float, help="Features per second, if the files do not say.")
-@click.option("--interval", "interval_s", type=float, help="Seconds from one feature to the next, instead of --fps.")
+@click.option("--fps", type=POSITIVE, help="Features per second, if the files do not say.")
+@click.option("--interval", "interval_s", type=POSITIVE, help="Seconds from one feature to the next, instead of --fps.")
 @click.option("--sampling", metavar="all|fps=F|every=N", help="Which frames of the video the features are of.")
 @click.option("--unchecked", is_flag=True, help="Do not compare the rows with the frames of their video.")
 @DEBUG

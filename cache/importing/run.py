@@ -232,7 +232,7 @@ class Import:
             if not _holds(Entry(path), contents):
                 raise ContentError(
                     f"{quoted(found.path)} holds other features of {found.name!r} than the entry {quoted(path)}",
-                    "remove that first, or import to another --cache",
+                    "import to another --cache, or move that out of the cache first",
                 )
         return bool(entries)
 

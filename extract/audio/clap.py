@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.hashing import DigestMemo
 from ...cache.common.quoting import quoted
+from ..models.contract import too_long
 from ..models.placement import Placement, place
 from .weights import CHECKPOINT, DEFAULT_MODEL, WEIGHTS_NAMES, ClapFiles, find_clap
 from .windows import SAMPLE_RATE, Samples
@@ -157,10 +158,7 @@ class TextEncoder:
         lengths = tokens["attention_mask"].sum(dim=1).tolist()
         for prompt, length in zip(prompts, lengths, strict=True):
             if length > self._max_tokens:
-                raise ModelError(
-                    f"The prompt {prompt[:60]!r}… is longer than the {self._max_tokens} tokens that the model reads",
-                    "shorten it, or pass --truncate to drop its end",
-                )
+                raise too_long(prompt, self._max_tokens, length)
         return tokens
 
 

@@ -197,7 +197,9 @@ def _look_at_weights(model: str, weights: Path | None) -> Finding:
     if row.name in OPENAI_MODELS and row.weights.endswith(".pt"):
         published = find_weights(model, Path(row.weights), DigestMemo()).published
         if not published:
-            return Finding("weights", f"{quoted(row.weights)} is damaged", "delete it; the next run downloads it again")
+            return Finding(
+                "weights", f"{quoted(row.weights)} is damaged", "move it away; the next run downloads another"
+            )
     return Finding("weights", f"{row.name}: {row.weights}")
 
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...cache.common.errors import ModelError
+from ...cache.common.errors import ModelError, PromptError
 from ...cache.common.hashing import is_sha256
 from ..video.resize import CLIP_RULE, ResizeRule
 from .openai_fast import MEAN, STD
@@ -31,6 +31,7 @@ from .openai_fast import MEAN, STD
 FloatArray = npt.NDArray[np.float32]
 
 _TOO_LONG = "word " * 100_000
+_SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ class Encoder(Protocol):
             (P, D) float32 array.
 
         Raises:
-            ModelError: if a prompt is longer than the model reads and `truncate` is false, or `spec.has_text` is false.
+            ModelError: if a prompt is longer than the model reads and `truncate` is false (`too_long` makes it), or
+                `spec.has_text` is false.
         """
 
 
@@ -204,6 +206,22 @@ def check_encoder(encoder: Encoder, device: str = "cpu") -> None:
     _require(encoder, all(_are_close(t, together) for t in threaded), "encode_images gives other features in threads")
     _require(encoder, not np.array_equal(together[0], together[1]), "all pictures have the same features")
     _check_texts(encoder)
+
+
+def too_long(prompt: str, limit: int, tokens: int | None = None) -> PromptError:
+    """The error for a prompt that does not fit.
+
+    Args:
+        prompt: the text.
+        limit: how many tokens the model reads.
+        tokens: how many the prompt has, where that is known.
+    """
+    shown = prompt if len(prompt) <= _SHOWN_CHARS else f"{prompt[:_SHOWN_CHARS]}…"
+    more = "more than" if tokens is None else f"{tokens} tokens, more than"
+    return PromptError(
+        f"The prompt {shown!r} has {more} the {limit} tokens that the model reads",
+        "shorten it, or pass --truncate to drop its end",
+    )
 
 
 def check_features(spec: EncoderSpec, features: Any, count: int) -> None:

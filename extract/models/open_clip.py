@@ -33,9 +33,8 @@ from ...cache.common.quoting import first_line, quoted
 from ...cache.format.names import canonical_model
 from ..video.resize import ResizeRule
 from .checkpoint import find_tensors, misfit
-from .contract import EncoderSpec, FloatArray
+from .contract import EncoderSpec, FloatArray, too_long
 from .open_clip_registry import ARCH, architecture, check_activation, preprocessing_of, registered_as
-from .openai import too_long
 from .placement import Placement
 from .weights import WeightsFile, hash_weights
 
@@ -146,7 +145,7 @@ class OpenClip:
         if not truncate:
             for prompt in prompts:
                 if _is_cut(tokenizer, prompt):
-                    raise too_long(prompt, tokenizer.context_length)
+                    raise too_long(prompt, tokenizer.context_length, _count(tokenizer, prompt))
         return tokenizer(prompts)
 
 
@@ -254,6 +253,14 @@ def _pooling(visual: Any, config: dict[str, Any]) -> str:
     if getattr(visual, "attn_pool", None) is not None or hasattr(visual, "attnpool"):
         return "attention pooling"
     return str(config.get("timm_pool") or getattr(visual, "pool_type", ""))
+
+
+def _count(tokenizer: Any, prompt: str) -> int:
+    """How many tokens a prompt has: with room for all of them, what is left is filled with one value."""
+    row = tokenizer([prompt], context_length=8 * len(prompt) + 100)[0]
+    if getattr(tokenizer, "tokenizer_mode", None) == "clips":  # this kind ends in a class token
+        row = row[:-1]
+    return int((row != row[-1]).nonzero()[-1]) + 1
 
 
 def _is_cut(tokenizer: Any, prompt: str) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from ...cache.common.errors import ModelError
-from .contract import EncoderSpec, FloatArray
+from .contract import EncoderSpec, FloatArray, too_long
 from .openai_fast import Tower, make_tower
 from .placement import Placement
 from .weights import WeightsFile, find_weights, load_clip
@@ -75,14 +74,7 @@ class OpenAIClip:
             try:
                 rows.append(clip.tokenize([prompt], context_length=text.context_length, truncate=truncate))
             except RuntimeError as error:
-                raise too_long(prompt, text.context_length) from error
+                room = 8 * len(prompt) + 100  # a token is a byte at least, and few characters become many
+                tokens = int(clip.tokenize([prompt], context_length=room).argmax()) + 1  # the last one ends the text
+                raise too_long(prompt, text.context_length, tokens) from error
         return torch.cat(rows)
-
-
-def too_long(prompt: str, context_length: int) -> ModelError:
-    """The error for a prompt that does not fit."""
-    shown = prompt if len(prompt) <= 200 else f"{prompt[:200]}…"
-    return ModelError(
-        f"The prompt {shown!r} is longer than the {context_length} tokens that the model reads",
-        ("shorten it, or pass --truncate to drop its end"),
-    )

@@ -240,7 +240,9 @@ def _load_published(weights: WeightsFile) -> dict[str, Any]:
     if not weights.path.is_file():
         _download(weights)
     elif sha256_file(weights.path) != weights.sha256:
-        raise ModelError(f"{quoted(weights.path)} is damaged (its checksum is not OpenAI's)", "delete it and try again")
+        raise ModelError(
+            f"{quoted(weights.path)} is damaged (its checksum is not OpenAI's)", "move it away and try again"
+        )
     state = load_torchscript(weights.path)
     _keep_copy(state, copy)
     return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,16 +40,27 @@ def made_with(words: Sequence[str], picture_weights: str, sound_weights: str) ->
 
 
 def save_bank(bank: Bank, path: StrPath) -> None:
-    """Write a bank as .npz.
+    """Write a bank as .npz; nothing but a bank is replaced.
 
     Raises:
+        UsageError: something else has its name.
         CacheError: the file cannot be written.
     """
+    if os.path.isfile(path) and not _is_bank(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+        raise UsageError(f"{quoted(path)} exists and is not a bank", "choose another name")
     data = io.BytesIO()
     moments = (bank.pictures.mean, bank.pictures.std, bank.sounds.mean, bank.sounds.std)
     arrays: dict[str, Any] = dict(zip(_ARRAYS, moments, strict=True))
     np.savez(data, items=bank.items, made_with=bank.made_with, **arrays)
     write_atomically(Path(path), data.getvalue())
+
+
+def _is_bank(path: StrPath) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {f"{name}.npy" for name in _ARRAYS} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def load_bank(path: StrPath, expected: str, anchors: int) -> Bank:

@@ -11,7 +11,7 @@ import click
 import cloup
 
 from ...cache.common.errors import CacheError, UsageError
-from ...cache.common.options import PATH, warn
+from ...cache.common.options import PATH, Number, warn
 from ...cache.common.quoting import quoted
 from ..options import TARGETS, Scoring, output_options, scoring_command
 
@@ -54,6 +54,7 @@ _CKA_NOTE = (
         click.option("--save-bank", type=PATH, help="Write the bank of these videos to a file (.npz) for --bank."),
         click.option(
             "--silence",
+            type=Number(),
             default=-60.0,
             show_default=True,
             help="Leave out windows below this level, in dB of full scale.",
@@ -102,8 +103,6 @@ def align(
         bank = load_bank(bank_file, bank_key(pairs[0], words), len(words))
     else:
         bank = make_bank(described, pairs[0], words, warn)
-    if save_bank:
-        write_bank(bank, save_bank)
     aligned = align_all(described, bank)
     if style == "table":
         note = _NOTE + _CKA_NOTE * cka + _set_text(aligned, bank.items)
@@ -111,6 +110,8 @@ def align(
         note = ""
         click.echo(_set_text(aligned, bank.items), err=True, nl=False)
     write_text(render_rows(_rows(aligned), style, _COLUMNS, _COLUMNS[:-1], note), output)
+    if save_bank:
+        write_bank(bank, save_bank)
 
 
 def _picture_model(cache_dir: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -69,7 +69,6 @@ def aesthetic(
     TARGETS are as in `score`; none means the whole cache. The score comes from CLIP's cosines with pairs of
     opposite prompts and single ones, or from a --head; its method and range are named below each table.
     """
-    from ...cache.common.render import write_text
     from .attributes import BUNDLED
     from .run import RatingOptions, prepare
 
@@ -78,7 +77,10 @@ def aesthetic(
     prompts = attribute_file or BUNDLED
     rating = RatingOptions(prompts, aggregation, probability, head_file, head_activation, details, compare)
     rated = prepare(rating, targets, selection, scoring.context())
-    write_text(_compared(rated, style, plot) if compare else _ranked(rated, style, plot, per_frame=per_frame), output)
+    if compare:
+        _compare(rated, style, output, plot)
+    else:
+        _rank(rated, style, output, plot, per_frame=per_frame)
 
 
 @scoring_command(
@@ -100,14 +102,15 @@ def benchmark(scoring: Scoring, config_file: Path) -> None:
     config = read_config(config_file)
     scoring = replace(scoring, cache_dir=config.cache or scoring.cache_dir, model=config.model or scoring.model)
     results = run_benchmark(config, scoring.context())
+    write_text(printed(results), None)
     written, said = write_results(results, config.output)
     for sentence in (*said, f"Wrote {', '.join(map(str, written))}."):
         warn(sentence)
-    write_text(printed(results), None)
 
 
-def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
+def _compare(rated: Rated, style: str, output: Path | None, plot: Path | None) -> None:
     """Compare all methods; warn of videos without measures."""
+    from ...cache.common.render import write_text
     from .agreement import compare_methods, comparison_text
     from .methods import MEASURES
     from .plot import plot_correlations
@@ -116,17 +119,17 @@ def _compared(rated: Rated, style: str, plot: Path | None) -> Iterator[str]:
     if compared.unmeasured or MEASURES[0] not in compared.methods:
         without = compared.unmeasured or len(compared.videos)
         warn(f"{without} of {len(compared.videos)} have no measures; extract them again with --quality.")
+    write_text(comparison_text(compared, style), output)
     if plot:
         names = [method.name for method in compared.methods]
         title = f"Spearman correlation of methods, {compared.frames} frames"
         if problem := plot_correlations(compared.spearman, names, plot, title):
             warn(problem)
-    return comparison_text(compared, style)
 
 
-def _ranked(rated: Rated, style: str, plot: Path | None, *, per_frame: bool) -> Iterator[str]:
+def _rank(rated: Rated, style: str, output: Path | None, plot: Path | None, *, per_frame: bool) -> None:
     """Write videos, the best first, or frames, in order of time."""
-    from ...cache.common.render import render_rows
+    from ...cache.common.render import render_rows, write_text
     from .rows import (
         footnote,
         frame_columns,
@@ -141,16 +144,19 @@ def _ranked(rated: Rated, style: str, plot: Path | None, *, per_frame: bool) -> 
     scored: Iterable[ScoredVideo] = rated.frames()
     if plot:
         scored = list(scored)
-        _draw(scored, overall, plot)
     note = footnote(overall, details, per_frame=per_frame)
     if per_frame:
         rows = frame_rows(scored, overall, details)
-        return render_rows(rows, style, frame_columns(details), frame_table_columns(details), note)
-    ranked = summary_rows(scored, overall, details)
-    return render_rows(ranked, style, summary_columns(details), summary_table_columns(details), note)
+        pieces = render_rows(rows, style, frame_columns(details), frame_table_columns(details), note)
+    else:
+        ranked = summary_rows(scored, overall, details)
+        pieces = render_rows(ranked, style, summary_columns(details), summary_table_columns(details), note)
+    write_text(pieces, output)
+    if plot:
+        _draw(scored, overall, plot)
 
 
-def _draw(scored: Sequence[ScoredVideo], overall: Column, path: Path) -> None:
+def _draw(scored: Iterable[ScoredVideo], overall: Column, path: Path) -> None:
     """Draw the scores of each video, the best one on top."""
     from ..plots import plot_distribution
 

@@ -119,7 +119,7 @@ def _method(given: object, path: Path) -> MethodSpec:
     if kind in _NAMES and value not in _NAMES[kind]:
         raise UsageError(f"{quoted(path)} names the {kind} {value!r}: known are {_listed(_NAMES[kind])}")
     if unknown := sorted(map(str, set(given) - {kind} - _PARAMETERS[kind])):
-        raise UsageError(f"The method {value!r} in {quoted(path)} does not take {unknown[0]!r}", "remove it")
+        raise UsageError(f"The method {value!r} in {quoted(path)} does not take {unknown[0]!r}", "leave that out")
     if kind == "head":
         value = str(_path(value, path))
     name = given.get("name", f"head_{Path(value).stem}" if kind == "head" else value)

@@ -25,6 +25,7 @@ RATING_FOOTNOTE = (
     "correlations with the ratings over items, -1 to 1; srcc: Spearman; plcc: Pearson, of the scores as they are, "
     "without a fitted curve; krcc: Kendall's tau-b\n"
 )
+_LINE_BYTES = 10_000
 
 
 def write_results(results: Results, folder: StrPath) -> tuple[list[Path], list[str]]:
@@ -34,7 +35,7 @@ def write_results(results: Results, folder: StrPath) -> tuple[list[Path], list[s
         The files written, and warnings about what the plots do not show.
 
     Raises:
-        UsageError: a file cannot be written.
+        UsageError: a file cannot be written, or is there already and is not of a benchmark.
     """
     folder = Path(folder)
     tables: dict[str, tuple[Sequence[str], Iterator[Row]]] = {
@@ -48,11 +49,27 @@ def write_results(results: Results, folder: StrPath) -> tuple[list[Path], list[s
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"Cannot make the folder {quoted(folder)}: {error.strerror}") from error
+    for name, (columns, _) in tables.items():
+        if not _may_be_replaced(folder / name, columns):
+            raise UsageError(
+                f"{quoted(folder / name)} exists and is not of a benchmark", "choose another output folder"
+            )
     for name, (columns, rows) in tables.items():
         write_text(render_rows(rows, "csv", columns), folder / name)
     pictures = {"correlations.png": _draw_correlations, "distribution.png": _draw_distribution}
     said = [draw(results, folder / name) for name, draw in pictures.items()]
     return [folder / name for name in (*tables, *pictures)], [sentence for sentence in said if sentence]
+
+
+def _may_be_replaced(path: Path, columns: Sequence[str]) -> bool:
+    """Whether a table may take the place of a file: there is none, or one that begins with the same two columns.
+
+    A file of ratings by people may lie in the same folder under the same name.
+    """
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.readline(_LINE_BYTES).rstrip().split(b",")[:2] == [name.encode() for name in columns[:2]]
 
 
 def printed(results: Results) -> Iterator[str]:

@@ -11,7 +11,7 @@ import click
 import cloup
 
 from ...cache.common.errors import UsageError
-from ...cache.common.options import PATH, warn
+from ...cache.common.options import COSINE, COUNT, PATH, Number, warn
 from ..options import Scoring, output_options, scoring_command
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .query import Query
     from .run import Search
 
-_COSINE = click.FloatRange(-1, 1)
 _WORDS = click.argument("words", metavar="[QUERY]", nargs=-1)
 _QUESTION = cloup.option_group(
     "What to find, and where",
@@ -32,26 +31,26 @@ _QUESTION = cloup.option_group(
 )
 _LIMITS = cloup.option_group(
     "How much to find",
-    click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="How many for each query."),
-    click.option("--per-video", type=click.IntRange(1), help="At most K for each video and query."),
+    click.option("--top", type=COUNT, default=10, show_default=True, help="How many for each query."),
+    click.option("--per-video", type=COUNT, help="At most K for each video and query."),
     click.option(
         "--min-gap",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=1.0,
         show_default=True,
         help="Seconds between found frames of a video; moments nearer than that are one.",
     ),
-    click.option("--threshold", type=_COSINE, help="Least cosine of a result."),
+    click.option("--threshold", type=COSINE, help="Least cosine of a result."),
     click.option("--moments", is_flag=True, help="Find stretches of time instead of frames."),
-    click.option("--high", type=_COSINE, help="A moment reaches this cosine; by default computed for each query."),
-    click.option("--low", type=_COSINE, help="A moment lasts while the cosine is at least this."),
+    click.option("--high", type=COSINE, help="A moment reaches this cosine; by default computed for each query."),
+    click.option("--low", type=COSINE, help="A moment lasts while the cosine is at least this."),
 )
 _OUTPUT = output_options(
     click.option("--thumbnails", type=PATH, help="Write the found frames into this folder, as JPEG."),
     click.option("--contact-sheet", type=PATH, help="Draw the found frames on one picture, with captions."),
     click.option("--plot", type=PATH, help="Draw similarity over time: .png, .svg or .pdf."),
     click.option("--video-root", type=PATH, help="Where the videos are now, if they were moved; found by content."),
-    formats=("table", "csv", "json", "jsonl", "edl", "ffmpeg", "concat"),
+    formats=("table", "csv", "json", "jsonl", "edl", "ffmpeg"),
 )
 
 
@@ -87,7 +86,7 @@ def search(
     """Find the frames, or with --moments the stretches of time, that are nearest to a QUERY in the whole cache.
 
     QUERY is a prompt, or a sum of prompts such as '"a dog" + 0.5*"snow" - "people"'. Scores are cosines, from -1 to 1.
-    The formats edl, ffmpeg (commands) and concat (a list for ffmpeg) are for moments.
+    The formats edl (for editing programs) and ffmpeg (commands) are for moments.
     """
     from ...cache import DigestMemo
     from ...cache.common.render import write_text
@@ -108,17 +107,19 @@ def search(
     if not found.hits:
         warn("Nothing was found; lower --threshold or --high, or search more.")
     names: dict[int, str] = {}
-    if thumbnails or contact_sheet:
-        read = functools.partial(
-            read_pictures, find=finder.find, frames_at=scoring.wiring.frames_at, on_missing=scoring.tell
-        )
-        names, problem = write_pictures(found, read, thumbnails, contact_sheet)
-        if problem:
-            warn(problem)
+    try:
+        if thumbnails or contact_sheet:
+            read = functools.partial(
+                read_pictures, find=finder.find, frames_at=scoring.wiring.frames_at, on_missing=scoring.tell
+            )
+            names, problem = write_pictures(found, read, thumbnails, contact_sheet)
+            if problem:
+                warn(problem)
+    finally:  # what was found is printed even if a picture of it cannot be written
+        write_text(found_text(found, style, finder.find, names), output)
     if plot and found.hits:
         for sentence in plot_found(asked, found, plot):
             warn(sentence)
-    write_text(found_text(found, style, finder.find, names), output)
 
 
 def _check_moments(moments: bool, style: str, high: float | None, low: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Found frames and moments as rows; moments also as an edit list (CMX 3600), ffmpeg commands or a concat list.
+"""Found frames and moments as rows; moments also as an edit list (CMX 3600) or ffmpeg commands.
 
 Times are those of the container's clock; an edit list counts from each video's first frame, as editors do.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...cache.common.errors import UsageError
-from ...cache.common.quoting import one_line, printable
+from ...cache.common.quoting import one_line
 from ...cache.common.render import Row, render_rows
 from .frames import Hit
 from .moments import Thresholds
@@ -37,11 +37,14 @@ MOMENT_COLUMNS = (
     "thumbnail",  # of the frame at the peak
     "video_sha256",
 )
-MOMENT_STYLES = frozenset({"edl", "ffmpeg", "concat"})  # that frames cannot be written in
+MOMENT_STYLES = frozenset({"edl", "ffmpeg"})  # that frames cannot be written in
 FRAME_FOOTNOTE = "cosine: with the query, -1 to 1; time: h:mm:ss on the container's clock\n"
 
 _MAX_EDL_EVENTS = 999  # an event's number has three digits
-_DEFAULT_FPS = 25.0
+# Frames per second that timecodes count; of other rates, those of a video have times in the first that is not lower.
+_TIMECODE_RATES = (24_000 / 1001, 24.0, 25.0, 30_000 / 1001, 30.0, 48.0, 50.0, 60_000 / 1001, 60.0)
+_RATES_FOR_OTHERS = (25.0, 30.0, 50.0, 60.0)
+_SAME_RATE = 2e-4  # relative: a rate is measured, as an average
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -61,7 +64,7 @@ def found_text(
 
     Args:
         found: frames, or moments.
-        style: table, csv, json or jsonl; of moments edl, ffmpeg or concat, too.
+        style: table, csv, json or jsonl; of moments edl or ffmpeg, too.
         find: gives the file of a source; None leaves it out of the styles that name files.
         thumbnails: file name of the picture of a hit, by the hit's number.
 
@@ -78,8 +81,6 @@ def found_text(
         return edl(queries, hits)
     if style == "ffmpeg":
         return ffmpeg_commands(hits, find)
-    if style == "concat":
-        return concat_list(hits, find)
     footnote = moments_footnote(queries, thresholds)
     rows = moment_rows(queries, thresholds, hits, thumbnails)
     return render_rows(rows, style, MOMENT_COLUMNS, MOMENT_TABLE_COLUMNS, footnote)
@@ -145,27 +146,28 @@ def moments_footnote(queries: Sequence[str], thresholds: Sequence[Thresholds]) -
 def edl(queries: Sequence[str], hits: Sequence[Hit]) -> Iterator[str]:
     """Write moments one after the other as an edit list in the format of CMX 3600.
 
-    All timecodes count frames of one rate, that of the first moment's video, without drops; source times count from
-    the first frame of each video.
+    All timecodes count frames of one rate without drops: that of the first moment's video, or a usual one near it.
+    Source times count from the first frame of each video; they name the counts at which the moment is shown.
 
     Raises:
         UsageError: there are more moments than the format can number.
     """
     if len(hits) > _MAX_EDL_EVENTS:
         raise UsageError(f"An EDL holds {_MAX_EDL_EVENTS} moments at most, not {len(hits)}", "lower --top")
-    fps = _frame_rate(next((hit.source.fps for hit in hits if hit.source.fps > 0), _DEFAULT_FPS))
-    yield f"TITLE: {one_line(', '.join(queries))[:70]}\nFCM: NON-DROP FRAME\n\n"
-    yield f"* TIMECODES COUNT {fps:.6g} FRAMES PER SECOND\n"
+    rate = timecode_rate(next((hit.source.fps for hit in hits if hit.source.fps > 0), 0.0))
+    yield f"TITLE: {one_line(', '.join(queries))[:70]}\nFCM: NON-DROP FRAME\n\n"  # no comment before the first event
     record = 0
     for number, hit in enumerate(hits, 1):
-        start_ms, end_ms = span(hit)
-        first = _frames(start_ms - hit.source.zero_ms, fps)
-        end = max(first + 1, _frames(end_ms - hit.source.zero_ms, fps))
+        fps = hit.source.fps
+        first, end = (_counts(time - hit.source.zero_ms, fps, rate) for time in span(hit))
+        end = max(first + 1, end)
         times = (first, end, record, record + end - first)
         record += end - first
-        yield f"{number:03d}  AX       V     C        {' '.join(timecode(time, fps) for time in times)}\n"
+        own = "" if abs(fps - rate) < rate * _SAME_RATE else f", THE VIDEO HAS {fps:.6g}" if fps else ""
+        yield f"{number:03d}  AX       V     C        {' '.join(timecode(time, rate) for time in times)}\n"
         yield f"* FROM CLIP NAME: {one_line(hit.source.name)}\n"
-        yield f"* COMMENT: {one_line(queries[hit.query])}, COSINE {hit.cosine:.4f}\n\n"
+        yield f"* COMMENT: {one_line(queries[hit.query])}, COSINE {hit.cosine:.4f}\n"
+        yield f"* COMMENT: TIMECODES COUNT {rate:.6g} FRAMES PER SECOND{own}\n\n"
 
 
 def ffmpeg_commands(hits: Sequence[Hit], find: Callable[[Source], Path | None]) -> Iterator[str]:
@@ -184,29 +186,6 @@ def ffmpeg_commands(hits: Sequence[Hit], find: Callable[[Source], Path | None]) 
         words = ["ffmpeg", "-n", "-seek_timestamp", "1", "-ss", _seconds(start_ms), "-i", str(path.absolute())]
         words += ["-t", _seconds(end_ms - start_ms), f"{number:03d}-{safe_stem(hit.source.name)}.mp4"]
         yield " ".join(shell_word(word) for word in words) + "\n"
-
-
-def concat_list(hits: Sequence[Hit], find: Callable[[Source], Path | None]) -> Iterator[str]:
-    """Write the moments as a script of ffmpeg's concat demuxer, which plays them one after the other.
-
-    Args:
-        hits: the moments.
-        find: gives the file of a source; None leaves its moments out.
-
-    Raises:
-        UsageError: the name of a file cannot be written in such a script.
-    """
-    yield "ffconcat version 1.0\n"
-    for hit in hits:
-        path = find(hit.source)
-        if path is None:
-            continue
-        name = str(path.absolute())
-        if printable(name) != name or "\n" in name or "\r" in name:
-            raise UsageError(f"A concat list cannot hold the file name {one_line(name)!r}", "rename the file")
-        start_ms, end_ms = whole_milliseconds(hit)
-        quoted = name.replace("'", "'\\''")
-        yield f"file '{quoted}'\ninpoint {_seconds(start_ms)}\noutpoint {_seconds(end_ms)}\n"
 
 
 def ranks(hits: Sequence[Hit]) -> Iterator[tuple[int, Hit]]:
@@ -257,15 +236,21 @@ def shell_word(word: str) -> str:
     return "$'" + "".join(escaped) + "'"
 
 
-def _frame_rate(fps: float) -> float:
-    """Return the nominal rate of a measured average: the whole number, or NTSC's 1000/1001 of it, where one is near."""
-    rates = (round(fps), round(fps * 1.001) / 1.001)
-    return next((rate for rate in rates if abs(rate - fps) < fps * 2e-4), fps)
+def timecode_rate(fps: float) -> float:
+    """Return the rate of timecodes for a video's measured rate: its own if it is a usual one; 25 if it is unknown."""
+    nearest = min(_TIMECODE_RATES, key=lambda rate: abs(rate - fps))
+    if abs(nearest - fps) < nearest * _SAME_RATE:
+        return nearest
+    return next((rate for rate in _RATES_FOR_OTHERS if rate >= fps), _RATES_FOR_OTHERS[-1])
 
 
-def _frames(milliseconds: float, fps: float) -> int:
-    """Return how many frames of a rate come before a time."""
-    return max(0, round(milliseconds / 1000.0 * fps))
+def _counts(milliseconds: float, fps: float, rate: float) -> int:
+    """Return the first count of a rate at which what a video shows from a time on can be seen."""
+    counts = max(0.0, milliseconds / 1000.0 * rate)
+    times = rate / fps if fps else 0.0
+    if round(times) and abs(times - round(times)) < _SAME_RATE:
+        return round(counts)  # frames begin with a count; containers round their times
+    return math.ceil(counts - 1e-6)
 
 
 def _seconds(milliseconds: int) -> str:

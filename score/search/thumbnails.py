@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache.common.errors import ClipcacheError, UsageError
+from ...cache.common.atomic import write_atomically
+from ...cache.common.errors import CacheError, ClipcacheError, UsageError
 from ...cache.common.quoting import quoted
 from ..options import FramesAt
 from ..plot_style import new_figure, save_figure, shorten
@@ -30,6 +32,8 @@ _TALLEST = 1.4  # height to width; an upright video's pictures are drawn narrowe
 _SHEET_PIXELS = 320  # longer side of a picture on the sheet
 _CAPTION_CHARS = 34
 _JPEG_QUALITY = 92
+_JPEG_COMMENT = b"thumbnail by clipcache"
+_COMMENT_WITHIN = 4096  # bytes from the start of the file
 
 
 @dataclass(frozen=True)
@@ -117,16 +121,30 @@ def thumbnail_names(queries: Sequence[str], hits: Sequence[Hit]) -> list[str]:
 def write_thumbnail(rgb: Rgb, path: StrPath) -> None:
     """Write a frame as JPEG at its own size; the folder is made if it does not exist.
 
+    A comment in the file says that it is a thumbnail: nothing but such a file is replaced.
+
     Raises:
-        UsageError: it cannot be written.
+        UsageError: it cannot be written, or something else has its name.
     """
     from PIL import Image
 
+    path = Path(path)
+    if not _may_be_replaced(path):
+        raise UsageError(f"{quoted(path)} exists and is not a thumbnail of clipcache's", "choose another folder")
+    data = io.BytesIO()
+    Image.fromarray(rgb).save(data, "JPEG", quality=_JPEG_QUALITY, comment=_JPEG_COMMENT)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rgb).save(path, quality=_JPEG_QUALITY)
-    except OSError as error:
-        raise UsageError(f"Cannot write the picture {quoted(path)}: {error.strerror or error}") from error
+        write_atomically(path, data.getvalue(), durable=False)
+    except CacheError as error:
+        raise UsageError(error.problem, error.remedy) from error
+
+
+def _may_be_replaced(path: Path) -> bool:
+    """Whether a thumbnail may take the place of a file: there is none, or another thumbnail."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return _JPEG_COMMENT in file.read(_COMMENT_WITHIN)
 
 
 def reduced(rgb: Rgb) -> Rgb:

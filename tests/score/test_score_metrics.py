@@ -222,6 +222,39 @@ def test_pairs_score_each_video_with_its_own_references(cache: Path, tmp_path: P
     ]
 
 
+def test_pairs_come_in_the_order_of_the_table(cache: Path, tmp_path: Path) -> None:
+    """A video's row may stand before a prompt's; the generic prompts are counted once for all rows of a video."""
+    for name in ("b.mp4", "c.mp4"):
+        put(cache, make_video(tmp_path / "videos", name), np.array([Y, Y, Z]))
+    table = tmp_path / "videos" / "pairs.csv"
+    table.write_text(
+        "video,prompt,reference_video\na.mp4,,b.mp4\na.mp4,x axis,c.mp4\na.mp4,y axis,\nb.mp4,,a.mp4\nb.mp4,z axis,\n"
+    )
+    found = rows("--cache", cache, "--pairs", table)
+    assert [(row["video"], row["reference"]) for row in found] == [
+        ("a.mp4", "b.mp4"),
+        ("a.mp4", "x axis"),
+        ("a.mp4", "c.mp4"),
+        ("a.mp4", "y axis"),
+        ("b.mp4", "a.mp4"),
+        ("b.mp4", "z axis"),
+    ]
+    table.write_text("video,prompt,reference_video\na.mp4,,b.mp4\na.mp4,x axis,c.mp4\na.mp4,y axis,\n")
+    calibrated = [row["baseline_prompts"] for row in rows("--cache", cache, "--pairs", table, "--baseline")]
+    table.write_text("video,prompt\na.mp4,x axis\n")
+    (alone,) = rows("--cache", cache, "--pairs", table, "--baseline")
+    assert calibrated == [None, alone["baseline_prompts"], None, alone["baseline_prompts"]]
+
+
+def test_a_video_that_cannot_be_scored_is_told_once(cache: Path, tmp_path: Path) -> None:
+    put(cache, make_video(tmp_path / "videos", "b.mp4"), np.array([Y]))
+    table = tmp_path / "videos" / "pairs.csv"
+    table.write_text("video,prompt,reference_video\nb.mp4,,a.mp4\nb.mp4,x axis,\na.mp4,x axis,\nb.mp4,y axis,\n")
+    result = run("score", "--cache", cache, "--pairs", table, "--start", 0.15)
+    assert result.exit_code == 1
+    assert result.stderr.count("'b.mp4' has no frames") == 1, result.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

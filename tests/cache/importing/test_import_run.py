@@ -213,7 +213,6 @@ def test_what_is_there_is_left_and_never_replaced(tmp_path: Path, cache: Path) -
         ((), "Say which model made the features"),
         (("--model", "mine"), "give their hash by --weights-sha256"),
         (("--model", "mine", "--weights-sha256", "AB"), "64 lower-case hex digits"),
-        ((*B32, "--fps", 0), "must be above 0 a second"),
         ((*B32, "--fps", 1, "--interval", 1), "give one of them"),
         ((*B32, "--sampling", "some"), "is not one of"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clipcache.cache.common.errors import ModelError, UsageError
+from clipcache.cache.common.errors import ModelError, PromptError, UsageError
 from clipcache.cache.common.hashing import DigestMemo, sha256_file
 from clipcache.cache.format.names import canonical_model
 from clipcache.extract.models import weights
@@ -263,8 +263,9 @@ def test_reference_images_are_encoded_as_clip_does(tmp_path: Path, tiny_weights:
 def test_a_prompt_too_long_is_named(tiny_weights: Path) -> None:
     encoder = load_reference_encoder("tiny", sha256_file(tiny_weights), weights=tiny_weights, device="cpu")
     prompt = "word " * 100
-    with pytest.raises(ModelError, match=r"word word.*77 tokens.*--truncate"):
+    with pytest.raises(PromptError, match=r"word word.* 102 tokens.*77 tokens.*--truncate") as caught:
         encoder.encode_texts(["short", prompt])
+    assert caught.value.exit_code == 2
     assert encoder.encode_texts([prompt], truncate=True).shape == (1, 512)
 
 

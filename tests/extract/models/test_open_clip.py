@@ -409,7 +409,7 @@ def test_prompts_that_are_too_long_are_named_not_cut(architectures: Path) -> Non
     encoder = open_encoder(find_weights(TINY, architectures, DigestMemo()), CPU)
     longest = "dog " * 14  # and a token before and after: 16
     encoder.encode_texts([longest])
-    with pytest.raises(ModelError, match=r"dog dog.*16 tokens.*--truncate"):
+    with pytest.raises(ModelError, match=r"dog dog.* 17 tokens.*16 tokens.*--truncate"):
         encoder.encode_texts(["short", longest + "dog"])
     assert encoder.encode_texts([longest + "dog"], truncate=True).shape == (1, 24)
 

@@ -1,19 +1,20 @@
-"""Moments as edit lists, ffmpeg commands and concat scripts: the very frames, and names that no shell misreads."""
+"""Moments as edit lists and ffmpeg commands: the very frames, and names that no shell misreads."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shlex
 import subprocess
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
 from clipcache.cache.common.errors import UsageError
 from clipcache.score.search.formats import (
     clock,
-    concat_list,
     edl,
     ffmpeg_commands,
     frame_rows,
@@ -25,7 +26,6 @@ from clipcache.score.search.formats import (
 from clipcache.score.search.frames import Hit
 from clipcache.score.search.moments import Thresholds
 from clipcache.score.search.scan import Source
-from media import make_video, read_barcode
 
 
 def hit(
@@ -40,38 +40,123 @@ def hit(
     return Hit(query, source, start_ms, 3, None, 0.31234, (start_ms, end_ms))
 
 
+@dataclass(frozen=True)
+class Event:
+    """An event of an edit list; times are counts of frames, ends exclusive."""
+
+    source: tuple[int, int]
+    record: tuple[int, int]
+    comments: list[str]
+
+
+_EVENT = re.compile(r"(\d{3})  AX       V     C       " + r" (\d\d):(\d\d):(\d\d):(\d\d)" * 4)
+
+
+def read_edl(text: str, nominal: int) -> list[Event]:
+    """Read an edit list as strictly as editing programs do: a comment belongs to an event, and follows it."""
+    head, *lines = text.removesuffix("\n").split("\n")
+    assert head.startswith("TITLE: ")
+    assert lines[:2] == ["FCM: NON-DROP FRAME", ""]
+    events: list[Event] = []
+    for line in lines[2:]:
+        if line.startswith("* "):
+            events[-1].comments.append(line[2:])
+        elif line:
+            match = _EVENT.fullmatch(line)
+            assert match, line
+            assert int(match[1]) == len(events) + 1
+            digits = [int(part) for part in match.groups()[1:]]
+            counts = [
+                (hours * 3600 + minutes * 60 + seconds) * nominal + frames
+                for hours, minutes, seconds, frames in zip(*[iter(digits)] * 4, strict=True)
+            ]
+            assert all(frames < nominal for frames in digits[3::4])
+            events.append(Event((counts[0], counts[1]), (counts[2], counts[3]), []))
+    return events
+
+
 def test_an_edit_list_counts_frames_from_the_start_of_each_video() -> None:
     hits = [hit(1000, 2000), hit(11_480, 11_520, name="b.mp4", zero_ms=10_000), hit(3_600_000, 3_661_040)]
     assert "".join(edl(["a dog"], hits)) == (
         "TITLE: a dog\n"
         "FCM: NON-DROP FRAME\n"
         "\n"
-        "* TIMECODES COUNT 25 FRAMES PER SECOND\n"
         "001  AX       V     C        00:00:01:00 00:00:02:00 00:00:00:00 00:00:01:00\n"
         "* FROM CLIP NAME: a.mp4\n"
         "* COMMENT: a dog, COSINE 0.3123\n"
+        "* COMMENT: TIMECODES COUNT 25 FRAMES PER SECOND\n"
         "\n"
         "002  AX       V     C        00:00:01:12 00:00:01:13 00:00:01:00 00:00:01:01\n"
         "* FROM CLIP NAME: b.mp4\n"
         "* COMMENT: a dog, COSINE 0.3123\n"
+        "* COMMENT: TIMECODES COUNT 25 FRAMES PER SECOND\n"
         "\n"
         "003  AX       V     C        01:00:00:00 01:01:01:01 00:00:01:01 00:01:02:02\n"
         "* FROM CLIP NAME: a.mp4\n"
         "* COMMENT: a dog, COSINE 0.3123\n"
+        "* COMMENT: TIMECODES COUNT 25 FRAMES PER SECOND\n"
         "\n"
     )
 
 
-def test_the_frames_of_an_ntsc_video_count_as_thirty() -> None:
-    fps = float(Fraction(30_000, 1001))
-    start_ms, end_ms = 1000 * 300 / fps, 1000 * 331 / fps
-    text = "".join(edl(["x"], [hit(start_ms, end_ms, fps=fps)]))
-    assert "00:00:10:00 00:00:11:01" in text
-    assert "COUNT 29.97 FRAMES" in text
+# Rate of the video, rate that the timecodes count, and what its comment says.
+RATES = [
+    (Fraction(25), Fraction(25), "COUNT 25 FRAMES PER SECOND"),
+    (Fraction(24_000, 1001), Fraction(24_000, 1001), "COUNT 23.976 FRAMES PER SECOND"),
+    (Fraction(30_000, 1001), Fraction(30_000, 1001), "COUNT 29.97 FRAMES PER SECOND"),
+    (Fraction(60), Fraction(60), "COUNT 60 FRAMES PER SECOND"),
+    (Fraction(1962, 100), Fraction(25), "COUNT 25 FRAMES PER SECOND, THE VIDEO HAS 19.62"),
+    (Fraction(25, 2), Fraction(25), "COUNT 25 FRAMES PER SECOND, THE VIDEO HAS 12.5"),
+    (Fraction(27), Fraction(30), "COUNT 30 FRAMES PER SECOND, THE VIDEO HAS 27"),
+]
+SPANS = [(0, 1), (7, 8), (50, 55), (1799, 1801), (17_982, 18_020), (107_892, 108_000)]  # drops would show at minutes
+
+
+@pytest.mark.parametrize(("fps", "rate", "said"), RATES, ids=lambda value: str(value)[:6])
+def test_an_edit_list_names_the_counts_at_which_a_moment_is_shown(fps: Fraction, rate: Fraction, said: str) -> None:
+    hits = [hit(float(1000 * a / fps), float(1000 * b / fps), fps=float(fps)) for a, b in SPANS]
+    events = read_edl("".join(edl(["x"], hits)), math.ceil(rate))
+    record = 0
+    for (a, b), event in zip(SPANS, events, strict=True):
+        first, end = event.source
+        assert [count * fps // rate for count in (first, end - 1)] == [a, b - 1]  # the frames shown then
+        assert [count * fps // rate for count in (first - 1, end)] == [a - 1, b]
+        assert event.record == (record, record + end - first)
+        record += end - first
+        assert any(comment.endswith(said) for comment in event.comments)
+
+
+def test_times_that_a_container_rounds_stand_for_their_frames() -> None:
+    for fps in (Fraction(24_000, 1001), Fraction(60), Fraction(30_000, 1001)):
+        hits = [hit(round(1000 * a / fps), round(1000 * b / fps), fps=float(fps)) for a, b in SPANS]
+        events = read_edl("".join(edl(["x"], hits)), math.ceil(fps))
+        assert [event.source for event in events] == SPANS
+
+
+def test_a_second_video_of_another_rate_is_counted_by_its_times() -> None:
+    hits = [hit(1000, 2000), hit(1000 * 101 / 30, 1000 * 131 / 30, fps=30.0)]
+    _, second = read_edl("".join(edl(["x"], hits)), 25)
+    assert second.source == (85, 110)  # 3.4 and 4.4 s: the first counts at which frames 101 and 131 are shown
+    assert "COMMENT: TIMECODES COUNT 25 FRAMES PER SECOND, THE VIDEO HAS 30" in second.comments
+
+
+@pytest.mark.parametrize(("fps", "rate", "said"), RATES, ids=lambda value: str(value)[:6])
+def test_opentimelineio_reads_the_edit_list(fps: Fraction, rate: Fraction, said: str) -> None:
+    otio = pytest.importorskip("opentimelineio")
+    pytest.importorskip("otio_cmx3600_adapter")
+    hits = [hit(float(1000 * a / fps), float(1000 * b / fps), fps=float(fps)) for a, b in SPANS]
+    text = "".join(edl(["a dog"], hits))
+    timeline = otio.adapters.read_from_string(text, "cmx_3600", rate=float(rate))
+    ranges = [clip.source_range for clip in timeline.find_clips()]
+    found = [(span.start_time.to_frames(), span.end_time_exclusive().to_frames()) for span in ranges]
+    assert found == [event.source for event in read_edl(text, math.ceil(rate))]
+    first = next(iter(timeline.find_clips()))
+    assert first.name == "a.mp4"
+    assert any(comment.endswith(said) for comment in first.metadata["cmx_3600"]["comments"])
 
 
 @pytest.mark.parametrize(
-    ("fps", "said"), [(24.0005, "24"), (23.9758, "23.976"), (29.9697, "29.97"), (24.3, "24.3"), (12.5, "12.5")]
+    ("fps", "said"), [(24.0005, "24"), (23.9758, "23.976"), (29.9697, "29.97"), (24.3, "25"), (119.9, "60")]
 )
 def test_a_measured_rate_stands_for_a_usual_one(fps: float, said: str) -> None:
     assert f"COUNT {said} FRAMES" in "".join(edl(["x"], [hit(fps=fps)]))
@@ -122,27 +207,6 @@ def test_text_is_quoted_as_shlex_does() -> None:
 
 def test_what_cannot_be_found_is_left_out() -> None:
     assert list(ffmpeg_commands([hit()], lambda _: None)) == []
-    assert list(concat_list([hit()], lambda _: None)) == ["ffconcat version 1.0\n"]
-
-
-@pytest.mark.parametrize("name", ["two\nlines.mp4", os.fsdecode(b"caf\xe9.mp4")])
-def test_a_concat_list_refuses_names_that_it_cannot_hold(name: str) -> None:
-    with pytest.raises(UsageError, match="rename the file"):
-        list(concat_list([hit()], lambda _: Path("/videos") / name))
-
-
-def test_ffmpeg_plays_what_a_concat_list_says(tmp_path: Path) -> None:
-    """Every frame is a keyframe and the video starts at two seconds, so in and out points are exact and absolute."""
-    truth = make_video(
-        tmp_path / "it's a \\ video.mkv", frames=50, start_offset_s=2, options={"x264-params": "keyint=1"}
-    )
-    times = truth.timestamps_ms
-    hits = [hit(times[20], times[25]), hit(times[3], times[4])]
-    path = tmp_path / "list.ffconcat"
-    path.write_text("".join(concat_list(hits, lambda _: truth.path)), encoding="utf-8")
-    with av.open(str(path), format="concat", options={"safe": "0"}) as container:
-        numbers = [read_barcode(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    assert numbers == [20, 21, 22, 23, 24, 3]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_what_cannot_be_a_sheet_is_one_sentence(tmp_path: Path, count: int, name
 
 def test_a_thumbnail_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UsageError, match="Cannot write the picture"):
+    with pytest.raises(UsageError, match="Cannot write"):
         write_pictures(Found(["x"], [hit()]), lambda _: [Picture(0, GREY)], tmp_path / "file", None)
 
 
@@ -212,7 +212,7 @@ def test_a_plot_that_cannot_be_written_is_one_sentence(
     search_of: Callable[..., Search], tmp_path: Path, name: str
 ) -> None:
     asked = search_of()
-    with pytest.raises(UsageError, match="Cannot write the picture"):
+    with pytest.raises(UsageError, match="Cannot write"):
         plot_found(asked, Found(asked.queries, asked.frames(Limits())), tmp_path / name)
     with pytest.raises(UsageError, match="has no results"):
         plot_found(asked, Found(asked.queries, []), tmp_path / "p.png")
