@@ -161,6 +161,7 @@ class _PictureReader:
     """Stands in for a `FrameEncoder`."""
 
     in_flight = 1
+    min_batch = 1
 
     def __init__(self, feature_of: Callable[[Pixels], Sequence[float]], size: int) -> None:
         self._feature_of = feature_of
