@@ -111,5 +111,5 @@ def failures_text(failures: Sequence[Failure]) -> str:
     if not failures:
         return "Nothing failed."
     head = ("TIME", "MODEL", "FAILURE")
-    rows = [head, *((one.time, one.model_dir, one_line(one.sentence)) for one in failures)]
+    rows = [head, *(tuple(map(one_line, (one.time, one.model_dir, one.sentence))) for one in failures)]
     return "".join(table_lines(rows)).rstrip("\n")

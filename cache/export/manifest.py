@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..common.atomic import write_atomically
+from ..common.errors import CacheError
 from ..common.hashing import sha256_file
-from ..common.quoting import printable
+from ..common.quoting import printable, quoted
+from ..common.reading import read_lines
 from .names import Piece, Source
 from .recipe import Recipe
 
@@ -40,14 +43,21 @@ class Manifest:
         """Read the manifest at `path`, if there is one, of files in `folder`.
 
         Lines that are not records of this program are left out; their pieces are written again.
+
+        Raises:
+            CacheError: if it cannot be read.
         """
         self._path = path
         self._folder = folder
         self._pieces: dict[str, list[Record]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            for line in read_lines(path):
                 if (record := _parsed(line)) is not None:
                     self._add(record)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CacheError(f"Cannot read the manifest {quoted(path)} ({error.strerror or error})") from error
 
     def holds(self, piece: Piece, origins: Sequence[Record]) -> bool:
         """Whether the piece was written from exactly these origins, and its files still have their sizes."""
@@ -99,9 +109,9 @@ class Manifest:
         ]
 
 
-def _parsed(line: str) -> Record | None:
+def _parsed(line: bytes) -> Record | None:
     """A record, or None for a line cut short, foreign, or leading out of the folder."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         record = json.loads(line)
         files = record["files"]
         if files and all(_is_description(one) for one in files):
@@ -111,7 +121,8 @@ def _parsed(line: str) -> Record | None:
 
 def _is_description(one: Mapping[str, Any]) -> bool:
     path = Path(one["name"])
-    return isinstance(one["bytes"], int) and not path.is_absolute() and ".." not in path.parts
+    is_name = b"\0" not in os.fsencode(path)  # a ValueError where it cannot be one at all
+    return is_name and isinstance(one["bytes"], int) and not path.is_absolute() and ".." not in path.parts
 
 
 def _line(record: Record) -> str:

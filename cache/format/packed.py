@@ -114,7 +114,7 @@ def packed_file_of(path: Path) -> Path | None:
 
 def is_packed(path: Path) -> bool:
     """Whether a file is marked as a packed library, valid or not."""
-    if path.suffix != ENTRY_SUFFIX:
+    if path.suffix != ENTRY_SUFFIX or not is_file(path):  # HDF5 would wait for a pipe
         return False
     try:
         with h5py.File(path, "r", locking=False) as opened:

@@ -5,22 +5,19 @@ Nothing is unpickled: a pickle can execute any code.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from .. import numpy_files
 from ..common.errors import ContentError
 from ..common.quoting import quoted
 from .formats import Found, rate
 
 TRIPLE_SUFFIX = "_clip.npy"
 _NPZ_KEY = "features"
-# What NumPy raises on files that are not its own, or cut short.
-_BAD_FILE = (OSError, ValueError, EOFError, KeyError, TypeError, MemoryError, OverflowError, zipfile.BadZipFile)
 
 
 def read_triple(path: Path) -> Iterator[Found]:
@@ -47,9 +44,8 @@ def read_npz(path: Path) -> Iterator[Found]:
         ContentError: if the file is damaged or has no such array.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            held = {key: arrays[key] for key in (_NPZ_KEY, "timestamps_ms", "frame_index", "fps") if key in arrays}
-    except _BAD_FILE as error:
+        held = numpy_files.read_npz(path, (_NPZ_KEY, "timestamps_ms", "frame_index", "fps"))
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if _NPZ_KEY not in held:
         raise ContentError(f"{quoted(path)} has no array named {_NPZ_KEY}; only such .npz files are imported")
@@ -65,12 +61,9 @@ def read_npz(path: Path) -> Iterator[Found]:
 
 def _load(path: Path) -> npt.NDArray[Any]:
     try:
-        values: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except _BAD_FILE as error:
+        return numpy_files.read_npy(path)
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(values, np.ndarray):
-        raise ContentError(f"{quoted(path)} is not one NumPy array", "leave it out")
-    return values
 
 
 def _damaged(path: Path, error: Exception) -> ContentError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +17,14 @@ from numpy.typing import NDArray
 
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.quoting import one_line, quoted
+from ...cache.common.reading import read_bounded
 from ..read_files import StrPath
 from .aesthetic import Column
 from .choices import Activation
 
 _PARTS = ("weight", "bias")
+_MAX_BYTES = 1 << 28  # LAION's largest predictor has 3.7 MB
+_MAX_NAME = 200
 _SCALE = "rating of the head, without fixed range"
 
 
@@ -96,7 +101,7 @@ def _layer_names(state: Mapping[str, NDArray[np.float32]], path: Path) -> list[s
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key under which `layers.10` comes after `layers.2`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _check_widths(
@@ -119,7 +124,10 @@ def _check_widths(
 
 def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
-        return {name: tensor.detach().float().numpy() for name, tensor in _read_tensors(path).items()}
+        tensors = _read_tensors(read_bounded(path, _MAX_BYTES), path.suffix == ".safetensors")
+        if sum(tensor.numel() for tensor in tensors.values()) > _MAX_BYTES or not all(map(_is_name, tensors)):
+            raise ValueError("far more values than a head has, or names that no layer has")
+        return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
     except OSError as error:
         raise ModelError(f"Cannot read the head {quoted(path)}: {error.strerror or error}") from error
     except Exception as error:  # of many kinds: the file may hold anything
@@ -129,17 +137,27 @@ def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
         ) from error
 
 
-def _read_tensors(path: Path) -> dict[str, Any]:
-    """Return named tensors, on the CPU."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _MAX_NAME
 
-        tensors: dict[str, Any] = load_file(path)
+
+def _read_tensors(data: bytes, is_safetensors: bool) -> dict[str, Any]:
+    """Return named tensors, on the CPU."""
+    if is_safetensors:
+        from safetensors.torch import load
+
+        tensors: dict[str, Any] = load(data)
         return tensors
     import torch
 
+    file = io.BytesIO(data)
+    if zipfile.is_zipfile(file):  # what torch.save writes; it does not compress
+        with zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise ValueError("an archive that declares far more than it holds")
+    file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on pickle protocols, which do not matter here
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     nested = state.get("state_dict")
     return dict(nested if isinstance(nested, Mapping) else state)
