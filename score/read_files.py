@@ -30,7 +30,7 @@ def read_yaml(path: StrPath) -> object:
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                event = self.peek_event()
+                event = self.peek_event()  # type: ignore[no-untyped-call]
                 if isinstance(self.anchors.get(event.anchor), yaml.CollectionNode):
                     raise yaml.MarkedYAMLError(
                         problem="an alias of a list or mapping, which must be written out",

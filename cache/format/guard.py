@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..common.errors import CacheError, EntryError
 from ..common.quoting import quoted
+from ..common.reading import held_bytes
 from .schema import EXTRACT_AGAIN, MAX_TEXT_BYTES, EntryAttributes
 
 _MAX_OBJECTS = 64
@@ -97,7 +98,8 @@ def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
 
 
 def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
-    held = dataset.file.id.get_filesize()
+    """A sparse file has any size: what counts is what the disk holds, as `held_bytes` takes it."""
+    held = held_bytes(path.stat())
     chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
     declared = declared_bytes(dataset)
     if declared == 0:

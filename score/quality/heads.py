@@ -125,7 +125,7 @@ def _check_widths(
 def _load_state(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         tensors = _read_tensors(read_bounded(path, _MAX_BYTES), path.suffix == ".safetensors")
-        if sum(tensor.numel() for tensor in tensors.values()) > _MAX_BYTES or not all(map(_is_name, tensors)):
+        if 4 * sum(tensor.numel() for tensor in tensors.values()) > _MAX_BYTES or not all(map(_is_name, tensors)):
             raise ValueError("far more values than a head has, or names that no layer has")
         return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
     except OSError as error:
