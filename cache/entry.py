@@ -18,6 +18,7 @@ from .common.errors import UsageError
 from .common.paths import StrPath
 from .common.quoting import quoted
 from .format.blocks import BLOCK_ROWS
+from .format.checks import check_attributes
 from .format.guard import OpenEntry, raises_entry_error
 from .format.read import open_entry
 from .format.sampling import Sampling, time_range
@@ -132,7 +133,7 @@ class Entry(_AttributesOfEntry):
     def kept_open(self) -> Iterator[None]:
         """Keep the file open while the context lasts, for all that is read of the entry and of its slices."""
         with contextlib.ExitStack() as stack:  # which keeps the caller's own exceptions out of `open_entry`
-            self._held.entry = stack.enter_context(open_entry(self.path))
+            self._held.entry = stack.enter_context(self._opened_anew())
             try:
                 yield
             finally:
@@ -143,11 +144,17 @@ class Entry(_AttributesOfEntry):
     def opened(self) -> Iterator[OpenEntry]:
         """The checked, open file: the one kept open, else opened for this context only."""
         if self._held.entry is None:
-            with open_entry(self.path) as entry:
+            with self._opened_anew() as entry:
                 yield entry
         else:
             with raises_entry_error(self.path):
                 yield self._held.entry
+
+    @contextlib.contextmanager
+    def _opened_anew(self) -> Iterator[OpenEntry]:
+        with open_entry(self.path) as entry:
+            check_attributes(entry.attributes, self.path)
+            yield entry
 
     def slice(
         self,

@@ -71,7 +71,7 @@ class FailureLog:
         Raises:
             CacheError: if the log cannot be written.
         """
-        line = json.dumps(dataclasses.asdict(failure)).encode() + b"\n"
+        line = json.dumps(dataclasses.asdict(failure), allow_nan=False).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b", buffering=0) as file:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import lzma
 import math
-import os
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,7 @@ def read_npy(path: StrPath) -> Array:
         OSError: if it cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
-        return read_array(file, held_bytes(os.fstat(file.fileno())))
+        return read_array(file, held_bytes(path))
 
 
 def read_npz(path: StrPath, names: Sequence[str]) -> dict[str, Array]:
@@ -44,7 +43,7 @@ def read_npz(path: StrPath, names: Sequence[str]) -> dict[str, Array]:
         OSError: if it cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
-        return _members(file, names)
+        return _members(path, file, names)
 
 
 def read_npy_or_npz(path: StrPath, names: Sequence[str]) -> Array | dict[str, Array]:
@@ -56,9 +55,9 @@ def read_npy_or_npz(path: StrPath, names: Sequence[str]) -> Array | dict[str, Ar
     """
     with open_regular(path) as file:
         if zipfile.is_zipfile(file):
-            return _members(file, names)
+            return _members(path, file, names)
         file.seek(0)
-        return read_array(file, held_bytes(os.fstat(file.fileno())))
+        return read_array(file, held_bytes(path))
 
 
 def read_array(file: IO[bytes], held: int) -> Array:
@@ -78,8 +77,8 @@ def read_array(file: IO[bytes], held: int) -> Array:
         raise ValueError(f"The array is damaged: {error}.") from error
 
 
-def _members(file: BinaryIO, names: Sequence[str]) -> dict[str, Array]:
-    held = held_bytes(os.fstat(file.fileno()))
+def _members(path: StrPath, file: IO[bytes], names: Sequence[str]) -> dict[str, Array]:
+    held = held_bytes(path)
     try:
         with zipfile.ZipFile(file) as archive:
             known = set(archive.namelist())

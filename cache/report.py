@@ -95,7 +95,7 @@ def findings_json(findings: Iterable[Finding]) -> str:
 
 def to_json(value: object) -> str:
     """Indented JSON in ASCII, which any terminal can show."""
-    return json.dumps(value, indent=2)
+    return json.dumps(value, indent=2, allow_nan=False)
 
 
 def _shown(value: object) -> str:

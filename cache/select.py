@@ -17,7 +17,9 @@ from .common.hashing import Digests, content_sha256, image_files
 from .common.media_types import VIDEO_SUFFIXES, is_audio, is_image, is_video
 from .common.paths import StrPath, exists, is_file, is_folder
 from .common.quoting import one_line, quoted
+from .entry import Entry
 from .failure_log import NO_AUDIO, FailureLog
+from .format.checks import check_attributes
 from .format.names import ENTRY_SUFFIX, is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
 from .format.packed import is_packed, packed_file_of
 from .format.read import read_attributes_of
@@ -177,13 +179,26 @@ class Selector:
 
     def _open(self, paths: Mapping[Path, Path | None]) -> list[Chosen]:
         """Read the attributes of entries; those that cannot be read, or are of another model, are left out."""
-        chosen = (self._open_one(path, relative) for path, relative in paths.items())
-        return [one for one in chosen if one is not None and self._is_wanted(one)]
+        opened = (self._open_one(path, relative) for path, relative in paths.items())
+        chosen = [one for one in opened if one is not None and self._is_wanted(one)]
+        if len({one.attributes.embed_dim for one in chosen}) > 1:
+            return [one for one in chosen if self._has_its_width(one)]
+        return chosen
+
+    def _has_its_width(self, chosen: Chosen) -> bool:
+        """Tell whether an entry's features are as long as it says; where all say the same it shows when read."""
+        try:
+            with Entry(chosen.path).kept_open():
+                return True
+        except CacheError as error:
+            self._on_skip(chosen.path, error)
+            return False
 
     def _open_one(self, path: Path, relative_path: Path | None = None) -> Chosen | None:
         """Read the attributes of one entry, or say why that cannot be done."""
         try:
             attributes = read_attributes_of(path)  # the data are checked when they are read
+            check_attributes(attributes, path)
             return Chosen(path, attributes, model_dir_name(attributes.model, attributes.weights_sha256), relative_path)
         except CacheError as error:
             self._on_skip(path, error)

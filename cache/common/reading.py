@@ -23,9 +23,9 @@ MAX_LINE_BYTES = 1 << 20
 STDIN = "-"
 """Names the standard input where a command reads text."""
 
-# Features do not compress that well, neither in an archive nor by a file system; what is small may, and does no harm.
-_MAX_RATIO = 100
-_SMALL_BYTES = 64 << 20
+_MAX_RATIO = 100  # features do not compress that well
+_SMALL_BYTES = 64 << 20  # does no harm, whatever it was
+_MAX_EXTENTS = 10_000  # a file in more pieces than that is none of ours
 
 
 def open_regular(path: StrPath) -> io.BufferedReader:
@@ -81,20 +81,40 @@ def read_lines(path: StrPath, longest: int = MAX_LINE_BYTES) -> Iterator[bytes]:
             is_rest = not is_whole
 
 
-def held_bytes(status: os.stat_result) -> int:
-    """How many bytes a file may hold: its size, unless hardly any of that is on the disk.
+def held_bytes(path: StrPath) -> int:
+    """How many bytes a file holds: its size without the holes of a sparse file, which have any size and no content.
 
-    A sparse file has any size and few blocks. File systems that compress have fewer blocks than the content needs,
-    so a hundred times as much is believed. One with no block at all is on a file system that does not count them (some
-    over a network): its size is believed, since a file with content that is not zero has a block elsewhere.
+    What is relied on: a file whose blocks (`st_blocks`) are as many as its size needs has no holes. With fewer, its
+    file system may compress or not count blocks, or there are holes: it is asked for these (SEEK_DATA, SEEK_HOLE),
+    which counts compressed data as what they become. One that cannot tell says that all is data. So a file is never
+    held for smaller than it is; on a network disk that cannot tell, a sparse one is held for larger.
+
+    Raises:
+        OSError: if the file cannot be opened.
     """
-    allocated = 512 * getattr(status, "st_blocks", 0)
-    return min(status.st_size, believable_bytes(allocated)) if allocated else status.st_size
+    status = os.stat(path)  # noqa: PTH116 - StrPath
+    if status.st_size <= _SMALL_BYTES or 512 * getattr(status, "st_blocks", 0) >= status.st_size:
+        return status.st_size
+    with open_regular(path) as file:
+        return max(_SMALL_BYTES, _data_bytes(file.fileno(), status.st_size))
 
 
 def believable_bytes(stored: int) -> int:
-    """How many bytes may come out of `stored` compressed ones; of more than that nothing is read."""
+    """How many bytes may come out of `stored` compressed ones; an archive that declares more is not read."""
     return max(_SMALL_BYTES, _MAX_RATIO * stored)
+
+
+def _data_bytes(descriptor: int, size: int) -> int:
+    """Bytes of an open file that are not in holes, as far as the file system tells."""
+    data = end = 0
+    for _ in range(_MAX_EXTENTS):
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            return data if error.errno == errno.ENXIO else size  # ENXIO: there is a hole up to the end
+        data += end - start
+    return data
 
 
 def _check_regular(status: os.stat_result, path: StrPath) -> None:

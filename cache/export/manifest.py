@@ -126,4 +126,4 @@ def _is_description(one: Mapping[str, Any]) -> bool:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"
+    return json.dumps(record, allow_nan=False) + "\n"

@@ -99,7 +99,7 @@ def _provenance(rows: Rows) -> dict[str, str]:
     """Metadata of the whole file: all its entries are of one model."""
     attributes = rows.attributes
     model = {"model": attributes.model, "weights_sha256": attributes.weights_sha256, "embed_dim": attributes.embed_dim}
-    return {"clipcache": json.dumps(model)}
+    return {"clipcache": json.dumps(model, allow_nan=False)}
 
 
 def _write(path: Path, tables: Iterator[Any]) -> None:

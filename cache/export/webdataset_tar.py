@@ -24,7 +24,8 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
             with tempfile.TemporaryFile(dir=path.parent) as file:
                 write_npy(file, rows.shape, rows.dtype, rows.blocks())
                 _add(shard, f"{rows.name}.npy", file)
-            _add(shard, f"{rows.name}.json", io.BytesIO(json.dumps(_metadata(rows)).encode()))
+            metadata = json.dumps(_metadata(rows), allow_nan=False).encode()
+            _add(shard, f"{rows.name}.json", io.BytesIO(metadata))
 
 
 def _metadata(rows: Rows) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def checked_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
 
 def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
     """A sparse file has any size: what counts is what the disk holds, as `held_bytes` takes it."""
-    held = held_bytes(path.stat())
+    held = held_bytes(path)
     chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
     declared = declared_bytes(dataset)
     if declared == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,8 @@ def import_features(
     def skip(_: Path, error: ClipcacheError) -> None:
         warn(f"Skipped: {error}")
 
+    if not 0 < logit_scale < math.inf:
+        raise UsageError(f"--logit-scale must be finite and above 0, not {logit_scale}")
     published = wiring.published_model(canonical_model(model)) if model and weights_sha256 is None else None
     made_by = name_model(model, weights_sha256, published, logit_scale)
     timing = _timing(fps, interval_s, sampling)

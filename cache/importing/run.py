@@ -15,6 +15,7 @@ from ..common.hashing import Digests
 from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
 from ..entry import Entry
+from ..format.checks import attribute_problem
 from ..format.names import ENTRY_SUFFIX, entry_folder, model_dir_name
 from ..format.write import entries_of, write_entry
 from ..select import OnSkip
@@ -104,6 +105,10 @@ class Import:
             features = checked_features(found, self.model)
             identity = videos.identify(found.name, found.path, features)
             contents = build(found, features, identity, self.model, self.timing, rule.name)
+            if problem := attribute_problem(contents.attributes):
+                raise ContentError(
+                    f"{quoted(found.path)} cannot be imported: {found.name!r} has {problem}", "correct it"
+                )
             if self._is_present(contents, found):
                 self.summary.present += 1
                 return

@@ -48,11 +48,14 @@ def test_ls_is_a_table_with_totals(tmp_path: Path) -> None:
 
 def test_nothing_of_a_foreign_entry_reaches_the_terminal_raw(tmp_path: Path) -> None:
     path = put_entry(tmp_path)
-    spoil(path, model="ViT\x1b[2J", precision="fp\x1b[31m", sampling="all\x1b[0m", codec="\x1b]0;x\x07")
-    for output in (run("ls", "--cache", tmp_path).output, run("info", path).output):
-        assert r"fp\x1b[31m" in output
+    spoil(path, precision="fp\x1b[31m", codec="\x1b]0;x\x07")
+    outputs = [run("ls", "--cache", tmp_path).output, run("info", path).output]
+    assert all(r"fp\x1b[31m" in output for output in outputs)
+    spoil(path, sampling="all\x1b[0m")
+    for output in (run("ls", "--cache", tmp_path).output, str(run("info", path).exception)):
         assert r"all\x1b[0m" in output
-        assert not {"\x1b", "\x07"} & set(output)
+        outputs.append(output)
+    assert not {"\x1b", "\x07"} & set("".join(outputs))
 
 
 def test_ls_json_tells_everything(tmp_path: Path) -> None:
