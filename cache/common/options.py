@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def warn(sentence: str) -> None:
     """Print one line on stderr; line breaks and terminal escapes in names of files are escaped."""
-    click.echo(f"clipcache: {one_line(sentence)}", err=True)
+    with contextlib.suppress(OSError):  # stderr is full or gone: what is to be said cannot end the run
+        click.echo(f"clipcache: {one_line(sentence)}", err=True)
 
 
 def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
