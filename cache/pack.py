@@ -19,7 +19,7 @@ from .common.paths import StrPath
 from .common.quoting import quoted
 from .entry import Entry
 from .format.names import ENTRY_SUFFIX
-from .format.output import Output, new_hdf5
+from .format.output import new_hdf5_file
 from .format.packed import PACK_AGAIN, PACKED_VERSION, columns_sha256, is_packed
 from .format.schema import (
     ATTRIBUTE_TYPES,
@@ -113,8 +113,8 @@ def _write_readable(temporary: Path, pieces: list[_Piece], model_dir: str, on_ba
     """
     while True:
         try:
-            with new_hdf5(temporary, libver="v110") as (file, output):
-                _write(file, output, pieces, model_dir)
+            with new_hdf5_file(temporary, libver="v110") as file:
+                _write(file, pieces, model_dir)
             return pieces
         except _BadPieceError:
             readable = [piece for piece in pieces if _is_readable(piece, on_bad)]
@@ -164,7 +164,7 @@ def _piece(entry: Entry) -> _Piece:
         )
 
 
-def _write(file: Any, output: Output, pieces: list[_Piece], model_dir: str) -> None:
+def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
     total = sum(piece.frames for piece in pieces)
     dtype = np.float32 if any(piece.feature_bytes == 4 for piece in pieces) else np.float16
     features = file.create_dataset("features", (total, pieces[0].attributes.embed_dim), dtype)
@@ -178,7 +178,6 @@ def _write(file: Any, output: Output, pieces: list[_Piece], model_dir: str) -> N
     digest, start = hashlib.sha256(), 0
     for piece in pieces:
         _write_rows(piece, features, columns, start, digest)
-        output.check()
         start += piece.frames
     file.attrs["packed_version"] = PACKED_VERSION
     file.attrs["clipcache_version"] = metadata.version("clipcache")

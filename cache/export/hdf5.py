@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..format.output import new_hdf5
+from ..format.output import new_hdf5_file
 from ..format.schema import storable_text, write_attributes
 from .rows import Rows
 
@@ -16,18 +16,16 @@ from .rows import Rows
 def write_flat(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     """Write one dataset (R, D) for each video, under its name."""
     (path,) = paths
-    with new_hdf5(path) as (file, output):
+    with new_hdf5_file(path) as file:
         for rows in videos:
             _write_features(file, rows.name, rows)
-            output.check()
 
 
 def write_nested(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     """Write one group for each video: the datasets of an entry, the cosines, and every attribute."""
     (path,) = paths
-    with new_hdf5(path) as (file, output):
+    with new_hdf5_file(path) as file:
         for rows in videos:
-            output.check()
             group = file.create_group(rows.name)
             write_attributes(group, rows.attributes)
             group.attrs["rows_per_second"] = rows.fps

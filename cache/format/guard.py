@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from ..common.errors import CacheError, EntryError
 from ..common.quoting import quoted
 from ..common.reading import held_bytes
+from ..common.system_errors import OF_THE_PROCESS
 from .schema import EXTRACT_AGAIN, MAX_TEXT_BYTES, EntryAttributes
 
 _MAX_OBJECTS = 64
@@ -50,6 +52,14 @@ def raises_entry_error(path: Path) -> Iterator[None]:
     except CacheError:
         raise
     except H5PY_ERRORS as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's: of the content nothing is known
+            if error.errno in OF_THE_PROCESS:
+                raise
+            raise EntryError(f"{quoted(path)} cannot be read ({os.strerror(error.errno)})") from error
+        if (
+            isinstance(error, MemoryError) and type(error) is not MemoryError
+        ):  # NumPy's: no file can make it ask for more
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EntryError(f"{quoted(path)} is truncated or damaged ({reason})", EXTRACT_AGAIN) from error
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
-class Output(io.RawIOBase):
+class _Output(io.RawIOBase):
     """A file being written, for HDF5's driver of Python objects."""
 
     def __init__(self, path: Path) -> None:
@@ -74,16 +74,16 @@ class Output(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def new_hdf5(path: Path, **how: Any) -> Iterator[tuple[h5py.File, Output]]:
-    """A new HDF5 file, and what it is written through, whose `check` tells early that there is no use in going on.
+def new_hdf5_file(path: Path, **how: Any) -> Iterator[h5py.File]:
+    """A new HDF5 file to write; `how` are further arguments of `h5py.File`.
 
     Raises:
         OSError: if something could not be written: no space, over a quota or a limit.
     """
-    output = Output(path)
+    output = _Output(path)
     try:
         with contextlib.closing(output), h5py.File(output, "w", **how) as file:
-            yield file, output
+            yield file
     except Exception:
         output.check()  # of what follows from it nothing needs to be said
         raise
