@@ -20,7 +20,7 @@ from .cache.command import cache_group
 from .cache.common.errors import ClipcacheError
 from .cache.common.options import warn
 from .cache.common.standard_streams import OutputError, close_standard_streams, give_up, open_standard_streams
-from .cache.common.system_errors import explained
+from .cache.common.system_errors import explained, shortage_behind
 from .cache.export.command import export
 from .cache.importing.command import import_features
 from .demo.command import demo
@@ -140,7 +140,7 @@ def main() -> NoReturn:
 
 def _tell(error: Exception) -> int:
     """Say on stderr what went wrong; the exit code."""
-    known = error if isinstance(error, ClipcacheError) else explained(error)
+    known = shortage_behind(error) or (error if isinstance(error, ClipcacheError) else explained(error))
     if known is not None:
         warn(str(known))
         if isinstance(known, OutputError):

@@ -106,6 +106,8 @@ def believable_bytes(stored: int) -> int:
 
 def _data_bytes(descriptor: int, size: int) -> int:
     """Bytes of an open file that are not in holes, as far as the file system tells."""
+    if not hasattr(os, "SEEK_DATA"):
+        return size
     data = end = 0
     for _ in range(_MAX_EXTENTS):
         try:

@@ -52,6 +52,12 @@ def explained(error: BaseException) -> ClipcacheError | None:
     return ClipcacheError(f"{problem}: {quoted(name)}" if isinstance(name, str) else problem, remedy)
 
 
+def shortage_behind(error: BaseException) -> ClipcacheError | None:
+    """What the program ran short of, where that is why a file could not be opened: another folder would not help."""
+    cause = error.__cause__
+    return explained(cause) if cause is not None and _number(cause) in OF_THE_PROCESS else None
+
+
 def _number(error: BaseException) -> int | None:
     if isinstance(error, MemoryError):
         return errno.ENOMEM
