@@ -17,7 +17,7 @@ from ..cache.format.schema import TIMED_KINDS
 from ..cache.select import OnSkip
 from .metrics import AUDIO
 from .references import Reference, ReferenceKind
-from .similarity import Floats, Summary, compare_blocks, pair_blocks, summarise, summarise_columns
+from .similarity import TILE_ROWS, Floats, Summary, compare_blocks, pair_blocks, summarise, summarise_columns
 
 _DELETE_BAD = "delete it by `clipcache cache verify --delete-bad` and extract the video again"
 COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are taken in another pass
@@ -246,5 +246,5 @@ def check_frames(video: Entry, suspects: NDArray[np.bool_]) -> None:
         EntryError: a feature is not finite, or is all zero.
     """
     rows = np.flatnonzero(suspects)
-    for block in video.take(rows).iter_features() if len(rows) else ():
+    for block in video.take(rows).iter_features(TILE_ROWS) if len(rows) else ():
         check_features(block, video)

@@ -75,7 +75,7 @@ def test_ls_names_bad_entries_on_stderr_and_goes_on(tmp_path: Path) -> None:
     bad = put_entry(tmp_path, video_sha256=sha256_of("other"))
     bad.write_bytes(b"damaged")
     result = run("ls", "--cache", tmp_path)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert result.stderr == f"clipcache: '{bad}' is not an HDF5 file; remove it from the cache.\n"
     assert "1 entries, 50 frames" in result.stdout
 
