@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from .paths import StrPath
@@ -34,15 +35,12 @@ def open_regular(path: StrPath) -> io.BufferedReader:
     Raises:
         OSError: if it cannot be read, or is not a regular file; a pipe is not waited for.
     """
-    # Looked at before, since opening a device may do something; without blocking, as it may be a pipe by now.
-    _check_regular(os.stat(path), path)  # noqa: PTH116 - StrPath
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        _check_regular(os.fstat(descriptor), path)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb")
+    status = os.stat(path)  # noqa: PTH116 - StrPath
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", os.fspath(path))
+    return Path(path).open("rb")
 
 
 def read_bounded(path: StrPath, limit: int = MAX_TEXT_BYTES, *, dash_is_stdin: bool = False) -> bytes:
@@ -117,13 +115,6 @@ def _data_bytes(descriptor: int, size: int) -> int:
             return data if error.errno == errno.ENXIO else size  # ENXIO: there is a hole up to the end
         data += end - start
     return data
-
-
-def _check_regular(status: os.stat_result, path: StrPath) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", os.fspath(path))
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", os.fspath(path))
 
 
 def _within(file: BinaryIO, limit: int, path: StrPath) -> bytes:
