@@ -19,6 +19,8 @@ import click
 from .cache.command import cache_group
 from .cache.common.errors import ClipcacheError
 from .cache.common.options import warn
+from .cache.common.standard_streams import OutputError, close_standard_streams, give_up, open_standard_streams
+from .cache.common.system_errors import explained, shortage_behind
 from .cache.export.command import export
 from .cache.importing.command import import_features
 from .demo.command import demo
@@ -130,6 +132,7 @@ def main() -> NoReturn:
     # NumPy's threads wait for one another by spinning: on the narrow products of scores they gain nothing alone, and
     # take four times as long beside another program. (torch has threads of its own.)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    open_standard_streams()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -137,14 +140,20 @@ def main() -> NoReturn:
         code = error.exit_code
     except click.Abort:
         code = 130
-    except ClipcacheError as error:
-        if "--debug" in sys.argv:
-            raise
-        warn(str(error))
-        code = error.exit_code
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        warn(f"Unexpected {type(error).__name__}: {str(error)[:200]}; please report it with what --debug prints.")
-        code = 1
-    sys.exit(code)
+        code = _tell(error)
+    sys.exit(close_standard_streams(code or 0))
+
+
+def _tell(error: Exception) -> int:
+    """Say on stderr what went wrong; the exit code."""
+    known = shortage_behind(error) or (error if isinstance(error, ClipcacheError) else explained(error))
+    if known is not None:
+        warn(str(known))
+        if isinstance(known, OutputError):
+            give_up(sys.stdout)
+        return known.exit_code
+    warn(f"Unexpected {type(error).__name__}: {str(error)[:200]}; please report it with what --debug prints.")
+    return 1

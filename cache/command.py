@@ -27,14 +27,14 @@ def cache_group() -> None:
 @click.option("--paths", "with_paths", is_flag=True, help="Also print where each video was when it was extracted.")
 @_OPTIONS
 def ls(with_paths: bool, cache_dir: Path, model: str | None, as_json: bool) -> None:
-    """List the entries; bad ones are named on stderr."""
+    """List the entries; bad ones are named on stderr, and make the exit code 1."""
     from .report import describe, ls_text, to_json
     from .store import FeatureCache
 
-    cache = FeatureCache(cache_dir)
-    entries = cache.iter_entries(lambda _, error: warn(str(error)), model)
-    described = [describe(entry) for entry in entries]
+    cache, bad = FeatureCache(cache_dir), _BadEntries()
+    described = [describe(entry) for entry in cache.iter_entries(bad, model)]
     click.echo(to_json(described) if as_json else ls_text(described, cache, with_paths=with_paths))
+    bad.exit()
 
 
 @cache_group.command()

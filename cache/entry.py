@@ -132,7 +132,7 @@ class Entry(_AttributesOfEntry):
     def kept_open(self) -> Iterator[None]:
         """Keep the file open while the context lasts, for all that is read of the entry and of its slices."""
         with contextlib.ExitStack() as stack:  # which keeps the caller's own exceptions out of `open_entry`
-            self._held.entry = stack.enter_context(open_entry(self.path))
+            self._held.entry = stack.enter_context(self._opened_anew())
             try:
                 yield
             finally:
@@ -143,11 +143,16 @@ class Entry(_AttributesOfEntry):
     def opened(self) -> Iterator[OpenEntry]:
         """The checked, open file: the one kept open, else opened for this context only."""
         if self._held.entry is None:
-            with open_entry(self.path) as entry:
+            with self._opened_anew() as entry:
                 yield entry
         else:
             with raises_entry_error(self.path):
                 yield self._held.entry
+
+    @contextlib.contextmanager
+    def _opened_anew(self) -> Iterator[OpenEntry]:
+        with open_entry(self.path) as entry:
+            yield entry
 
     def slice(
         self,

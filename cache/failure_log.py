@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .common.atomic import write_atomically
+from .common.atomic import replacing
 from .common.errors import CacheError
 from .common.paths import StrPath
 from .common.quoting import quoted
+from .common.reading import read_lines
 
 FILE_NAME = "failed.jsonl"
 NO_AUDIO = "NoAudio"
@@ -70,7 +71,7 @@ class FailureLog:
         Raises:
             CacheError: if the log cannot be written.
         """
-        line = json.dumps(dataclasses.asdict(failure)).encode() + b"\n"
+        line = json.dumps(dataclasses.asdict(failure), allow_nan=False).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b", buffering=0) as file:
@@ -86,16 +87,17 @@ class FailureLog:
         Raises:
             CacheError: if the log cannot be read or written.
         """
-        lines = self._lines()
-        kept = [line for line in lines if not _is_one_of(_parsed(line), keys, model_dir)]
-        if len(kept) < len(lines):
-            write_atomically(self.path, b"".join(line + b"\n" for line in kept))
+        if any(_is_one_of(_parsed(line), keys, model_dir) for line in self._lines()):
+            kept = (line for line in self._lines() if not _is_one_of(_parsed(line), keys, model_dir))
+            with replacing(self.path) as temporary, temporary.open("xb") as file:
+                file.writelines(line + b"\n" for line in kept)
 
-    def _lines(self) -> list[bytes]:
+    def _lines(self) -> Iterator[bytes]:
+        """Each line; one that is longer than any failure is left out."""
         try:
-            return [line for line in self.path.read_bytes().split(b"\n") if line.strip()]
+            yield from read_lines(self.path)
         except FileNotFoundError:
-            return []
+            return
         except OSError as error:
             raise CacheError(f"Cannot read {quoted(self.path)} ({error.strerror or error})") from error
 

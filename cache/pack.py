@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from .common.atomic import replacing
-from .common.errors import CacheError, ContentError, UsageError
+from .common.errors import CacheError, ContentError, EntryError, UsageError
 from .common.paths import StrPath
 from .common.quoting import quoted
 from .entry import Entry
 from .format.names import ENTRY_SUFFIX
+from .format.output import new_hdf5_file
 from .format.packed import PACK_AGAIN, PACKED_VERSION, columns_sha256, is_packed
 from .format.schema import (
     ATTRIBUTE_TYPES,
@@ -28,7 +31,6 @@ from .format.schema import (
     storable_text,
     utc_now,
 )
-from .format.write import new_hdf5_file
 from .store import FeatureCache, OnBad
 
 
@@ -91,10 +93,49 @@ def pack(cache: FeatureCache, output: StrPath, on_bad: OnBad, model: str | None 
         )
     _check_one_length(pieces)
     with replacing(output) as temporary:
-        with new_hdf5_file(temporary, libver="v110") as file:
-            _write(file, pieces, chosen.name)
+        pieces = _write_readable(temporary, pieces, chosen.name, on_bad)
         size = temporary.stat().st_size
     return Packed(len(pieces), sum(piece.frames for piece in pieces), size)
+
+
+class _BadPieceError(EntryError):
+    """The data of one of the pieces cannot be read."""
+
+
+def _write_readable(temporary: Path, pieces: list[_Piece], model_dir: str, on_bad: OnBad) -> list[_Piece]:
+    """Write the pieces that can be read; where one turns out damaged, all are read, and the good ones written again.
+
+    Returns:
+        The pieces written.
+
+    Raises:
+        CacheError: if none can be read.
+    """
+    while True:
+        try:
+            with new_hdf5_file(temporary, libver="v110") as file:
+                _write(file, pieces, model_dir)
+            return pieces
+        except _BadPieceError:
+            readable = [piece for piece in pieces if _is_readable(piece, on_bad)]
+            if len(readable) == len(pieces):
+                raise
+            pieces = readable
+        if not pieces:
+            raise CacheError("No entry can be read, so there is nothing to pack", "extract the videos again")
+
+
+def _is_readable(piece: _Piece, on_bad: OnBad) -> bool:
+    entry = Entry(piece.path)
+    try:
+        with entry.kept_open():
+            _ = entry.frame_names, entry.quality
+            for _ in entry.iter_features():
+                pass
+    except EntryError as error:
+        on_bad(piece.path, error)
+        return False
+    return True
 
 
 def _check_one_length(pieces: list[_Piece]) -> None:
@@ -149,7 +190,7 @@ def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
 def _write_rows(piece: _Piece, features: Any, columns: dict[str, Any], start: int, digest: Any) -> None:
     """Copy one entry. If it has changed since it was planned, the whole file is given up."""
     entry, stop = Entry(piece.path), start + piece.frames
-    with entry.kept_open():
+    with _naming_bad_piece(), entry.kept_open():
         if len(entry) != piece.frames or entry.attributes != piece.attributes:
             raise ContentError(f"{quoted(piece.path)} changed while it was packed", PACK_AGAIN)
         columns["timestamps_ms"][start:stop] = entry.timestamps_ms
@@ -171,7 +212,7 @@ def _write_table(file: Any, pieces: list[_Piece]) -> None:
     entries["names"] = _texts(piece.name for piece in pieces)
     entries["feature_bytes"] = np.array([piece.feature_bytes for piece in pieces], "<i8")
     entries["has_frame_names"] = np.array([piece.has_frame_names for piece in pieces], bool)
-    entries["quality"] = _texts(json.dumps(piece.quality) for piece in pieces)
+    entries["quality"] = _texts(json.dumps(piece.quality, allow_nan=False) for piece in pieces)
     attributes = entries.create_group("attributes")
     for name, kind in ATTRIBUTE_TYPES.items():
         values = [getattr(piece.attributes, name) for piece in pieces]
@@ -184,5 +225,14 @@ def _texts(texts: Any) -> Any:
 
 
 def _name_width(pieces: list[_Piece]) -> int:
-    names = (name for piece in pieces if piece.has_frame_names for name in Entry(piece.path).frame_names or ())
-    return max([1, *(len(storable_text(name).encode()) for name in names)])
+    with _naming_bad_piece():
+        names = (name for piece in pieces if piece.has_frame_names for name in Entry(piece.path).frame_names or ())
+        return max([1, *(len(storable_text(name).encode()) for name in names)])
+
+
+@contextlib.contextmanager
+def _naming_bad_piece() -> Iterator[None]:
+    try:
+        yield
+    except EntryError as error:
+        raise _BadPieceError(error.problem, error.remedy) from error

@@ -97,7 +97,7 @@ def findings_json(findings: Iterable[Finding]) -> str:
 
 def to_json(value: object) -> str:
     """Indented JSON in ASCII, which any terminal can show."""
-    return json.dumps(value, indent=2)
+    return json.dumps(value, indent=2, allow_nan=False)
 
 
 def _shown(value: object) -> str:
@@ -113,5 +113,5 @@ def failures_text(failures: Sequence[Failure]) -> str:
     if not failures:
         return "Nothing failed."
     head = ("TIME", "MODEL", "FAILURE")
-    rows = [head, *((one.time, one.model_dir, one_line(one.sentence)) for one in failures)]
+    rows = [head, *(tuple(map(one_line, (one.time, one.model_dir, one.sentence))) for one in failures)]
     return "".join(table_lines(rows)).rstrip("\n")

@@ -177,8 +177,8 @@ class Selector:
 
     def _open(self, paths: Mapping[Path, Path | None]) -> list[Chosen]:
         """Read the attributes of entries; those that cannot be read, or are of another model, are left out."""
-        chosen = (self._open_one(path, relative) for path, relative in paths.items())
-        return [one for one in chosen if one is not None and self._is_wanted(one)]
+        opened = (self._open_one(path, relative) for path, relative in paths.items())
+        return [one for one in opened if one is not None and self._is_wanted(one)]
 
     def _open_one(self, path: Path, relative_path: Path | None = None) -> Chosen | None:
         """Read the attributes of one entry, or say why that cannot be done."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import math
 import re
-import tokenize
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,9 @@ import numpy.typing as npt
 from .common.atomic import write_atomically
 from .common.errors import CacheError
 from .common.paths import StrPath
+from .common.reading import read_bounded
 from .format.names import checked_sha256
+from .numpy_files import read_array
 
 Kind = Literal["text", "image"]
 Vector = npt.NDArray[np.float32]
@@ -62,8 +63,7 @@ class ReferenceStore:
         """The vector (D,) float32, not normalised, or None if it is not there, damaged, or D is not `embed_dim`."""
         path = self._path(kind, key_sha256)
         try:
-            with path.open("rb") as file:
-                data = file.read(_MAX_BYTES)
+            data = read_bounded(path, _MAX_BYTES)
         except OSError:
             return None
         vector = _decoded(data, self._seal(kind, key_sha256))
@@ -89,7 +89,9 @@ class ReferenceStore:
         for path in sorted(self._root.glob("*/*.npy")):
             match = _FILE_NAME.fullmatch(path.name)
             try:
-                data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
+                status = path.stat()
+                is_vector = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_BYTES
+                data = read_bounded(path, _MAX_BYTES) if is_vector else b""
             except OSError:
                 continue  # not readable now, or gone
             is_good = match and _decoded(data, self._seal(match["kind"], match["key"])) is not None
@@ -103,39 +105,6 @@ class ReferenceStore:
 
     def _path(self, kind: Kind, key_sha256: str) -> Path:
         return self._root / checked_sha256(key_sha256)[:2] / f"{kind}-{key_sha256}.npy"
-
-
-def read_array(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:
-    """Read an .npy file that cannot be trusted: nothing is unpickled, and nothing larger than the file is allocated.
-
-    Args:
-        file: opened at its start, seekable.
-        held_bytes: its size.
-
-    Raises:
-        ValueError: if it is not an .npy file, holds objects, or declares more than it holds.
-        OSError: if it cannot be read.
-    """
-    try:
-        return _read_checked(file, held_bytes)
-    # What NumPy raises for a header that is not the Python literal it expects.
-    except (MemoryError, OverflowError, SyntaxError, TypeError, tokenize.TokenError) as error:
-        raise ValueError(f"The .npy header is damaged: {error}.") from error
-
-
-def _read_checked(file: IO[bytes], held_bytes: int) -> npt.NDArray[Any]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:  # numpy writes it for tables with named columns only
-        raise ValueError(f"Version {version} of the .npy format is not for plain arrays.")
-    if math.prod(shape) * dtype.itemsize > held_bytes:
-        raise ValueError(f"The file declares an array of shape {shape}, more than it holds.")
-    file.seek(0)
-    array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return array
 
 
 def _decoded(data: bytes, seal: Seal) -> Vector | None:

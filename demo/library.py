@@ -171,7 +171,7 @@ def write_library(folder: Path) -> list[Interval]:
     for video in LIBRARY:
         if not (folder / video.name).exists():
             _write_video(video, folder / video.name)
-    text = json.dumps([asdict(interval) for interval in truth], indent=2) + "\n"
+    text = json.dumps([asdict(interval) for interval in truth], indent=2, allow_nan=False) + "\n"
     (folder / TRUTH_FILE).write_text(text, encoding="utf-8")
     return truth
 

@@ -28,7 +28,9 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 
 @click.command(short_help="Encode every frame of videos and images into the cache.")
 @click.argument("inputs", nargs=-1, type=click.Path())
-@click.option("--list", "list_file", type=PATH, help="More inputs: a path a line, or a CSV with a path column.")
+@click.option(
+    "--list", "list_file", type=PATH, help="More inputs: a path a line, or a CSV with a path column; - is stdin."
+)
 @CACHE
 @click.option(
     "--model",

@@ -158,5 +158,5 @@ def _check_sound_alone(options: ExtractOptions) -> None:
 
 def _json_of(pictures: Any, sound: Any) -> str:
     if pictures is None or sound is None:
-        return json.dumps(sound if pictures is None else pictures, indent=2)
-    return json.dumps({"pictures": pictures, "sound": sound}, indent=2)
+        return json.dumps(sound if pictures is None else pictures, indent=2, allow_nan=False)
+    return json.dumps({"pictures": pictures, "sound": sound}, indent=2, allow_nan=False)

@@ -16,8 +16,10 @@ from ..cache.common.hashing import Digests, content_sha256, image_files, natural
 from ..cache.common.media_types import is_audio, is_image, is_video, still_format
 from ..cache.common.options import warn
 from ..cache.common.quoting import quoted
+from ..cache.common.reading import read_bounded
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
+_MAX_LIST_BYTES = 1 << 28  # a million paths
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,9 @@ def _search(top: Path, sounds: bool, beside: dict[Path, Path]) -> Iterator[Item]
 def _read_list(list_file: Path) -> list[str]:
     """Paths from a text file (one a line) or a CSV with a `path` column; relative ones may lie beside the list."""
     try:
-        text = list_file.read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = read_bounded(list_file, _MAX_LIST_BYTES, dash_is_stdin=True).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
-        raise UsageError(f"Cannot read the list {quoted(list_file)}: {error.strerror}") from error
+        raise UsageError(f"Cannot read the list {quoted(list_file)}: {error.strerror or error}") from error
     if "\0" in text:
         raise UsageError(f"The list {quoted(list_file)} is not text", "give a file with one path a line, or a CSV")
     # Not `splitlines`: it also parts names at characters such as U+2028, and takes the line breaks out of quoted ones.

@@ -39,7 +39,7 @@ class RunSummary:
 
     def as_json(self) -> str:
         """For programs; surrogates of names that are not UTF-8 are escaped."""
-        return json.dumps(self.as_dict(), indent=2)
+        return json.dumps(self.as_dict(), indent=2, allow_nan=False)
 
     def _counts(self, also: str = "") -> str:
         """How many items ended how, in words; `also` stands before those that failed in an earlier run."""

@@ -83,7 +83,7 @@ class Unfinished:
     def item(self, item: HashedItem, sampling: Sampling) -> UnfinishedItem:
         """What is kept of one item."""
         recipe = {**self._recipe, "content": item.sha256, "sampling": str(sampling)}
-        key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(recipe, sort_keys=True, allow_nan=False).encode()).hexdigest()
         return UnfinishedItem(self._folder / f"{item.sha256[:16]}-{key[:16]}", self.write)
 
     def write(self, path: Path, arrays: Mapping[str, Any]) -> None:
@@ -213,7 +213,7 @@ def _arrays(outcome: Outcome) -> dict[str, npt.NDArray[Any]]:
         "rows": done.collected.rows,
         "timestamps_ms": done.collected.timestamps_ms,
         "quality": done.collected.quality,
-        "report": np.frombuffer(json.dumps(said).encode(), np.uint8),
+        "report": np.frombuffer(json.dumps(said, allow_nan=False).encode(), np.uint8),
     }
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 _REFERENCES = cloup.option_group(
     "What to compare with",
     click.option("--text", "texts", multiple=True, help="Prompt to score with; may be repeated, as all references."),
-    click.option("--text-file", "text_files", multiple=True, type=PATH, help="Prompts, one a line, or a .yaml set."),
+    click.option(
+        "--text-file", "text_files", multiple=True, type=PATH, help="Prompts, one a line (- is stdin), or a .yaml set."
+    ),
     click.option("--image", "images", multiple=True, type=PATH, help="Reference image."),
     click.option("--video", "videos", multiple=True, type=PATH, help="Cached video: frame i against frame i."),
     click.option("--text-embeddings", "embeddings", multiple=True, type=PATH, help="Vectors (R, D), .npy or .npz."),

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ..cache import Entry
 from ..cache.common.errors import CacheError, EntryError, UsageError
 from ..cache.common.quoting import quoted
-from ..cache.format.blocks import NOT_FINITE
+from ..cache.format.blocks import ALL_ZERO, NOT_FINITE
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import EXTRACT_AGAIN, TIMED_KINDS
 from ..cache.select import OnSkip
 from .metrics import AUDIO
 from .references import Reference, ReferenceKind
-from .similarity import Summary, compare_blocks, pair_blocks, summarise, summarise_columns
+from .similarity import TILE_ROWS, Floats, Summary, compare_blocks, pair_blocks, summarise, summarise_columns
 
 COSINES_IN_MEMORY = 64_000_000  # 256 MB of float32; references beyond that are taken in another pass
 
@@ -146,6 +146,7 @@ def _against_vectors(video: Entry, references: Sequence[Reference]) -> Iterator[
         chosen = references[first : first + group]
         cosines = compare_blocks(video.iter_features(), np.stack([reference.vector for reference in chosen]))
         check_finite(cosines.pooled, video)
+        check_frames(video, (cosines.per_frame == 0).all(axis=1))
         summaries = summarise_columns(cosines.per_frame, cosines.pooled)
         for column, (reference, summary) in enumerate(zip(chosen, summaries, strict=True)):
             yield Comparison(
@@ -179,6 +180,8 @@ def _against_video(video: Entry, partner: Entry) -> Comparison:
     paired = video.take(rows)
     cosines = pair_blocks(paired.iter_features(), partner.take(partner_rows).iter_features())
     check_finite(cosines.pooled, video, partner)
+    for one in (paired, partner.take(partner_rows)):
+        check_frames(one, cosines.per_frame[:, 0] == 0)
     return Comparison(
         video=paired,
         kind="video",
@@ -201,7 +204,7 @@ def _frame_numbers(video: Entry) -> NDArray[np.int64]:
     return sampling.ticks(video.timestamps_ms, video.zero_ms)
 
 
-def check_finite(computed: NDArray[np.float32], *compared: Entry) -> None:
+def check_finite(computed: Floats, *compared: Entry) -> None:
     """Refuse entries with a feature that is not finite.
 
     Args:
@@ -213,7 +216,34 @@ def check_finite(computed: NDArray[np.float32], *compared: Entry) -> None:
     """
     if not np.isfinite(computed).all():
         names = " or ".join(quoted(entry.path) for entry in compared)
-        raise EntryError(
-            f"{names} holds {NOT_FINITE}",
-            EXTRACT_AGAIN,
-        )
+        raise EntryError(f"{names} holds {NOT_FINITE}", EXTRACT_AGAIN)
+
+
+def check_features(features: Floats, video: Entry) -> None:
+    """Refuse an entry with a frame whose feature is not finite, or is all zero: it has no direction.
+
+    Args:
+        features: (n, D) some of its features, or the same at length one.
+        video: the entry.
+
+    Raises:
+        EntryError: there is such a frame.
+    """
+    check_finite(features, video)
+    if not features.any(axis=1).all():
+        raise EntryError(f"{quoted(video.path)} holds {ALL_ZERO}", EXTRACT_AGAIN)
+
+
+def check_frames(video: Entry, suspects: NDArray[np.bool_]) -> None:
+    """Read some frames again for `check_features`.
+
+    Args:
+        video: the frames compared.
+        suspects: (N,) whether a frame is read: those whose cosines are all exactly 0.
+
+    Raises:
+        EntryError: a feature is not finite, or is all zero.
+    """
+    rows = np.flatnonzero(suspects)
+    for block in video.take(rows).iter_features(TILE_ROWS) if len(rows) else ():
+        check_features(block, video)

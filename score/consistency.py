@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..cache import Entry
 from ..cache.common.errors import CacheError, UsageError
 from ..cache.select import OnSkip
-from .compare import FrameSelection
+from .compare import FrameSelection, check_finite, check_frames
 from .similarity import Floats, unit_rows
 
 SCENE_CHANGE = 0.1
@@ -84,6 +84,8 @@ def measure(entries: Iterable[Entry], selection: FrameSelection, on_skip: OnSkip
             with entry.kept_open():
                 video = selection.of(entry)
                 to_previous, to_first = consecutive_cosines(video.iter_features())
+                check_finite(to_previous, video)
+                check_frames(video, np.append(True, to_previous == 0))
                 found = Consistency(video, to_previous, to_first)
                 video.timestamps_ms  # noqa: B018  read while the file is open
         except (CacheError, UsageError) as error:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import DigestMemo, Entry
+from .compare import check_finite, check_frames
 from .read_files import StrPath
 from .references import LoadEncoder, ReferenceResolver
 from .similarity import compare_blocks
@@ -30,10 +31,13 @@ def score_columns(
 
     Raises:
         UsageError: a prompt is empty.
+        EntryError: a feature is not finite, or is all zero.
         ModelError: a prompt does not fit the model, or the model cannot be loaded.
     """
     vectors = _vectors(entry.model, entry.weights_sha256, entry.embed_dim, texts, Path(cache_dir), load_encoder)
     cosines = compare_blocks(entry.iter_features(), np.stack(list(vectors.values()))).per_frame
+    check_finite(cosines, entry)
+    check_frames(entry, (cosines == 0).all(axis=1))
     return {text: cosines[:, column] for column, text in enumerate(vectors)}
 
 

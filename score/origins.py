@@ -7,22 +7,20 @@ proves nothing.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache import EntryAttributes
 from ..cache.common.errors import UsageError
+from ..cache.common.exported import MANIFEST, parse_record
 from ..cache.common.quoting import one_line, quoted
+from ..cache.common.reading import read_lines
 from ..cache.format.names import canonical_model
-from ..cache.vector_store import read_array
+from ..cache.numpy_files import read_npz
 from .read_files import StrPath
 
-_MANIFEST = "manifest.jsonl"  # of an export, in its folder
-_MOST_BYTES = 10_000  # of a name in an .npz
 _ARCHITECTURE = re.compile(
     r"(?<![a-z0-9])(?:vit[-_]?(?P<vit>bigg|base|large|huge|giant|[a-z])[-_/]?(?:patch)?(?P<patch>\d\d)(?:[-_@]*(?P<pixels>336))?"
     r"|(?P<laion>l14)"  # LAION's predictors of 2022: sac+logos+ava1-l14-linearMSE
@@ -118,28 +116,19 @@ def check_embeddings(paths: Iterable[StrPath], made_with: EntryAttributes, warn:
 def _origin_of(path: Path) -> Origin:
     """What an .npz says in its arrays `model` and `weights_sha256`, else what the manifest of an export says."""
     said = {}
-    with contextlib.suppress(OSError, zipfile.BadZipFile, ValueError, RuntimeError), zipfile.ZipFile(path) as archive:
-        for name in ("model", "weights_sha256"):
-            with contextlib.suppress(KeyError):
-                said[name] = _text(archive, f"{name}.npy")
+    with contextlib.suppress(OSError, ValueError):
+        arrays = read_npz(path, ("model", "weights_sha256"))
+        said = {name: str(array.item()) for name, array in arrays.items() if array.size == 1}
     return Origin(**said) if any(said.values()) else _exported(path)
 
 
-def _text(archive: zipfile.ZipFile, member: str) -> str:
-    size = archive.getinfo(member).file_size
-    if size > _MOST_BYTES:
-        return ""
-    with archive.open(member) as file:
-        array = read_array(file, size)
-    return str(array.item()) if array.size == 1 else ""
-
-
 def _exported(path: Path) -> Origin:
-    for folder in path.absolute().parents:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            name = path.absolute().relative_to(folder).as_posix()
-            for line in (folder / _MANIFEST).read_text(encoding="utf-8").splitlines():
-                record = json.loads(line)
-                if any(file["name"] == name for file in record["files"]):
-                    return Origin(str(record["model"]), str(record["weights_sha256"]))
+    path = path.absolute()
+    for folder in path.parents:
+        with contextlib.suppress(OSError):
+            for line in read_lines(folder / MANIFEST):
+                record = parse_record(line.decode(errors="replace")) or {"files": ()}
+                if any(folder / file["name"] == path for file in record["files"]):
+                    made = record["attributes"]
+                    return Origin(str(made["model"]), str(made["weights_sha256"]))
     return Origin()

@@ -8,8 +8,6 @@ missing: a repeated question loads neither torch nor weights.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,8 @@ from ..cache.common.errors import ModelError, UsageError
 from ..cache.common.hashing import DigestMemo
 from ..cache.common.quoting import printable, quoted
 from ..cache.format.names import model_dir_name
-from ..cache.vector_store import ReferenceStore, read_array, reference_folder, text_key
+from ..cache.numpy_files import read_npy_or_npz
+from ..cache.vector_store import ReferenceStore, reference_folder, text_key
 from .read_files import StrPath, read_text
 from .similarity import Floats
 
@@ -226,6 +225,10 @@ def read_embeddings(path: StrPath, embed_dim: int) -> list[Reference]:
         )
     if not np.isfinite(features).all():
         raise UsageError(f"The embeddings in {quoted(path)} hold values that are not finite", "make them again")
+    if not features.any(axis=1).all():
+        raise UsageError(
+            f"The embeddings in {quoted(path)} hold a row of zeros, which has no direction", "leave it out"
+        )
     if names is None:
         names = np.array([f"{path.name}[{row}]" for row in range(len(features))])
     if names.shape != (len(features),):
@@ -237,26 +240,16 @@ def read_embeddings(path: StrPath, embed_dim: int) -> list[Reference]:
 def _load_arrays(path: Path) -> tuple[Floats, NDArray[Any] | None]:
     """Return the features and, from an .npz that has them, the names; nothing is unpickled."""
     try:
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                file.seek(0)
-                return read_array(file, os.fstat(file.fileno()).st_size), None
-            with zipfile.ZipFile(file) as archive:
-                has_names = "names.npy" in archive.namelist()
-                return _member(archive, "features.npy"), _member(archive, "names.npy") if has_names else None
+        found = read_npy_or_npz(path, ("features", "names"))
     except OSError as error:
         raise UsageError(f"Cannot read embeddings from {quoted(path)}: {error.strerror or error}") from error
-    except KeyError as error:
-        raise UsageError(f"{quoted(path)} has no array 'features'", "save it under that name") from error
-    # Empty, damaged, pickled, encrypted, or declaring more than it holds.
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:  # empty, damaged, pickled, encrypted, or declaring more than it holds
         raise UsageError(f"{quoted(path)} is not a valid .npy or .npz file", "save it by numpy") from error
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """Read one array of an .npz."""
-    with archive.open(name) as file:
-        return read_array(file, archive.getinfo(name).file_size)
+    if not isinstance(found, dict):
+        return found, None
+    if "features" not in found:
+        raise UsageError(f"{quoted(path)} has no array 'features'", "save it under that name")
+    return found["features"], found.get("names")
 
 
 def _text_keys(prompt: str, truncate: bool) -> list[str]:

@@ -19,6 +19,7 @@ from .errors import UsageError
 from .media_types import is_image
 from .paths import StrPath, is_folder
 from .quoting import quoted
+from .reading import open_regular
 
 # Some file systems count time in steps of two seconds: a file changed within one step of being hashed may change
 # again without a trace, so its hash is not trusted later.
@@ -53,12 +54,12 @@ def sha256_file(path: StrPath) -> str:
     """Sha256 of a file's content, read in blocks, as 64 hex digits.
 
     Raises:
-        UsageError: if the file cannot be read.
+        UsageError: if the file cannot be read, or is not a regular file.
     """
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_BLOCK_BYTES))
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             while count := file.readinto(buffer):
                 digest.update(buffer[:count])
     except OSError as error:

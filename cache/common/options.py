@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,8 @@ COUNT = click.IntRange(1)
 
 def warn(sentence: str) -> None:
     """Print one line on stderr; line breaks and terminal escapes in names of files are escaped."""
-    click.echo(f"clipcache: {one_line(sentence)}", err=True)
+    with contextlib.suppress(OSError):  # stderr is full or gone: what is to be said cannot end the run
+        click.echo(f"clipcache: {one_line(sentence)}", err=True)
 
 
 def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -125,7 +126,8 @@ def _json(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
 def _json_lines(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
     """Write one object a line."""
     for row in rows:
-        yield json.dumps({column: _rounded(row[column]) for column in columns}, ensure_ascii=False) + "\n"
+        values = {column: _rounded(row[column]) for column in columns}
+        yield json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _table(rows: Iterable[Row], columns: Sequence[str], footnote: str) -> Iterator[str]:
@@ -143,14 +145,16 @@ def _table(rows: Iterable[Row], columns: Sequence[str], footnote: str) -> Iterat
 
 def _shown(cell: Cell) -> str:
     """Return a cell as a table shows it."""
-    if cell is None:
-        return ""
-    return f"{cell:.4f}" if isinstance(cell, float) else one_line(str(cell))
+    if isinstance(cell, float):
+        return f"{cell:.4f}" if math.isfinite(cell) else ""
+    return "" if cell is None else one_line(str(cell))
 
 
 def _rounded(cell: Cell) -> Cell:
-    """Round off the digits that float32 does not hold."""
-    return round(cell, 7) if isinstance(cell, float) else cell
+    """Round off the digits that float32 does not hold; what is not a number is not there: JSON has no word for it."""
+    if isinstance(cell, float):
+        return round(cell, 7) if math.isfinite(cell) else None
+    return cell
 
 
 class _Lines:

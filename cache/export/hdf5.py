@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from ..common.exported import METADATA
+from ..format.output import new_hdf5_file
 from ..format.schema import storable_text, write_attributes
 from .rows import Rows
 
@@ -16,7 +17,7 @@ from .rows import Rows
 def write_flat(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     """Write one dataset (R, D) for each video, under its name, with the attribute `metadata`: JSON."""
     (path,) = paths
-    with h5py.File(path, "w") as file:
+    with new_hdf5_file(path) as file:
         for rows in videos:
             _write_features(file, rows.name, rows)
             file[rows.name].attrs[METADATA] = rows.metadata_json
@@ -25,7 +26,7 @@ def write_flat(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
 def write_nested(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
     """Write one group for each video: the datasets of an entry, the cosines, every attribute, and `metadata`: JSON."""
     (path,) = paths
-    with h5py.File(path, "w") as file:
+    with new_hdf5_file(path) as file:
         for rows in videos:
             group = file.create_group(rows.name)
             write_attributes(group, rows.attributes)

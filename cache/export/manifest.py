@@ -6,7 +6,6 @@ that the manifest does not name; whether a file is what was recorded, its checks
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..common.atomic import write_atomically
-from ..common.errors import UsageError
+from ..common.errors import CacheError, UsageError
 from ..common.exported import Record, parse_record
 from ..common.hashing import Digests, sha256_file
 from ..common.quoting import printable, quoted
+from ..common.reading import MAX_LINE_BYTES, open_regular
 from .names import Piece, Source
 from .recipe import Recipe
 
@@ -48,6 +48,7 @@ class Manifest:
         """Read the manifest at `path`, if there is one, of files in `folder`; `digests` remembers their checksums.
 
         Raises:
+            CacheError: if it cannot be read.
             UsageError: if the file is not a manifest of this program.
         """
         self._path = path
@@ -55,16 +56,21 @@ class Manifest:
         self._digests = digests
         self._pieces: dict[str, list[Record]] = {}
         self._made: set[str] = set()
-        with contextlib.suppress(FileNotFoundError):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-                self._read(line)
+        try:
+            with open_regular(path) as file:
+                while line := file.readline(MAX_LINE_BYTES):
+                    self._read(line.decode(errors="replace"))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CacheError(f"Cannot read the manifest {quoted(path)} ({error.strerror or error})") from error
 
     def holds(self, piece: Piece, origins: Sequence[Record]) -> bool:
         """Whether the piece was written from exactly these origins, and its files are still what was written."""
         records = self._pieces.get(piece.files[0], [])
         made_from = [{key: record.get(key) for key in one} for record, one in zip(records, origins, strict=False)]
         return (
-            made_from == json.loads(json.dumps(list(origins)))
+            made_from == json.loads(json.dumps(list(origins), allow_nan=False))
             and len(records) == len(origins)
             and all(map(self._is_there, records[0]["files"]))
         )
@@ -137,4 +143,4 @@ class Manifest:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"
+    return json.dumps(record, allow_nan=False) + "\n"

@@ -48,7 +48,7 @@ class VideosMetadata:
 
     def as_key_value(self) -> dict[str, str]:
         """`Rows.metadata` of each video by its name, as Parquet's own metadata of the file."""
-        return {VIDEOS_METADATA: json.dumps(self._by_video)}
+        return {VIDEOS_METADATA: json.dumps(self._by_video, allow_nan=False)}
 
 
 def import_pyarrow() -> Any:
@@ -119,7 +119,7 @@ def _provenance(rows: Rows) -> dict[str, str]:
     """Metadata of the whole file: all its entries are of one model."""
     attributes = rows.attributes
     model = {"model": attributes.model, "weights_sha256": attributes.weights_sha256, "embed_dim": attributes.embed_dim}
-    return {"clipcache": json.dumps(model)}
+    return {"clipcache": json.dumps(model, allow_nan=False)}
 
 
 def _write(path: Path, tables: Iterator[Any], metadata: VideosMetadata) -> None:

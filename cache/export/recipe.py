@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from ..common.errors import UsageError
@@ -46,6 +47,8 @@ class Recipe:
             raise UsageError("Choose frames by --fps, by --every or by --interval, not by several")
         if self.interval_s is not None and not 0.001 <= self.interval_s <= 1e6:
             raise UsageError(f"--interval must lie between 0.001 and 1000000 seconds, not {self.interval_s}")
+        if not all(math.isfinite(value) for value in (self.start, self.end) if value is not None):
+            raise UsageError(f"--start and --end are seconds, not {self.start} and {self.end}")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise UsageError(f"--start {self.start:g} is not before --end {self.end:g}", "swap or widen them")
         if self.pool < 1:

@@ -62,7 +62,7 @@ class Rows:
     @property
     def metadata_json(self) -> str:
         """The metadata as one line."""
-        return json.dumps(self.metadata)
+        return json.dumps(self.metadata, allow_nan=False)
 
     def features(self) -> Features:
         """(R, D), all in memory: for formats that cannot be written in pieces."""

@@ -28,7 +28,7 @@ def write(videos: Iterable[Rows], paths: Sequence[Path]) -> None:
                 write_npy(file, rows.shape, rows.dtype, rows.blocks())
                 _add(shard, f"{rows.name}.npy", file)
             _add(shard, f"{rows.name}.json", io.BytesIO(rows.metadata_json.encode()))
-            _add(shard, f"{rows.name}.rows.json", io.BytesIO(json.dumps(_columns(rows)).encode()))
+            _add(shard, f"{rows.name}.rows.json", io.BytesIO(json.dumps(_columns(rows), allow_nan=False).encode()))
 
 
 def _columns(rows: Rows) -> dict[str, Any]:

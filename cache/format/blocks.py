@@ -11,6 +11,7 @@ import numpy.typing as npt
 BLOCK_ROWS = 8192
 NOT_FINITE = "features that are not finite"
 """For messages, where `all_finite` is false."""
+ALL_ZERO = "a feature that is all zero, which no model gives"
 
 
 def iter_blocks(rows: Any) -> Iterator[npt.NDArray[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..common.errors import CacheError, EntryError, UsageError
-from ..common.hashing import is_sha256
-from ..common.quoting import one_line, quoted
+from ..common.errors import CacheError, EntryError
+from ..common.quoting import quoted
+from ..common.reading import held_bytes
+from ..common.system_errors import OF_THE_PROCESS
 from .header import MAX_TEXT_BYTES
-from .names import model_slug, parse_entry_name, parse_model_dir_name
-from .sampling import Sampling
 from .schema import EXTRACT_AGAIN, FEATURE_DTYPES, MOVE_OUT, EntryAttributes
 
 _MAX_OBJECTS = 64
@@ -53,43 +53,14 @@ def raises_entry_error(path: Path) -> Iterator[None]:
     except CacheError:
         raise
     except H5PY_ERRORS as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's: of the content nothing is known
+            if error.errno in OF_THE_PROCESS:
+                raise
+            raise EntryError(f"{quoted(path)} cannot be read ({os.strerror(error.errno)})") from error
+        if isinstance(error, MemoryError) and type(error) is not MemoryError:
+            raise  # it is NumPy's, and no file can make NumPy ask for more than it holds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EntryError(f"{quoted(path)} is truncated or damaged ({reason})", EXTRACT_AGAIN) from error
-
-
-def check_identity(path: Path, attributes: EntryAttributes) -> None:
-    """Refuse attributes that say what an entry is of, and cannot be right: not valid, or not what its place says.
-
-    Within a cache, also a packed one, an entry is at `<model folder>/<ab>/<entry>.h5`; any other path says nothing.
-
-    Raises:
-        EntryError: if they cannot be right.
-    """
-    if problem := _value_problem(attributes) or _place_problem(path, attributes):
-        raise EntryError(f"{quoted(path)} {problem}", EXTRACT_AGAIN)
-
-
-def _value_problem(attributes: EntryAttributes) -> str | None:
-    if not (is_sha256(attributes.video_sha256) and is_sha256(attributes.weights_sha256)):
-        return "has a sha256 that is not 64 lower-case hex digits"
-    try:
-        Sampling.parse(attributes.sampling)
-    except UsageError:
-        return f"has the unknown sampling '{one_line(attributes.sampling[:80])}'"
-    return None
-
-
-def _place_problem(path: Path, attributes: EntryAttributes) -> str | None:
-    name, folder = parse_entry_name(path.name), path.absolute().parent
-    if name is None or name.sha16[:2] != folder.name or parse_model_dir_name(folder.parent.name) is None:
-        return None
-    if not attributes.video_sha256.startswith(name.sha16):
-        return "has the name of another video than it holds"
-    if str(name.sampling) != attributes.sampling:
-        return f"is named {name.sampling} but holds {one_line(attributes.sampling)}"
-    if folder.parent.name != f"{model_slug(attributes.model)}-{attributes.weights_sha256[:8]}":
-        return "lies in the folder of another model"
-    return None
 
 
 def check_links(group: h5py.Group, path: Path) -> None:
@@ -153,7 +124,8 @@ def checked_features(group: h5py.Group, attributes: EntryAttributes, path: Path)
 
 
 def _check_size(dataset: h5py.Dataset, name: str, path: Path) -> None:
-    held = dataset.file.id.get_filesize()
+    """A sparse file has any size: what counts is what the disk holds, as `held_bytes` takes it."""
+    held = held_bytes(path)
     chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
     declared = declared_bytes(dataset)
     if declared == 0:

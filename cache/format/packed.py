@@ -37,10 +37,10 @@ from ..common.errors import EntryError
 from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
 from .blocks import iter_blocks
+from .checks import check_identity
 from .guard import (
     H5PY_ERRORS,
     OpenEntry,
-    check_identity,
     check_links,
     checked_column,
     checked_dataset,
@@ -123,7 +123,7 @@ def packed_file_of(path: Path) -> Path | None:
 
 def is_packed(path: Path) -> bool:
     """Whether a file is marked as a packed library, valid or not."""
-    if path.suffix != ENTRY_SUFFIX:
+    if path.suffix != ENTRY_SUFFIX or not is_file(path):  # HDF5 would wait for a pipe
         return False
     try:
         with h5py.File(path, "r", locking=False) as opened:

@@ -15,10 +15,10 @@ import h5py
 
 from ..common.errors import EntryError
 from ..common.quoting import quoted
+from .checks import check_identity
 from .guard import (
     H5PY_ERRORS,
     OpenEntry,
-    check_identity,
     check_links,
     checked_column,
     checked_features,

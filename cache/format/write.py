@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from ..common.quoting import quoted
 from .blocks import NOT_FINITE, all_finite, iter_blocks
 from .guard import OpenEntry, raises_entry_error
 from .names import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
+from .output import new_hdf5_file
 from .read import open_entry
 from .sampling import Sampling
 from .schema import (
@@ -37,7 +36,7 @@ from .schema import (
     write_attributes,
 )
 
-__all__ = ["copy_entry", "new_hdf5_file", "remove_stale_temporaries", "write_entry"]
+__all__ = ["copy_entry", "remove_stale_temporaries", "write_entry"]
 
 _CHUNK_ROWS = 1024
 _COLUMN_CHUNK_ROWS = 65536
@@ -156,52 +155,6 @@ def _put(cache_dir: Path, attributes: EntryAttributes, features: Any, columns: d
             rows = (min(_COLUMN_CHUNK_ROWS, len(values)),)
             file.create_dataset(name, data=values, chunks=rows, fletcher32=True)
     return _remove_superseded(path, folder, attributes, sampling)
-
-
-class _Unfailing(io.FileIO):
-    """A new file that takes every write; the first failure is kept in `failure`.
-
-    On a full disk HDF5 cannot close its file, and crashes when the program ends. So it is not told.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all of `data`, or note why not."""
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        try:
-            while rest:
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.failure = self.failure or error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        """Change the size of the file, or note why not."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
-
-
-@contextlib.contextmanager
-def new_hdf5_file(path: Path, **how: Any) -> Iterator[h5py.File]:
-    """A new HDF5 file to write, for as long as the context lasts; `how` are further arguments of `h5py.File`.
-
-    Raises:
-        OSError: if it cannot be written; HDF5 itself would crash later (full disk).
-    """
-    with _Unfailing(path, "x+") as file:
-        try:
-            with h5py.File(file, "w", **how) as opened:
-                yield opened
-        except Exception:
-            if file.failure is None:
-                raise
-        if file.failure is not None:
-            raise file.failure
 
 
 def _columns(

@@ -6,14 +6,13 @@ Nothing is unpickled: a pickle can execute any code.
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from .. import numpy_files
 from ..common.errors import ContentError
 from ..common.exported import METADATA
 from ..common.paths import is_file
@@ -24,8 +23,6 @@ TRIPLE_SUFFIX = "_clip.npy"
 _MAX_JSON_BYTES = 1 << 28
 _NPZ_KEY = "features"
 _KEYS = (_NPZ_KEY, "timestamps_ms", "frame_index", "fps", "frame_names", METADATA)
-# What NumPy raises on files that are not its own, or cut short.
-_BAD_FILE = (OSError, ValueError, EOFError, KeyError, TypeError, MemoryError, OverflowError, zipfile.BadZipFile)
 
 
 def read_triple(path: Path) -> Iterator[Found]:
@@ -52,9 +49,8 @@ def read_npz(path: Path) -> Iterator[Found]:
         ContentError: if the file is damaged or has no such array.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            held = {key: arrays[key] for key in _KEYS if key in arrays}
-    except _BAD_FILE as error:
+        held = numpy_files.read_npz(path, _KEYS)
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if _NPZ_KEY not in held:
         raise ContentError(f"{quoted(path)} has no array named {_NPZ_KEY}; only such .npz files are imported")
@@ -86,12 +82,9 @@ def read_single(path: Path) -> Iterator[Found]:
 
 def _load(path: Path) -> npt.NDArray[Any]:
     try:
-        values: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except _BAD_FILE as error:
+        return numpy_files.read_npy(path)
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(values, np.ndarray):
-        raise ContentError(f"{quoted(path)} is not one NumPy array", "leave it out")
-    return values
 
 
 def _damaged(path: Path, error: Exception) -> ContentError:

@@ -16,6 +16,7 @@ from ..common.hashing import Digests
 from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
 from ..entry import Entry
+from ..format.checks import attribute_problem
 from ..format.names import ENTRY_SUFFIX, canonical_model, entry_folder, model_dir_name
 from ..format.write import entries_of, write_entry
 from ..select import OnSkip
@@ -182,6 +183,8 @@ class Import:
         frames = self._frames_of(identity, known, found)
         placed = place(found, count, self.timing, known, frames)
         contents = build(found, features, identity, model, placed, rule.name, known, frames)
+        if problem := attribute_problem(contents.attributes):
+            raise ContentError(f"{quoted(found.path)} cannot be imported: {found.name!r} has {problem}", "correct it")
         model_dir = model_dir_name(model.name, model.weights_sha256)
         self.summary.model_dirs[model_dir] = None
         if self._is_present(contents, found, model_dir):

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.hashing import DigestMemo
 from ...cache.common.quoting import quoted
+from ...cache.common.reading import read_bounded
 from ...cache.format.names import CLAP, model_slug
 
 CHECKPOINT = "laion/clap-htsat-unfused"
@@ -86,10 +87,10 @@ def _weights_in(folder: Path) -> Path | None:
 
 def _check_config(folder: Path) -> None:
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = json.loads(read_bounded(folder / "config.json"))
         is_clap = config["model_type"] == "clap"
         is_fused = config.get("audio_config", {}).get("enable_fusion", False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{quoted(folder)} has no config.json of a model", "save a CLAP model there") from error
     if not is_clap:
         raise ModelError(f"{quoted(folder)} holds a model of type {config['model_type']!r}", "give a CLAP model")

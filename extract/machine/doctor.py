@@ -86,7 +86,7 @@ def as_text(findings: list[Finding]) -> str:
 
 def as_json(findings: list[Finding]) -> str:
     """A list of objects: about, found, remedy (empty where all is well), ok."""
-    return json.dumps([asdict(finding) | {"ok": not finding.remedy} for finding in findings], indent=2)
+    return json.dumps([asdict(finding) | {"ok": not finding.remedy} for finding in findings], indent=2, allow_nan=False)
 
 
 def _without_failing(about: str, look: Callable[[], Finding]) -> Finding:

@@ -344,4 +344,4 @@ def summary_lines(reports: Sequence[Report]) -> str:
 
 def as_json(reports: Sequence[Report]) -> str:
     """A list of objects with the attributes of `Report`."""
-    return json.dumps([asdict(report) for report in reports], indent=2)
+    return json.dumps([asdict(report) for report in reports], indent=2, allow_nan=False)

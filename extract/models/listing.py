@@ -94,7 +94,7 @@ def as_text(rows: Iterable[ModelRow]) -> str:
 
 def as_json(rows: Iterable[ModelRow]) -> str:
     """A list of objects with the fields of `ModelRow`."""
-    return json.dumps([asdict(row) for row in rows], indent=2)
+    return json.dumps([asdict(row) for row in rows], indent=2, allow_nan=False)
 
 
 @cache

@@ -16,6 +16,7 @@ import numpy as np
 from ...cache.common.atomic import write_atomically
 from ...cache.common.errors import UsageError
 from ...cache.common.quoting import quoted
+from ...cache.numpy_files import read_npz
 from ..read_files import StrPath
 from .relative import Moments
 
@@ -75,13 +76,13 @@ def load_bank(path: StrPath, expected: str, anchors: int) -> Bank:
         UsageError: it cannot be read, is not a bank, or was made with other words or weights.
     """
     try:
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as archive:
-            found = str(archive["made_with"])
-            arrays = [archive[name].astype(np.float64) for name in _ARRAYS]
-            items = int(archive["items"])
+        archive = read_npz(path, (*_ARRAYS, "made_with", "items"))
+        found = str(archive["made_with"])
+        arrays = [archive[name].astype(np.float64) for name in _ARRAYS]
+        items = int(archive["items"])
     except OSError as error:
         raise UsageError(f"Cannot read the bank {quoted(path)}: {error.strerror or error}") from error
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{quoted(path)} is not a bank", "make one with --save-bank") from error
     if found != expected:
         raise UsageError(f"The bank {quoted(path)} was made with other words or weights", "make one with --save-bank")

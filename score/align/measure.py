@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import Entry
-from ...cache.common.errors import UsageError
+from ...cache.common.errors import EntryError, UsageError
+from ...cache.common.quoting import quoted
+from ...cache.format.schema import EXTRACT_AGAIN
 from ...cache.select import Chosen
+from ..compare import check_features
 from ..read_files import StrPath
 from ..references import ReferenceResolver, read_list
-from ..similarity import compare_blocks, unit_rows
+from ..similarity import Floats, compare_blocks, unit_rows
 from .bank import FEW_ITEMS, MIN_ITEMS, Bank, made_with
 from .cka import SharedChange, shared_change
 from .relative import Retrieval, RunningMoments, pair_scores, representations, retrieval, window_means
@@ -113,11 +116,14 @@ def describe(pair: Pair, anchors: Anchors, silence_db: float, *, with_change: bo
         # Sound counts from the first picture; frames keep the container's clock.
         times_ms = picture.timestamps_ms - picture.zero_ms
         starts_ms, quality = sound.timestamps_ms, sound.quality
+        if missing := {"duration_ms", "rms_db"} - set(quality):
+            raise EntryError(f"{quoted(sound.path)} lacks the measure {min(missing)} of sound", EXTRACT_AGAIN)
         durations_ms = quality["duration_ms"].astype(np.float64)
         anchor_units = unit_rows(anchors.pictures).T
-        cosines = (unit_rows(block) @ anchor_units for block in picture.iter_features())
+        cosines = (_checked_units(block, picture) @ anchor_units for block in picture.iter_features())
         seen = window_means(cosines, times_ms, starts_ms, durations_ms)
         features = sound.features
+        check_features(features, sound)
         heard = compare_blocks([features], anchors.sounds).per_frame
         heard[quality["rms_db"] < silence_db] = np.nan
         change = None
@@ -125,6 +131,12 @@ def describe(pair: Pair, anchors: Anchors, silence_db: float, *, with_change: bo
             frames = (unit_rows(block) for block in picture.iter_features())
             change = shared_change(window_means(frames, times_ms, starts_ms, durations_ms), unit_rows(features))
         return Described(picture.video_name, picture.video_sha256, seen, heard, starts_ms, change)
+
+
+def _checked_units(block: Floats, picture: Entry) -> NDArray[np.float32]:
+    units = unit_rows(block)
+    check_features(units, picture)
+    return units
 
 
 def make_bank(described: Sequence[Described], pair: Pair, words: Sequence[str], warn: Callable[[str], None]) -> Bank:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +19,15 @@ from numpy.typing import NDArray
 from ...cache import EntryAttributes
 from ...cache.common.errors import ModelError, UsageError
 from ...cache.common.quoting import one_line, quoted
+from ...cache.common.reading import read_bounded
 from ..origins import Origin, architecture_in, check_origin
 from ..read_files import StrPath
 from .aesthetic import Column
 from .choices import Activation
 
 _PARTS = ("weight", "bias")
+_MAX_BYTES = 1 << 28  # LAION's largest predictor has 3.7 MB
+_MAX_NAME = 200
 _SCALE = "rating of the head, without fixed range"
 
 
@@ -121,7 +127,7 @@ def _layer_names(state: Mapping[str, NDArray[np.float32]], path: Path) -> list[s
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key under which `layers.10` comes after `layers.2`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _check_widths(
@@ -145,7 +151,9 @@ def _check_widths(
 def _load_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
     """Return the arrays, and what the file says about itself."""
     try:
-        tensors, said = _read_tensors(path)
+        tensors, said = _read_tensors(read_bounded(path, _MAX_BYTES), path.suffix == ".safetensors")
+        if 4 * sum(tensor.numel() for tensor in tensors.values()) > _MAX_BYTES or not all(map(_is_name, tensors)):
+            raise ValueError("far more values than a head has, or names that no layer has")
         return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}, said
     except OSError as error:
         raise ModelError(f"Cannot read the head {quoted(path)}: {error.strerror or error}") from error
@@ -156,18 +164,28 @@ def _load_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, s
         ) from error
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return named tensors, on the CPU, and texts beside them: metadata of safetensors, or values of a checkpoint."""
-    if path.suffix == ".safetensors":
-        from safetensors import safe_open
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _MAX_NAME
 
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+def _read_tensors(data: bytes, is_safetensors: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return named tensors, on the CPU, and texts beside them: metadata of safetensors, or values of a checkpoint."""
+    if is_safetensors:
+        from safetensors.torch import load
+
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return load(data), header.get("__metadata__") or {}
     import torch
 
+    file = io.BytesIO(data)
+    if zipfile.is_zipfile(file):  # what torch.save writes; it does not compress
+        with zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise ValueError("an archive that declares far more than it holds")
+    file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on pickle protocols, which do not matter here
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     nested = state.get("state_dict")
     said = {name: value for name, value in state.items() if isinstance(value, str)}
     tensors = nested if isinstance(nested, Mapping) else state

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...cache import Entry
 from ...cache.common.errors import CacheError, UsageError
 from ...cache.select import OnSkip
-from ..compare import FrameSelection, check_finite, has_clock
+from ..compare import FrameSelection, check_features, has_clock
 from ..metrics import COSINE
 from ..references import ReferenceResolver
 from ..similarity import TILE_ROWS, unit_rows
@@ -164,7 +164,7 @@ def _score_one(video: Entry, scorers: Sequence[Scorer], measures: Sequence[Colum
     row = 0
     for block in video.iter_features(TILE_ROWS):
         units = unit_rows(block)
-        check_finite(units, video)
+        check_features(units, video)
         if scorers:
             table[row : row + len(block)] = np.column_stack([scorer(units) for scorer in scorers])
         row += len(block)

@@ -13,7 +13,7 @@ from ...cache import Entry
 from ...cache.common.errors import CacheError, UsageError
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import OnSkip
-from ..compare import FrameSelection, check_finite
+from ..compare import FrameSelection, check_finite, check_frames
 from ..similarity import TILE_ROWS, unit_rows
 
 COSINES_IN_MEMORY = 32_000_000  # 128 MB of float32; a video with more is read again for the other queries
@@ -95,4 +95,5 @@ def _cosines(video: Entry, directions: NDArray[np.float32]) -> NDArray[np.float3
         cosines[:, row : row + len(block)] = directions @ unit_rows(block).T
         row += len(block)
     check_finite(cosines, video)
+    check_frames(video, (cosines == 0).all(axis=0))
     return cosines.clip(-1, 1, out=cosines)

@@ -73,7 +73,7 @@ def test_ls_names_bad_entries_on_stderr_and_goes_on(tmp_path: Path) -> None:
     bad = put_entry(tmp_path, video_sha256=sha256_of("other"))
     bad.write_bytes(b"damaged")
     result = run("ls", "--cache", tmp_path)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert result.stderr == f"clipcache: '{bad}' is not an HDF5 file; move it out of the cache.\n"
     assert "1 entries, 50 frames" in result.stdout
 
@@ -191,7 +191,7 @@ def test_delete_bad_keeps_what_cannot_be_checked(tmp_path: Path, monkeypatch: py
         ({"frames_decoded": 51}, "51 were decoded"),
         ({"frames_expected": 60}, "50 of 60"),
         ({"source_kind": "hologram"}, "hologram"),
-        ({"fps": np.nan}, "not finite"),
+        ({"fps": np.nan}, "the fps nan, which cannot be"),
     ],
 )
 def test_attributes_must_fit_name_and_data(tmp_path: Path, attributes: dict[str, object], problem: str) -> None:

@@ -27,7 +27,8 @@ from cache_entries import (
 from checkout import CHECKOUT
 from clipcache.cache import Entry, FeatureCache
 from clipcache.cache.common.errors import CacheError, EntryError
-from clipcache.cache.format.guard import H5PY_ERRORS, check_identity
+from clipcache.cache.format.checks import check_identity
+from clipcache.cache.format.guard import H5PY_ERRORS
 from clipcache.cache.format.header import StoredAttributes
 from clipcache.cache.format.packed import is_packed
 from clipcache.cache.format.read import can_validate, read_attributes_of
@@ -273,10 +274,10 @@ def test_a_flipped_byte_of_a_header_is_an_error_at_most(tmp_path: Path, libver: 
 WRONG = [
     ({"model": "ViT-L/14"}, "folder of another model"),
     ({"weights_sha256": "ab" * 32}, "folder of another model"),
-    ({"weights_sha256": "../../x"}, "not 64 lower-case hex digits"),
+    ({"weights_sha256": "../../x"}, "the weights_sha256 '../../x', which cannot be"),
     ({"video_sha256": sha256_of("another")}, "name of another video"),
     ({"sampling": "fps=2"}, "named all but holds fps=2"),
-    ({"sampling": "junk"}, "unknown sampling 'junk'"),
+    ({"sampling": "junk"}, "the sampling 'junk', which cannot be"),
     ({"embed_dim": 9}, "features of shape"),
 ]
 

@@ -48,6 +48,7 @@ REMOVING = {
     "Cannot remove X (X)": "says that nothing was removed",
     "X cached item(s) X; --overwrite makes them again.": "entries, which are made again",
     "until it is extracted with --overwrite": "an entry, which is made again",
+    "A file on a network disk was removed or replaced meanwhile": "says what another did",
     "removed X": "says what --delete-bad removed",
     "removed": "says what --delete removed",
     "would be removed by --delete": "says what --delete is for",
