@@ -21,6 +21,7 @@ from ..cache.format.names import canonical_model
 from ..cache.numpy_files import read_npz
 from .read_files import StrPath
 
+_MOST_BYTES = 10_000  # of a name in an .npz
 _ARCHITECTURE = re.compile(
     r"(?<![a-z0-9])(?:vit[-_]?(?P<vit>bigg|base|large|huge|giant|[a-z])[-_/]?(?:patch)?(?P<patch>\d\d)(?:[-_@]*(?P<pixels>336))?"
     r"|(?P<laion>l14)"  # LAION's predictors of 2022: sac+logos+ava1-l14-linearMSE
@@ -118,7 +119,9 @@ def _origin_of(path: Path) -> Origin:
     said = {}
     with contextlib.suppress(OSError, ValueError):
         arrays = read_npz(path, ("model", "weights_sha256"))
-        said = {name: str(array.item()) for name, array in arrays.items() if array.size == 1}
+        said = {
+            name: str(array.item()) for name, array in arrays.items() if array.size == 1 and array.nbytes <= _MOST_BYTES
+        }
     return Origin(**said) if any(said.values()) else _exported(path)
 
 
