@@ -15,7 +15,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ..cache.common.atomic import replacing
+from ..cache.common.atomic import replacing, write_atomically
+from ..cache.common.errors import UsageError
+from ..cache.common.paths import is_file, is_folder
+from ..cache.common.quoting import quoted
 from .scenes import Background, Qualities, Scene, Thing, render
 
 SIZE = (320, 240)
@@ -161,19 +164,28 @@ LIBRARY = (
 
 
 def write_library(folder: Path) -> list[Interval]:
-    """Write all videos and `truth.json` into a folder; what an earlier call wrote whole is left as it is.
+    """Write `truth.json` and all videos into a folder; what an earlier call wrote whole is left as it is.
 
     Returns:
         What is shown when, over all videos.
+
+    Raises:
+        UsageError: if the folder holds something and not this `truth.json`: its files are somebody's own.
+        CacheError: if something cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     truth = [interval for video in LIBRARY for interval in intervals(video)]
+    text = json.dumps([asdict(interval) for interval in truth], indent=2, allow_nan=False) + "\n"
+    if is_folder(folder) and any(folder.iterdir()) and not _holds(folder / TRUTH_FILE, text):
+        raise UsageError(f"The folder {quoted(folder)} holds files that are not the demo's", "choose another folder")
+    write_atomically(folder / TRUTH_FILE, text.encode())  # first, so that an interrupted call is taken up again
     for video in LIBRARY:
         if not (folder / video.name).exists():
             _write_video(video, folder / video.name)
-    text = json.dumps([asdict(interval) for interval in truth], indent=2, allow_nan=False) + "\n"
-    (folder / TRUTH_FILE).write_text(text, encoding="utf-8")
     return truth
+
+
+def _holds(path: Path, text: str) -> bool:
+    return is_file(path) and path.read_bytes() == text.encode()
 
 
 def intervals(video: DemoVideo) -> Iterator[Interval]:

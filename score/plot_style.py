@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cache.common.atomic import replacing
-from ..cache.common.errors import CacheError, UsageError
+from ..cache.common.atomic import replacing_output
+from ..cache.common.errors import UsageError
 from ..cache.common.quoting import one_line, quoted
 from .read_files import StrPath
 
@@ -51,11 +51,9 @@ def save_figure(figure: Any, path: StrPath) -> str | None:
         raise UsageError(f"{quoted(path)} exists and is not a picture of that kind", "choose another name")
     tight = {"bbox_inches": "tight"} if figure.get_layout_engine() else {}
     try:
-        with warnings.catch_warnings(record=True) as caught, replacing(path, make_folder=False) as temporary:
+        with warnings.catch_warnings(record=True) as caught, replacing_output(path) as temporary:
             warnings.simplefilter("always")
             figure.savefig(temporary, format=suffix[1:], dpi=_DPI, **tight)
-    except CacheError as error:
-        raise UsageError(error.problem, error.remedy) from error
     except ValueError as error:  # too large, for one
         raise UsageError(f"Cannot write the picture {quoted(path)}: {error}") from error
     if any("missing from font" in str(one.message) for one in caught):

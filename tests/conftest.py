@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +15,34 @@ if TYPE_CHECKING:
     from demo_library import DemoLibrary
 
 DATA_VARIABLE = "CLIPCACHE_TEST_DATA"
+ROUNDS_VARIABLE = "CLIPCACHE_FAULT_ROUNDS"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "allow_error_logs: the test may emit log records of level ERROR")
+    config.addinivalue_line("markers", "fault: harm at random; CLIPCACHE_FAULT_ROUNDS=20 does twenty times as much")
     config.addinivalue_line("markers", "once: long, and the same from the wheel: CI runs it from the checkout alone")
+
+
+TRIED = pytest.StashKey[Counter[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How much harm was tried; a trial that did not end as it should failed its test."""
+    for kind, count in sorted(config.stash.get(TRIED, Counter()).items()):
+        terminalreporter.write_line(f"tried: {count} {kind}")
+
+
+@pytest.fixture(scope="session")
+def tried(request: pytest.FixtureRequest) -> Counter[str]:
+    """Where tests count what they did, by kind; printed at the end."""
+    return request.config.stash.setdefault(TRIED, Counter())
 
 
 def _isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let neither the caller's settings nor the caller's memo of digests reach a test."""
     for name in list(os.environ):
-        if name.startswith("CLIPCACHE_") and name != DATA_VARIABLE:
+        if name.startswith("CLIPCACHE_") and name not in (DATA_VARIABLE, ROUNDS_VARIABLE):
             patch.delenv(name)
     patch.setenv("XDG_CACHE_HOME", str(folder))
     patch.setenv("CLIPCACHE_MEMO", str(folder / "digests.sqlite3"))
@@ -58,6 +76,12 @@ def _no_error_logs(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixt
     errors = [record for record in records if record.levelno >= logging.ERROR]
     if errors:
         pytest.fail("logged as ERROR: " + "; ".join(f"{e.name}: {e.getMessage()}" for e in errors))
+
+
+@pytest.fixture(scope="session")
+def rounds() -> int:
+    """How many times the usual number of random trials are made."""
+    return int(os.environ.get(ROUNDS_VARIABLE, "1"))
 
 
 @pytest.fixture(scope="session")

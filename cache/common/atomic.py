@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .errors import CacheError
+from .errors import CacheError, UsageError
 from .quoting import quoted
 
 STALE_AFTER_S = 24 * 3600
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 _TEMPORARY = re.compile(r"\.clipcache-(?P<host>[A-Za-z0-9_-]+)\.tmp-(?P<pid>\d+)-[0-9a-f]+")
 
 
@@ -84,6 +85,23 @@ def replacing(
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def replacing_output(path: Path, *, durable: bool = True, make_folder: bool = False) -> Iterator[Path]:
+    """As `replacing`, for a file that the user named.
+
+    Raises:
+        UsageError: if the path cannot be written.
+        CacheError: if the disk is full, damaged or read-only, or takes no file of that size.
+    """
+    try:
+        with replacing(path, durable=durable, make_folder=make_folder) as temporary:
+            yield temporary
+    except CacheError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OF_THE_DISK:
+            raise
+        raise UsageError(error.problem, error.remedy) from error
+
+
 def _copy_into(source: Path, device: Path) -> None:
     with source.open("rb") as content, device.open("wb", buffering=0) as target:
         shutil.copyfileobj(content, target)
@@ -106,14 +124,20 @@ def temporary_name() -> str:
     return f".clipcache-{_host()}.tmp-{os.getpid()}-{secrets.token_hex(6)}"
 
 
-def remove_stale_temporaries(directory: Path) -> int:
+def remove_stale_temporaries(directory: Path, *, below: bool = True) -> int:
     """Remove the temporary files of killed runs: of dead processes of this host, or older than a day.
+
+    Args:
+        directory: where to look.
+        below: whether to look into the folders below it too.
 
     Returns:
         How many were removed. One that cannot be removed (read-only disk) is skipped.
     """
     removed = 0
-    for folder, _, names in os.walk(directory):
+    for folder, below_it, names in os.walk(directory):
+        if not below:
+            below_it.clear()
         for name in names:
             match = _TEMPORARY.fullmatch(name)
             if match and _is_stale(Path(folder, name), match["host"], int(match["pid"])):

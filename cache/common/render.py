@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import chain, islice
 from pathlib import Path
 
-from .atomic import replacing
+from .atomic import replacing_output
 from .csv_cells import safe_cell
-from .errors import CacheError, UsageError
+from .errors import UsageError
 from .quoting import one_line, quoted
 
 Cell = str | int | float | bool | None
@@ -79,21 +79,19 @@ def write_text(pieces: Iterable[str], output: str | os.PathLike[str] | None) -> 
     """Write text to stdout, or to a file that appears whole or not at all.
 
     Raises:
-        UsageError: the file cannot be written, or is there already and is not text.
+        UsageError: the path cannot be written, or is there already and is not text.
+        CacheError: the disk is full or damaged.
     """
     if output is None:
         sys.stdout.writelines(pieces)
         return
     if not _may_be_replaced(Path(output)):
         raise UsageError(f"{quoted(output)} exists and is not a text file", "choose another name")
-    try:
-        with (
-            replacing(Path(output), make_folder=False) as temporary,
-            temporary.open("x", encoding="utf-8", newline="") as file,
-        ):
-            file.writelines(pieces)
-    except CacheError as error:
-        raise UsageError(error.problem, error.remedy) from error
+    with (
+        replacing_output(Path(output)) as temporary,
+        temporary.open("x", encoding="utf-8", newline="") as file,
+    ):
+        file.writelines(pieces)
 
 
 def _may_be_replaced(path: Path) -> bool:

@@ -188,7 +188,7 @@ class Export:
             UsageError: if a file of its name is there that is not a manifest.
             CacheError: if the folder cannot be written to.
         """
-        remove_stale_temporaries(self.target.folder)
+        remove_stale_temporaries(self.target.folder, below=not self.target.format.is_one_file)
         manifest = Manifest(self.target.manifest_path, self.target.folder, self.digests)
         manifest.save()
         return manifest
@@ -240,6 +240,10 @@ def _check(target: Target, recipe: Recipe, score_columns: ScoreColumns | None) -
     """Refuse what cannot work before anything is written."""
     if target.per_shard < 1:
         raise UsageError(f"A shard takes 1 video or more, not {target.per_shard}")
+    if str(target.output) == "-":
+        raise UsageError(
+            "An export goes into files with a manifest, not to the standard output", "name a file or folder"
+        )
     if target.path.exists() and not target.path.is_file() and not target.path.is_dir():
         raise UsageError(f"{quoted(target.output)} is a device or a pipe", "name a file or a folder")
     if target.format.is_one_file and target.path.is_dir():

@@ -101,6 +101,10 @@ def open_media(path: str | os.PathLike[str], formats: str, what: str) -> Iterato
         except Exception as error:  # whatever PyAV makes of a damaged file, the file is at fault
             if is_from_disk(error):
                 raise NotReadNowError(f"Cannot read {quoted(path)}: {_reason(error)}", "check its disk") from error
+            if isinstance(error, MemoryError):
+                raise NotReadNowError(
+                    f"Not enough memory to open {quoted(path)}", "give it more, and try again"
+                ) from error
             raise MediaError(
                 f"{quoted(path)} is not a {what} that FFmpeg can open ({_reason(error)}); "
                 "it may be cut short or of another type"

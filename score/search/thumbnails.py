@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache.common.atomic import write_atomically
-from ...cache.common.errors import CacheError, ClipcacheError, UsageError
+from ...cache.common.atomic import replacing_output
+from ...cache.common.errors import ClipcacheError, UsageError
 from ...cache.common.quoting import quoted
 from ..options import FramesAt
 from ..plot_style import new_figure, save_figure, shorten
@@ -133,10 +133,8 @@ def write_thumbnail(rgb: Rgb, path: StrPath) -> None:
         raise UsageError(f"{quoted(path)} exists and is not a thumbnail of clipcache's", "choose another folder")
     data = io.BytesIO()
     Image.fromarray(rgb).save(data, "JPEG", quality=_JPEG_QUALITY, comment=_JPEG_COMMENT)
-    try:
-        write_atomically(path, data.getvalue(), durable=False)
-    except CacheError as error:
-        raise UsageError(error.problem, error.remedy) from error
+    with replacing_output(path, durable=False, make_folder=True) as temporary:
+        temporary.write_bytes(data.getvalue())
 
 
 def _may_be_replaced(path: Path) -> bool:

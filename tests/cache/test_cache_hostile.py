@@ -202,6 +202,7 @@ def test_each_is_one_clear_error(path: Path, name: str) -> None:
     assert problem_of(path) == str(caught.value)
 
 
+@pytest.mark.fault
 def test_a_flipped_byte_is_noticed_wherever_it_lies(path: Path, tmp_path: Path) -> None:
     """Data have checksums; in the file's structure a flip may be harmless, but must never crash or go unnamed."""
     original = path.read_bytes()

@@ -34,6 +34,7 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.fault
 def test_kill_9_never_leaves_a_bad_entry(tmp_path: Path) -> None:
     code = """
 cache = Path(sys.argv[1])
@@ -182,6 +183,7 @@ def test_stale_temporaries_are_those_of_the_dead_and_the_old(tmp_path: Path) -> 
     long_ago = time.time() - STALE_AFTER_S - 60
     os.utime(tmp_path / files["elsewhere, old"], (long_ago, long_ago))
     os.utime(tmp_path / files["not a temporary"], (long_ago, long_ago))
+    assert remove_stale_temporaries(tmp_path.parent, below=False) == 0
     assert remove_stale_temporaries(tmp_path) == 2
     assert {path.name for path in files_in(tmp_path)} == {
         files[key] for key in ("mine", "elsewhere", "not a temporary")

@@ -19,7 +19,7 @@ from clipcache.cli import cli
 from clipcache.extract.models.weights import find_weights
 from score_caches import make_video, put
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.fault, pytest.mark.once]
 
 VIDEOS = [f"v{number}.mp4" for number in range(6)]
 BAD, GOOD = VIDEOS[2], VIDEOS[0]

@@ -24,6 +24,8 @@ from clipcache.cli import cli as program
 from PIL import Image
 from score_caches import X, make_video, put
 
+pytestmark = pytest.mark.fault
+
 PACKAGE = Path(cli.__file__).parent
 ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
 

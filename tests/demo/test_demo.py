@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from clipcache.cache import FeatureCache
+from clipcache.cache.common.errors import UsageError
 from clipcache.cache.common.hashing import DigestMemo
 from clipcache.cli import cli
+from clipcache.demo import library
 from clipcache.demo.library import LIBRARY, TRUTH_FILE, Interval, intervals, write_library
 from clipcache.demo.scenes import Background, Scene, Thing, render
 from clipcache.extract import ExtractOptions, extract, load_model
@@ -182,3 +184,25 @@ def test_only_the_videos_on_request(tmp_path: Path) -> None:
 def test_entries_say_that_the_demo_model_made_them(demo_library: DemoLibrary) -> None:
     for entry in FeatureCache(demo_library.cache_dir):
         assert (entry.model, entry.embed_dim, entry.input_size) == ("demo", 512, 224)
+
+
+@pytest.mark.parametrize("name", ["shapes.mp4", "truth.json", "notes.txt"])
+def test_a_folder_with_files_of_the_users_is_not_written_to(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="files that are not the demo's; choose another folder"):
+        write_library(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_an_interrupted_library_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "_frames", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_library(tmp_path)
+    assert len(write_library(tmp_path)) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"truth.json", *(video.name for video in library.LIBRARY)}
+
+
+def interrupt(_: object) -> object:
+    raise KeyboardInterrupt

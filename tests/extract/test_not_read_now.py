@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from click.testing import CliRunner
 from clipcache.cache.common.errors import NotReadNowError
@@ -16,10 +17,13 @@ from clipcache.cli import cli
 from clipcache.extract import ExtractOptions, extract
 from clipcache.extract import inputs as inputs_module
 from clipcache.extract.video import container
+from clipcache.extract.video.container import open_video
 from clipcache.extract.video.images import read_image
 from clipcache.extract.workers import worker
 from extract_runs import Cli
 from video_files import make_video
+
+pytestmark = pytest.mark.fault
 
 
 def options(weights: Path, **more: Any) -> ExtractOptions:
@@ -168,3 +172,14 @@ def test_failures_are_named_with_their_reasons(
     assert '"error": "MediaError"' in as_json.output
     empty = CliRunner().invoke(cli, ["cache", "failures", "--cache", str(tmp_path / "none")])
     assert empty.output == "Nothing failed.\n"
+
+
+def test_a_lack_of_memory_when_a_file_is_opened_is_not_the_file_s(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_without_memory(*_: object, **__: object) -> object:
+        raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(av, "open", open_without_memory)
+    with pytest.raises(NotReadNowError, match="Not enough memory to open"), open_video(library / "a.mp4"):
+        pass

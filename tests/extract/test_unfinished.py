@@ -286,7 +286,7 @@ def test_a_killed_run_goes_on_in_the_middle_of_a_video(tmp_path: Path, tiny_weig
     undisturbed.communicate()
     assert undisturbed.returncode == 0
     seen = set()
-    for _ in range(3):
+    for _ in range(2):
         seen |= killed_when_more_is_kept(caches[1], words[1], seen)
     process = start_extract(*words[1], prelude=KEEP_AT_ONCE)
     _, said = process.communicate()

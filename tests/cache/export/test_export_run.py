@@ -300,3 +300,12 @@ def test_a_large_csv_is_warned_of(tmp_path: Path) -> None:
     assert "about 144 MB" in sentence
     assert size_warnings(many[:3], Target(tmp_path, formats.FORMATS["csv"])) == []
     assert size_warnings(many, Target(tmp_path, formats.FORMATS["npz"])) == []
+
+
+def test_an_export_does_not_go_to_the_standard_output(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="not to the standard output; name a file or folder"):
+        run_export(cache, "csv", Path("-"))
+    assert not Path("-").exists()

@@ -17,6 +17,8 @@ from clipcache.extract import ExtractOptions, extract, interrupts
 from clipcache.extract.workers import pool, process
 from video_files import make_video
 
+pytestmark = pytest.mark.fault
+
 BOOT = process._BOOT
 
 
