@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
@@ -20,7 +21,7 @@ from .unfinished import Outcome, UnfinishedItem
 from .video.index import VideoIndex
 from .video.proof import checksum
 from .video.timeline import BoolArray
-from .workers.messages import IndexTask, PictureTask, SpanDone, SpanTask, WholeTask
+from .workers.messages import ImagesTask, IndexTask, PictureTask, SpanDone, SpanTask, WholeTask
 
 
 @dataclass
@@ -63,12 +64,24 @@ class Work:
     def keep(self, attempt: Attempt) -> None:
         """Keep the features of an attempt, and those that waited, if the item takes long."""
         self.not_kept.append(attempt)
-        if self.kept is None or not self.takes_long:
+        if self.kept is None or not self.takes_long or self._is_complete_and_sound:
             return
         for one in self.not_kept:
-            if one.done is not None and one.features is not None and not isinstance(one.task, IndexTask):
+            if one.done is None or one.features is None or isinstance(one.task, IndexTask):
+                continue
+            if self.is_sound(one.features, one.task.rows if isinstance(one.task, ImagesTask) else None):
                 self.kept.save(one.task, Outcome(one.done, one.features))
         self.not_kept = []
+
+    def is_sound(self, features: Features, rows: Sequence[int] | None = None) -> bool:
+        """Whether features may be kept: finite, and of files that are still those that were hashed."""
+        return bool(np.isfinite(features).all()) and not self.item.has_changed(rows)
+
+    @property
+    def _is_complete_and_sound(self) -> bool:
+        """Whether the entry can be written now, so that nothing is kept for the case that it is not."""
+        dones = [one.done for one in self.attempts if one.features is not None and one.done is not None]
+        return len(dones) == len(self.attempts) and not any(done.report.errors + done.report.corrupt for done in dones)
 
 
 @dataclass(eq=False)
@@ -115,7 +128,7 @@ class Attempt:
     def _recall_beginning(self, kept: UnfinishedItem, task: SpanTask | WholeTask) -> None:
         """Let the worker skip what is encoded but for the last picture, which shows that it decodes the same again."""
         beginning = kept.load_beginning(task)
-        self.parts = Parts(kept, task)
+        self.parts = Parts(kept, task, self.work.is_sound)
         if beginning is not None:
             count = len(beginning.features)
             self.arrived, self.received, self.reported = [beginning.features], count, count
@@ -164,8 +177,9 @@ def _is_long(task: PictureTask) -> TypeGuard[SpanTask | WholeTask]:
 class Parts:
     """Keeps the pictures of a long task part by part, and goes on after those kept before."""
 
-    def __init__(self, kept: UnfinishedItem, task: SpanTask | WholeTask) -> None:
+    def __init__(self, kept: UnfinishedItem, task: SpanTask | WholeTask, is_sound: Callable[[Features], bool]) -> None:
         self._kept = kept
+        self._is_sound = is_sound
         self._task = task
         self._given = 0  # pictures that were accepted
         self._marks: deque[tuple[int, int]] = deque()  # their number so far and the checksum of the last, by page
@@ -202,7 +216,8 @@ class Parts:
                 self._marks.appendleft((end, last))
             return
         rows: Any = np.concatenate(self._fresh)
-        self._kept.save_part(self._task, self._start, rows[: end - self._start], last)
+        if self._is_sound(rows):
+            self._kept.save_part(self._task, self._start, rows[: end - self._start], last)
         self._fresh = [rows[end - self._start :]]
         self._start = end
 

@@ -55,9 +55,11 @@ class HashedItem:
     problem: ClipcacheError | None = None
     stamps: tuple[Stamp, ...] = ()
 
-    def has_changed(self) -> bool:
-        """Whether a file is no longer what was hashed: replaced, still growing, or gone."""
+    def has_changed(self, rows: Sequence[int] | None = None) -> bool:
+        """Whether a file is no longer what was hashed: replaced, growing, or gone; of images, some `rows` only."""
         try:
+            if rows is not None and self.item.images:
+                return any(_stamp(self.item.images[row]) != self.stamps[row] for row in rows)
             return _stamps(self.item) != self.stamps
         except (OSError, ClipcacheError):
             return True

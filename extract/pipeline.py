@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.common.errors import ContentError
+from ..cache.common.errors import CacheError, ContentError
 from ..cache.format.sampling import Sampling
 from .attempts import Attempt, Work
 from .encoded import EncodedItem, join_features
@@ -253,6 +253,11 @@ class Run:
 
     def _finish(self, work: Work, encoded: EncodedItem) -> None:
         work.over = True  # nothing more is to come; late words of a lost attempt are ignored
+        self._hand_on(work, encoded)
+        if work.kept is not None:
+            work.kept.remove()
+
+    def _hand_on(self, work: Work, encoded: EncodedItem) -> None:
         if len(encoded.features) == 0:
             failure = next(iter(encoded.unread), TaskFailed("MediaError", "Not one of its frames can be decoded."))
             self._events.on_failed(work.item, failure.error, failure.sentence)
@@ -270,8 +275,11 @@ class Run:
             self._events.on_encoded(encoded)
         except ContentError as error:
             self._events.on_failed(work.item, type(error).__name__, str(error))
-        if work.kept is not None:
-            work.kept.remove()
+        except CacheError:
+            if work.kept is None:
+                raise
+            work.kept.remove()  # what is kept may take the room that the entry needs
+            self._events.on_encoded(encoded)
 
     def _retry_or_fail(self, attempt: Attempt, reply: TaskFailed) -> None:
         """A lost or failed span is tried once more, with PyAV; a lost index task once more as it is."""
@@ -295,7 +303,11 @@ class Run:
         if attempt.work.attempts:
             attempt.work.attempts[attempt.position] = again
             self._report(attempt, again.reported - attempt.reported)
-        self._waiting.appendleft(again)
+        if again.features is None:
+            self._waiting.appendleft(again)
+        else:  # another run has done it meanwhile
+            self._check(attempt.work)
+            self._join(attempt.work)
 
 
 def _is_by_count(work: Work) -> bool:

@@ -154,7 +154,7 @@ class Progress:
             self._bar.initial += frames
             self._bar.last_print_n += frames
             self._bar.n += frames
-        self.say(f"clipcache: {quoted(item.item.path)}: {frames} frames are encoded already, by an interrupted run")
+        self.say(f"clipcache: {quoted(item.item.path)}: {frames} frames are encoded already, by an earlier run")
 
     def item(self, item: HashedItem, outcome: str) -> None:
         """Count an item as done."""

@@ -135,13 +135,14 @@ def _duration_s(encoded: EncodedItem) -> float:
     return float(np.ptp(times)) / 1000.0 + (1.0 / index.fps if index.fps > 0 else 0.0)
 
 
-def recipe_of(encoder: FrameEncoder, options: ExtractOptions, resize: str) -> dict[str, str]:
+def recipe_of(encoder: FrameEncoder, options: ExtractOptions, resize: str, threads: int) -> dict[str, str]:
     """All that features depend on beside the content and the sampling, by name.
 
     Args:
         encoder: what encodes.
         options: as asked for.
         resize: the backend that resizes.
+        threads: of each decoder; 0 for its own choice. Damage may look otherwise with more than one.
     """
     import torch
 
@@ -150,13 +151,23 @@ def recipe_of(encoder: FrameEncoder, options: ExtractOptions, resize: str) -> di
         "torch": torch.__version__,
         **{decoder: decoder_version(decoder) for decoder in ("decord", "pyav", "pillow")},
         "weights": encoder.weights.sha256,
-        "device": encoder.placement.device.partition(":")[0],
+        "device": _device_name(encoder.placement.device),
+        "batch": str(encoder.min_batch),
+        "threads": str(threads),
         "precision": encoder.placement.precision,
         "preprocess": encoder.spec.describe_preprocessing(resize),
         "decoder": options.decoder,
         "dtype": options.dtype,
         "measured": str(options.quality),
     }
+
+
+def _device_name(device: str) -> str:
+    """What computes, as far as its rounding depends on it: the kind of GPU, or the instructions of the CPU."""
+    import torch
+
+    is_gpu = device.startswith("cuda")
+    return str(torch.cuda.get_device_name(device) if is_gpu else torch.backends.cpu.get_cpu_capability())
 
 
 def decoder_version(decoder: str) -> str:

@@ -98,7 +98,7 @@ class _PictureSession(Session):
             decoder=options.decoder,
             dtype=options.dtype,
             measured=options.quality,
-            unfinished=self._unfinished(),
+            unfinished=self._unfinished(threads=min(workers.count, 1)),
         )
         pool = self._pool(workers)
         whole = False
@@ -112,10 +112,10 @@ class _PictureSession(Session):
             self.summary.encode_seconds = run.batcher.seconds
             self.summary.encoded = run.batcher.encoded
 
-    def _unfinished(self) -> Unfinished:
+    def _unfinished(self, threads: int) -> Unfinished:
         prepared = self._prepared
         remove_old(prepared.cache_dir)
-        recipe = recipe_of(self._encoder, prepared.options, self._resize)
+        recipe = recipe_of(self._encoder, prepared.options, self._resize, threads)
         folder = prepared.cache_dir / prepared.model_dir
         return Unfinished(folder, recipe, lambda problem: self._progress.say(f"clipcache: {problem}"))
 

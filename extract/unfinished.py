@@ -14,7 +14,6 @@ import json
 import re
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +93,8 @@ class Unfinished:
             with replacing(path, durable=False) as temporary, temporary.open("xb") as file:
                 np.savez(file, **arrays)
         except CacheError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return  # another run has finished the item, and removed the folder
             self._on_problem(f"what is done of unfinished videos is not kept: {error}")
             self._on_problem = None
 
@@ -142,7 +143,7 @@ class UnfinishedItem:
         for start, stop, last, path in sorted(_parts(self._folder / _name(task))):
             features = _read(path).get("features")
             if start != end or features is None or features.shape[:1] != (stop - start,):
-                break
+                continue  # damaged, or of a run that divided the pictures in another way
             parts.append(features)
             end, checksum = stop, last
         return Beginning(np.concatenate(parts), checksum) if parts else None
@@ -192,7 +193,7 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return dict(stored)
-    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile):
+    except Exception:  # noqa: BLE001  of many kinds: a damaged archive may claim to be encrypted, or of another age
         return {}
 
 

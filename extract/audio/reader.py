@@ -122,6 +122,8 @@ class Sound:
                 frames = packet.decode()
             except av.EOFError:
                 return
+            except MemoryError:  # FFmpeg's too: it says nothing of the file
+                raise
             except (av.FFmpegError, ValueError):
                 self._note_error()
             else:

@@ -7,15 +7,18 @@ or GELU, and the number of attention heads.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...cache.common.errors import ModelError
 from ...cache.common.quoting import one_line, quoted
+from ...cache.common.reading import read_bounded
 from .openai_fast import MEAN, STD
 
 ANCHOR = "vision_model.embeddings.patch_embedding.weight"
@@ -103,6 +106,38 @@ def convert(tensors: Mapping[str, Any], path: Path, say: Callable[[str], None]) 
     return _join_attention(state), towers
 
 
+def identity(path: Path, sha256: str) -> str:
+    """The checksum that names a model: its file's, and where they are not OpenAI's, of what config.json says too.
+
+    One file computes other features with another activation or another number of attention heads.
+
+    Args:
+        path: of the weights file.
+        sha256: of its content.
+
+    Raises:
+        ModelError: if the config.json of a CLIP is damaged, or says that the model computes something else.
+    """
+    beside = path.parent / "config.json"
+    if not beside.is_file():
+        return sha256
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # damaged: refused when it is loaded
+        config = json.loads(read_bounded(beside))
+        if config.get("model_type") == "clip" and not _is_openais(config, towers := _towers(path)):
+            said = json.dumps([sha256, asdict(towers)], sort_keys=True, allow_nan=False)
+            return hashlib.sha256(said.encode()).hexdigest()
+    return sha256
+
+
+def _is_openais(config: Mapping[str, Any], towers: Towers) -> bool:
+    widths = {"vision": 768, "text": 512}  # `transformers` leaves out of config.json what is its default
+    for which, tower in (("vision", towers.vision), ("text", towers.text)):
+        own = {**(config.get(f"{which}_config") or {}), **(config.get(f"{which}_config_dict") or {})}
+        if not tower.quick_gelu or tower.heads != own.get("hidden_size", widths[which]) // 64:
+            return False
+    return True
+
+
 def _renamed(name: str) -> str:
     if (match := _BLOCK.fullmatch(name)) and match[3] in _IN_BLOCK:
         return f"{_BLOCKS[match[1]]}.{match[2]}.{_IN_BLOCK[match[3]]}.{match[4]}"
@@ -182,13 +217,20 @@ def _check_pictures(folder: Path) -> None:
         "image_mean": not _close(config.get("image_mean", MEAN), MEAN),
         "image_std": not _close(config.get("image_std", STD), STD),
         "resample": config.get("resample", 3) != 3,  # PIL's number of bicubic
-        "do_center_crop": not config.get("do_center_crop", True),
+        **{name: not config.get(name, True) for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize")},
+        "rescale_factor": abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6,
+        "size": _side(config.get("size", 224)) != _side(config.get("crop_size", config.get("size", 224))),
     }
     if named := [name for name, is_so in wrong.items() if is_so]:
         raise ModelError(
             f"{quoted(path)} has another {named[0]} than CLIP, and pictures are prepared as CLIP's in this layout",
             "save the model for open_clip, or encode with a package of your own (docs/models.md)",
         )
+
+
+def _side(size: Any) -> Any:
+    """The side of a square, or the shorter side that a picture is scaled to, as any version of transformers says it."""
+    return size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
 
 
 def _close(values: Any, expected: tuple[float, ...]) -> bool:

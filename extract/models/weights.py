@@ -23,7 +23,7 @@ from ...cache.common.options import warn
 from ...cache.common.quoting import quoted
 from ...cache.format.names import canonical_model
 from .checkpoint import SIZES, Checkpoint, load_safetensors, load_torchscript, misfit, read_checkpoint, weights_file
-from .hugging_face import Tower
+from .hugging_face import Tower, identity
 
 DEFAULT_MODEL = "ViT-B/32"
 DEMO_MODEL = "demo"
@@ -93,7 +93,7 @@ def find_weights(model: str, weights: Path | None, memo: DigestMemo) -> WeightsF
     name = canonical_model(model)
     if weights is not None:
         weights = weights_file(weights)
-        digest = hash_weights(weights, memo)
+        digest = identity(weights, hash_weights(weights, memo))
         if weights.name.startswith("open_clip_"):  # as all that it publishes; mostly trained with another activation
             raise ModelError(
                 f"{quoted(weights)} looks like weights of open_clip, whose activation differs from OpenAI's",

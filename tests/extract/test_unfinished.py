@@ -13,10 +13,15 @@ import numpy as np
 import pytest
 from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import CacheError
+from clipcache.cache.common.hashing import DigestMemo
+from clipcache.cache.format.sampling import Sampling
 from clipcache.extract import attempts, pipeline, unfinished
+from clipcache.extract import run as run_module
+from clipcache.extract.inputs import HashedItem, Item, find_items, hash_items
 from clipcache.extract.models.frame_encoder import FrameEncoder
 from clipcache.extract.video import segments, spans
 from clipcache.extract.video.proof import checksum
+from clipcache.extract.workers.messages import WholeTask
 from extract_runs import Cli, assert_sound, extract_words, features_of, start_extract, wait_until
 from odd_files import change_packets, invert, rename_box
 from PIL import Image
@@ -27,6 +32,7 @@ SPAN = 40
 """Frames in a span, and pictures in a part, so that a short video is long."""
 
 BATCH = 8
+EVERY = Sampling()
 HOW = "--batch-size", str(BATCH)
 CLOSED_GOP = {"g": "20", "keyint_min": "20", "sc_threshold": "0", "bf": "0", "flags": "+cgop"}
 SIZE = (64, 48)
@@ -44,11 +50,22 @@ class Stopped(BaseException):
 
 
 @dataclass
+class Spoilt:
+    """Features of which each first value is not a number."""
+
+    features: Any
+
+    def result(self) -> Any:
+        return np.where(np.arange(self.features.shape[1]) == 0, np.nan, self.features).astype(np.float32)
+
+
+@dataclass
 class Counter:
     """Counts the pictures that are encoded, and ends the run before the one at which it is told to."""
 
     pictures: int = 0
     limit: int | None = None
+    spoil: bool = False
     encode: Callable[..., Any] = field(default=FrameEncoder.encode)
 
     def start(self, stop_at: int | None = None) -> int:
@@ -60,7 +77,8 @@ class Counter:
         if self.limit is not None and self.pictures + len(pictures) > self.limit:
             raise Stopped
         self.pictures += len(pictures)
-        return self.encode(encoder, pictures)
+        encoded = self.encode(encoder, pictures)
+        return Spoilt(encoded.result()) if self.spoil else encoded
 
 
 @pytest.fixture
@@ -155,7 +173,7 @@ def test_what_is_done_of_an_item_is_not_done_again(
     outcome = clipcache(*HOW, path)
 
     assert counter.pictures <= whole - done + SPAN + 4 * BATCH
-    assert "are encoded already, by an interrupted run" in outcome.err
+    assert "are encoded already, by an earlier run" in outcome.err
     ours, theirs = features_of(clipcache.cache_dir), features_of(undisturbed)
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
@@ -234,6 +252,118 @@ def test_other_pictures_than_those_kept_are_all_encoded(
     assert counter.pictures >= FRAMES
     assert kept(clipcache.cache_dir) == []
     assert_sound(clipcache.cache_dir)
+
+
+@pytest.mark.parametrize("build", [cut_video, whole_video, picture_folder])
+def test_nothing_is_kept_of_a_file_that_changed(
+    build: Callable[[Path], Path], tmp_path: Path, clipcache: Cli, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept is named by the content that was hashed: another file of that content would take it for its own."""
+    path = build(tmp_path)
+    monkeypatch.setattr(HashedItem, "has_changed", lambda *_: True)
+    counter.start(stop_at=200)
+    with pytest.raises(Stopped):
+        clipcache(*HOW, path)
+    assert kept(clipcache.cache_dir) == []
+
+
+def test_a_change_of_some_images_is_seen_among_them(tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path)
+    [hashed] = hash_items(find_items([folder]), DigestMemo(), lambda _: None)
+    assert not hashed.has_changed(range(FRAMES))
+    (folder / "0100.png").write_bytes(b"other")
+    assert hashed.has_changed()
+    assert hashed.has_changed(range(90, 110))
+    assert not hashed.has_changed(range(90))
+
+
+def test_features_that_are_not_finite_are_not_kept(tmp_path: Path, clipcache: Cli, counter: Counter) -> None:
+    """The model may be at fault this once: the next run must encode again."""
+    path = cut_video(tmp_path)
+    counter.spoil = True
+    assert "not finite" in clipcache(*HOW, path).err
+    assert kept(clipcache.cache_dir) == []
+    counter.spoil = False
+    counter.start()
+    assert clipcache(*HOW, path).code == 0
+    assert counter.pictures == FRAMES
+
+
+@pytest.mark.parametrize("words", [("--batch-size", "4"), ("--num-workers", "1")])
+def test_what_may_round_or_conceal_otherwise_is_made_anew(
+    words: tuple[str, str], tmp_path: Path, clipcache: Cli, counter: Counter
+) -> None:
+    """Batches of fewer than 8 pictures go through other kernels, and threads conceal damage in another way."""
+    path = cut_video(tmp_path)
+    counter.start(stop_at=200)
+    with pytest.raises(Stopped):
+        clipcache(*HOW, path)
+    counter.start()
+    assert "encoded already" not in clipcache(*HOW, *words, path).err
+
+
+def test_no_damage_of_a_kept_file_ends_a_run(tmp_path: Path) -> None:
+    """Each bit of a small file is flipped: an archive may then claim to be encrypted, or of a version to come."""
+    item = unfinished.Unfinished(tmp_path, {}, pytest.fail).item(
+        HashedItem(Item(Path("a"), "video"), "0" * 64, 1), EVERY
+    )
+    item.choose(by_count=True)
+    [file] = tmp_path.rglob("*.npz")
+    data = file.read_bytes()
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << (bit % 8)
+        file.write_bytes(changed)
+        assert item.chosen() in (True, False, None)
+
+
+@pytest.mark.parametrize("harm", ["none", "empty"])
+def test_parts_of_two_runs_do_not_hide_each_other(harm: str, tmp_path: Path) -> None:
+    item = unfinished.Unfinished(tmp_path, {}, pytest.fail).item(
+        HashedItem(Item(Path("a"), "video"), "0" * 64, 1), EVERY
+    )
+    task = WholeTask(Path("a"), None, EVERY)  # type: ignore[arg-type]  the index names nothing
+    rows = np.arange(120, dtype=np.float16).reshape(60, 2)
+    for start, end in ((0, 20), (20, 40), (40, 60), (0, 23), (23, 40)):
+        item.save_part(task, start, rows[start:end], end)
+    if harm == "empty":
+        [first] = tmp_path.rglob("0000000000-0000000020-*")
+        first.write_bytes(b"")
+    beginning = item.load_beginning(task)
+    assert beginning is not None
+    np.testing.assert_array_equal(beginning.features, rows)
+    assert beginning.checksum == 60
+
+
+def test_a_folder_that_another_run_removed_ends_no_keeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_items = unfinished.Unfinished(tmp_path, {}, pytest.fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", removed_meanwhile)
+        kept_items.write(tmp_path / "a.npz", {"x": np.zeros(1)})
+    kept_items.write(tmp_path / "b.npz", {"x": np.zeros(1)})
+    assert (tmp_path / "b.npz").exists()
+
+
+def removed_meanwhile(*_: object) -> None:
+    raise FileNotFoundError(2, "No such file or directory")
+
+
+def test_a_disk_too_full_for_both_gets_the_entry(
+    tmp_path: Path, clipcache: Cli, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, seen = run_module.write_entry, []
+
+    def write_if_room(*arguments: Any) -> Path:
+        seen.append(len(kept(clipcache.cache_dir)))
+        if seen[-1]:
+            raise CacheError("Cannot write (No space left on device)")
+        return write(*arguments)
+
+    monkeypatch.setattr(run_module, "write_entry", write_if_room)
+    assert clipcache(*HOW, cut_video(tmp_path)).code == 0
+    assert seen[0] > 0
+    assert seen[1:] == [0]
+    assert len(clipcache.entries) == 1
 
 
 def test_short_videos_leave_no_files(

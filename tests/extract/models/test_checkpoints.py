@@ -13,6 +13,7 @@ from clipcache.cache.common.errors import ModelError
 from clipcache.cache.common.hashing import DigestMemo, sha256_file
 from clipcache.extract import load_model
 from clipcache.extract.models.frame_encoder import FrameEncoder
+from clipcache.extract.models.hugging_face import identity
 from clipcache.extract.models.openai import OpenAIClip
 from clipcache.extract.models.placement import Placement
 from clipcache.extract.models.registry import find_weights
@@ -184,7 +185,7 @@ def test_hugging_faces_clip_gives_the_features_of_transformers(
         path = file = save(file.with_name("finetuned.pt"), {"model": under("module.", model.state_dict())})
     assert_allclose(features(path), expected(model), rtol=1e-4, atol=1e-4)
     found = find_weights("mine", path, DigestMemo())
-    assert (found.sha256, found.path) == (sha256_file(file), file)
+    assert (found.sha256, found.path) == (identity(file, sha256_file(file)), file)
     assert load_model("mine", weights=str(path), device="cpu").spec.logit_scale == pytest.approx(1 / 0.07, rel=1e-3)
 
 
@@ -226,6 +227,27 @@ def test_without_a_configuration_it_is_said_what_is_assumed(tmp_path: Path, caps
         features(tmp_path / "model.safetensors")
 
 
+def test_one_file_with_two_configurations_is_two_models(tmp_path: Path) -> None:
+    """The features differ, so entries of the one must not be taken for the other's."""
+    sizes = {"hidden_size": 64, "num_attention_heads": 1}
+    write_hugging_face(tmp_path, sizes, sizes)
+    path, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    known = json.loads(config.read_text())
+
+    def found() -> str:
+        return find_weights("mine", path, DigestMemo()).sha256
+
+    openais = found()
+    known["vision_config"]["hidden_act"] = "gelu"
+    config.write_text(json.dumps(known))
+    with_gelu = found()
+    known["text_config"]["num_attention_heads"] = 2
+    config.write_text(json.dumps(known))
+    assert len({openais, with_gelu, found()}) == 3
+    config.unlink()
+    assert found() == openais == sha256_file(path), "OpenAI's encoders are assumed where nothing says otherwise"
+
+
 @pytest.mark.parametrize(
     ("file", "change", "sentence"),
     [
@@ -237,6 +259,9 @@ def test_without_a_configuration_it_is_said_what_is_assumed(tmp_path: Path, caps
         ("config.json", {"text_config": {"num_attention_heads": "many"}}, "configuration beside"),
         ("preprocessor_config.json", {"image_mean": [0.5, 0.5, 0.5]}, "another image_mean"),
         ("preprocessor_config.json", {"resample": 2}, "another resample"),
+        ("preprocessor_config.json", {"do_normalize": False}, "another do_normalize"),
+        ("preprocessor_config.json", {"rescale_factor": 1.0}, "another rescale_factor"),
+        ("preprocessor_config.json", {"size": {"shortest_edge": 256}, "crop_size": 224}, "another size"),
     ],
 )
 def test_a_configuration_that_is_not_computed_is_refused(
