@@ -84,6 +84,12 @@ def make_silence(path: Path, seconds: float) -> Path:
     return path
 
 
+def _leave_real_time() -> None:
+    """SVT-AV1 gives the process that uses it real-time priority where it may (root): all others would wait for it."""
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def make_video(
     path: Path,
     *,
@@ -152,6 +158,7 @@ def make_video(
             _write_silence(output, track, float(len(numbers) * tick))
     if rotation:
         set_rotation(path, rotation)
+    _leave_real_time()
     return VideoTruth(path, numbers, tuple(float(t * tick * 1000) for t in ticks), width, height, rotation)
 
 
