@@ -10,7 +10,7 @@ from pathlib import Path
 from .common.atomic import remove_file
 from .common.errors import CacheError, EntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
-from .common.media_types import is_image, is_video
+from .common.media_types import is_audio, is_image, is_video
 from .common.paths import StrPath, is_file, is_folder
 from .common.quoting import quoted
 from .entry import Entry
@@ -114,7 +114,7 @@ def find_orphans(
 
     Args:
         cache: a folder.
-        folders: where the videos, images and image folders are; all of them are hashed.
+        folders: where the videos, audio files, images and image folders are; all of them are hashed.
         on_bad: called with each entry that cannot be read.
         model: only entries of this model.
 
@@ -185,7 +185,7 @@ def _digests(folder: Path, memo: DigestMemo) -> Iterable[str]:
         raise UsageError(f"There is no folder {quoted(folder)}", "name one that holds the videos")
     files = [path for path in folder.rglob("[!.]*") if path.is_file()]
     pictures = [path for path in files if is_image(path)]
-    for path in [*pictures, *(path for path in files if is_video(path))]:
+    for path in [*pictures, *(path for path in files if is_video(path) or is_audio(path))]:
         yield content_sha256(path, memo)
     for images in {path.parent for path in pictures}:
         if image_files(images):
