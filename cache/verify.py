@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from .common.atomic import remove_file
 from .common.errors import EntryError
 from .common.paths import StrPath, is_file
 from .common.quoting import quoted
-from .format.blocks import NOT_FINITE, all_finite, iter_blocks
+from .format.blocks import features_problem
 from .format.guard import OpenEntry
 from .format.names import parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
@@ -21,8 +20,6 @@ from .format.read import can_validate, open_entry
 from .format.schema import EXTRACT_AGAIN, MOVE_OUT, SOURCE_KINDS
 from .store import FeatureCache
 from .vector_store import ReferenceStore, is_vector_name, reference_folder
-
-_MAX_VALUE = 1e6  # CLIP's features are below 30, and no encoder here gives more than some hundreds
 
 
 @dataclass(frozen=True)
@@ -116,17 +113,10 @@ def _count_problem(entry: OpenEntry) -> str | None:
     return None
 
 
-def _are_plausible(features: Any) -> bool:
-    magnitudes = np.abs(np.asarray(features, np.float32)).max(axis=1)
-    return bool((magnitudes > 0).all() and (magnitudes < _MAX_VALUE).all())
-
-
 def _data_problem(entry: OpenEntry) -> str | None:
     """Reads everything: a wrong checksum raises in `open_entry`."""
-    if not all_finite(entry.features):
-        return f"holds {NOT_FINITE}"
-    if not all(_are_plausible(block) for block in iter_blocks(entry.features)):
-        return "holds features that no model gives: all zero, or beyond 1,000,000"
+    if problem := features_problem(entry.features):
+        return f"holds {problem}"
     if entry.frame_names is not None:
         entry.frame_names[:]
     for values in entry.quality.values():

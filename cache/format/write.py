@@ -17,7 +17,7 @@ from ..common.atomic import remove_file, remove_stale_temporaries, replacing
 from ..common.errors import CacheError, ContentError, EntryError
 from ..common.paths import StrPath
 from ..common.quoting import quoted
-from .blocks import NOT_FINITE, all_finite, iter_blocks
+from .blocks import NOT_FINITE, features_problem, iter_blocks
 from .checks import attribute_problem
 from .guard import OpenEntry, raises_entry_error
 from .names import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
@@ -127,8 +127,8 @@ class _Guarded:
     def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
         with raises_entry_error(self.path):
             values: npt.NDArray[Any] = self.rows[rows]
-        if not np.isfinite(values).all():
-            raise EntryError(f"{quoted(self.path)} holds {NOT_FINITE}", EXTRACT_AGAIN)
+        if problem := features_problem(values):
+            raise EntryError(f"{quoted(self.path)} holds {problem}", EXTRACT_AGAIN)
         return values
 
 
@@ -212,8 +212,9 @@ def _check(
         )
     if len(features) == 0:
         raise ContentError(f"{quoted(video)} gave no frame, and an entry without frames is not stored")
-    if not all_finite(features):
-        raise ContentError(f"{quoted(video)} gave {NOT_FINITE}", "extract it again with --precision fp32")
+    if problem := features_problem(features):
+        remedy = "extract it again with --precision fp32" if problem == NOT_FINITE else "check the weights"
+        raise ContentError(f"{quoted(video)} gave {problem}", remedy)
     problem = timeline_problem(columns["timestamps_ms"].astype(TIME_DTYPE), columns["frame_index"].astype(INDEX_DTYPE))
     if problem:
         raise ContentError(f"Frames of {quoted(video)} cannot be stored: {problem}")

@@ -11,10 +11,12 @@ import clipcache.cache
 import numpy as np
 import pytest
 from cache_entries import make_attributes, make_features
+from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import ContentError, UsageError
 from clipcache.cache.common.render import render_rows
 from clipcache.cache.format.checks import attribute_problem
 from clipcache.cache.format.write import write_entry
+from clipcache.cache.verify import verify
 from clipcache.score.references import read_embeddings
 from export_caches import run_import
 from score_caches import WEIGHTS
@@ -80,6 +82,18 @@ def test_an_import_writes_no_entry_that_no_command_would_read(tmp_path: Path) ->
     assert "1 videos imported" in result.stdout
     assert "the fps 1e+300" in result.stderr
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("value", [0, 1e6, -3e38, np.nan, np.inf])
+def test_an_import_writes_no_features_that_verify_calls_bad(tmp_path: Path, value: float) -> None:
+    rows = np.ones((3, 4), np.float32)
+    np.savez(tmp_path / "good.npz", features=rows, timestamps_ms=np.arange(3.0))
+    rows[1] = value
+    np.savez(tmp_path / "odd.npz", features=rows, timestamps_ms=np.arange(3.0))
+    result = run_import(tmp_path / "cache", "--model", "x", "--weights-sha256", WEIGHTS, tmp_path)
+    assert "1 videos imported" in result.stdout
+    assert "odd.npz' holds for 'odd' features that " in result.stderr
+    assert [finding.problem for finding in verify(FeatureCache(tmp_path / "cache"))] == [None]
 
 
 def test_embeddings_without_a_direction_are_refused(tmp_path: Path) -> None:
