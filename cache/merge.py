@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .common.atomic import remove_file
-from .common.errors import CacheError, EntryError, UsageError
+from .common.errors import CacheError, EntryError, UncheckedEntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
 from .common.media_types import is_audio, is_image, is_video
 from .common.paths import StrPath, is_file, is_folder
@@ -54,10 +54,10 @@ def merge(sources: Sequence[FeatureCache], into: StrPath, on_bad: OnBad) -> Merg
     target, merged = FeatureCache(into), Merged()
     for source in sources:
         for entry in source.iter_entries(on_bad):
-            if _has_as_much(target, entry):
-                merged.kept += 1
-                continue
             try:
+                if _has_as_much(target, entry):
+                    merged.kept += 1
+                    continue
                 with entry.opened() as opened:
                     copy_entry(into, opened, entry.path)
             except EntryError as error:
@@ -77,15 +77,23 @@ def _make_folder(folder: Path) -> None:
 
 
 def _has_as_much(target: FeatureCache, entry: Entry) -> bool:
+    """Whether the target's entry is as good.
+
+    Raises:
+        EntryError: if `entry` is bad, or nothing can be said of the target's.
+    """
     sampling = Sampling.parse(entry.sampling)
     path = target.find(entry.model_dir, entry.video_sha256, sampling, fresh=True)
     if path is None:
         return False
+    offered = _rank(entry)
     try:
         held = Entry(path)
         if held.sampling != entry.sampling:
             return held.complete or not entry.complete
-        return _rank(held) >= _rank(entry)
+        return _rank(held) >= offered
+    except UncheckedEntryError:
+        raise  # it may be as good
     except EntryError:
         return False  # a bad entry is worth less than any good one
 

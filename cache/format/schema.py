@@ -29,7 +29,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..common.errors import ContentError, EntryError
+from ..common.errors import ContentError, EntryError, UncheckedEntryError
 from ..common.paths import StrPath
 from ..common.quoting import quoted
 from .header import MAX_TEXT_BYTES, StoredAttributes
@@ -246,7 +246,7 @@ def read_attributes(file: h5py.File, path: Path) -> EntryAttributes:
     stored = StoredAttributes(file)
     version = _schema_version(stored, path)
     if not 1 <= version <= SCHEMA_VERSION:
-        raise EntryError(
+        raise (UncheckedEntryError if version > SCHEMA_VERSION else EntryError)(
             f"{quoted(path)} has schema version {version}, this clipcache reads 1 to {SCHEMA_VERSION}",
             "upgrade clipcache",
         )
