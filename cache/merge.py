@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from .common.atomic import remove_file
-from .common.errors import CacheError, EntryError, UsageError
+from .common.errors import CacheError, EntryError, UncheckedEntryError, UsageError
 from .common.hashing import DigestMemo, content_sha256, image_files
-from .common.media_types import is_image, is_video
+from .common.media_types import is_audio, is_image, is_video
 from .common.paths import StrPath, is_file, is_folder
 from .common.quoting import quoted
 from .entry import Entry
@@ -54,10 +54,10 @@ def merge(sources: Sequence[FeatureCache], into: StrPath, on_bad: OnBad) -> Merg
     target, merged = FeatureCache(into), Merged()
     for source in sources:
         for entry in source.iter_entries(on_bad):
-            if _has_as_much(target, entry):
-                merged.kept += 1
-                continue
             try:
+                if _has_as_much(target, entry):
+                    merged.kept += 1
+                    continue
                 with entry.opened() as opened:
                     copy_entry(into, opened, entry.path)
             except EntryError as error:
@@ -77,15 +77,23 @@ def _make_folder(folder: Path) -> None:
 
 
 def _has_as_much(target: FeatureCache, entry: Entry) -> bool:
+    """Whether the target's entry is as good.
+
+    Raises:
+        EntryError: if `entry` is bad, or nothing can be said of the target's.
+    """
     sampling = Sampling.parse(entry.sampling)
     path = target.find(entry.model_dir, entry.video_sha256, sampling, fresh=True)
     if path is None:
         return False
+    offered = _rank(entry)
     try:
         held = Entry(path)
         if held.sampling != entry.sampling:
             return held.complete or not entry.complete
-        return _rank(held) >= _rank(entry)
+        return _rank(held) >= offered
+    except UncheckedEntryError:
+        raise  # it may be as good
     except EntryError:
         return False  # a bad entry is worth less than any good one
 
@@ -114,7 +122,7 @@ def find_orphans(
 
     Args:
         cache: a folder.
-        folders: where the videos, images and image folders are; all of them are hashed.
+        folders: where the videos, audio files, images and image folders are; all of them are hashed.
         on_bad: called with each entry that cannot be read.
         model: only entries of this model.
 
@@ -185,7 +193,7 @@ def _digests(folder: Path, memo: DigestMemo) -> Iterable[str]:
         raise UsageError(f"There is no folder {quoted(folder)}", "name one that holds the videos")
     files = [path for path in folder.rglob("[!.]*") if path.is_file()]
     pictures = [path for path in files if is_image(path)]
-    for path in [*pictures, *(path for path in files if is_video(path))]:
+    for path in [*pictures, *(path for path in files if is_video(path) or is_audio(path))]:
         yield content_sha256(path, memo)
     for images in {path.parent for path in pictures}:
         if image_files(images):

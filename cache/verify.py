@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .common.atomic import remove_file
-from .common.errors import EntryError
+from .common.errors import EntryError, UncheckedEntryError
 from .common.paths import StrPath, is_file
 from .common.quoting import quoted
-from .format.blocks import NOT_FINITE, all_finite, iter_blocks
+from .format.blocks import features_problem
 from .format.guard import OpenEntry
 from .format.names import parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
@@ -21,8 +20,6 @@ from .format.read import can_validate, open_entry
 from .format.schema import EXTRACT_AGAIN, MOVE_OUT, SOURCE_KINDS
 from .store import FeatureCache
 from .vector_store import ReferenceStore, is_vector_name, reference_folder
-
-_MAX_VALUE = 1e6  # CLIP's features are below 30, and no encoder here gives more than some hundreds
 
 
 @dataclass(frozen=True)
@@ -32,10 +29,12 @@ class Finding:
     Attributes:
         path: of the file.
         problem: one sentence, or None if the entry is good.
+        is_judged: whether the content was read; not so where a disk failed, or a newer program wrote it.
     """
 
     path: Path
     problem: str | None
+    is_judged: bool = True
 
 
 def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
@@ -52,10 +51,10 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     folders = {one.name for one in cache.models() if model is None or one.matches(model)}
     for path in cache.files():
         if model is None or path.parent.parent.name in folders:
-            problem = problem_of(path)
+            finding = _finding(path)
             # Another run may have replaced it by an entry with more frames: a file that is gone is not bad.
-            if problem is None or packed_file_of(path) or path.exists():
-                yield Finding(path, problem)
+            if finding.problem is None or packed_file_of(path) or path.exists():
+                yield finding
     for folder in sorted(folders):
         store = ReferenceStore(reference_folder(cache.directory), folder)
         for path, trouble in store.problems():
@@ -75,22 +74,34 @@ def remove_bad(findings: Iterable[Finding]) -> list[Path]:
     Raises:
         CacheError: if one cannot be removed.
     """
-    found = [finding.path for finding in findings if finding.problem is not None]
-    bad = [path for path in found if is_vector_name(path.name) or (parse_entry_name(path.name) and can_validate(path))]
-    for path in bad:
-        remove_file(path)
-    return bad
+    removed = []
+    for path in (finding.path for finding in findings if finding.problem is not None and finding.is_judged):
+        if is_vector_name(path.name) or (parse_entry_name(path.name) and _is_bad(path)):
+            remove_file(path)
+            removed.append(path)
+    return removed
+
+
+def _is_bad(path: Path) -> bool:
+    """Whether an entry is bad now: what failed may have passed, or another run may have replaced the file."""
+    if not can_validate(path):
+        return False
+    finding = _finding(path)
+    return finding.problem is not None and finding.is_judged
 
 
 def problem_of(path: StrPath) -> str | None:
     """What is wrong with the entry at `path`, as one sentence; None if nothing."""
-    path = Path(path)
+    return _finding(Path(path)).problem
+
+
+def _finding(path: Path) -> Finding:
     try:
         with open_entry(path) as entry:
             problem = _name_problem(path) or _count_problem(entry) or _data_problem(entry)
     except EntryError as error:
-        return str(error)
-    return None if problem is None else f"{quoted(path)} {problem}; {EXTRACT_AGAIN}."
+        return Finding(path, str(error), not isinstance(error, UncheckedEntryError))
+    return Finding(path, problem and f"{quoted(path)} {problem}; {EXTRACT_AGAIN}.")
 
 
 def _name_problem(path: Path) -> str | None:
@@ -116,17 +127,10 @@ def _count_problem(entry: OpenEntry) -> str | None:
     return None
 
 
-def _are_plausible(features: Any) -> bool:
-    magnitudes = np.abs(np.asarray(features, np.float32)).max(axis=1)
-    return bool((magnitudes > 0).all() and (magnitudes < _MAX_VALUE).all())
-
-
 def _data_problem(entry: OpenEntry) -> str | None:
     """Reads everything: a wrong checksum raises in `open_entry`."""
-    if not all_finite(entry.features):
-        return f"holds {NOT_FINITE}"
-    if not all(_are_plausible(block) for block in iter_blocks(entry.features)):
-        return "holds features that no model gives: all zero, or beyond 1,000,000"
+    if problem := features_problem(entry.features):
+        return f"holds {problem}"
     if entry.frame_names is not None:
         entry.frame_names[:]
     for values in entry.quality.values():

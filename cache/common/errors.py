@@ -11,7 +11,8 @@
     └── CacheError            something about the feature cache
         ├── NotCachedError    the video asked for has no entry
         ├── ContentError      what was to be stored is not valid
-        └── EntryError        an entry cannot be read: truncated, foreign, of a newer schema, hostile
+        └── EntryError        an entry cannot be read: truncated, foreign, hostile
+            └── UncheckedEntryError  this program cannot tell whether it is good: a passing error, a newer schema
 
 Each says what is wrong and with which file, and, where something can be done, the remedy; as text both make one
 sentence: `what, which file; remedy.` After a command there is no full stop, so that it can be copied. The library
@@ -94,3 +95,7 @@ class ContentError(CacheError):
 
 class EntryError(CacheError):
     """An entry cannot be read: truncated, foreign, of a newer schema, or hostile."""
+
+
+class UncheckedEntryError(EntryError):
+    """An entry cannot be read now, or not by this program: it may be good, and nothing may remove or replace it."""

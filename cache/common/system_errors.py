@@ -38,6 +38,15 @@ _WORDINGS = {
     "no space left on device": errno.ENOSPC,
     **dict.fromkeys(("cannot allocate memory", "can't allocate memory", "failed to map segment"), errno.ENOMEM),
 }
+# HDF5's, where it has no memory for data, the size of which was checked before; not those for a file's structure, the
+# sizes of which a damaged file may get wrong.
+_LACK_OF_MEMORY_IN_HDF5 = (
+    "memory allocation failed for raw data chunk",
+    "memory allocation failed for type conversion",
+    "memory allocation failed for pipeline buffer",
+    "unable to allocate fletcher32 checksum destination buffer",
+    "unable to allocate chunk",
+)
 OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What says nothing of a file that could not be opened, but of the program that tried."""
 
@@ -56,6 +65,12 @@ def shortage_behind(error: BaseException) -> ClipcacheError | None:
     """What the program ran short of, where that is why a file could not be opened: another folder would not help."""
     cause = error.__cause__
     return explained(cause) if cause is not None and _number(cause) in OF_THE_PROCESS else None
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether HDF5 says that it got no memory for data."""
+    text = str(error).lower()
+    return any(wording in text for wording in _LACK_OF_MEMORY_IN_HDF5)
 
 
 def _number(error: BaseException) -> int | None:

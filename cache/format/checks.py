@@ -48,6 +48,7 @@ _IS_VALID: dict[str, Callable[[Any], bool]] = {
     "embed_dim": _between(1, 2**31),
     "input_size": _PIXELS,
     "logit_scale": lambda value: 0 < value <= 1e9,
+    "logit_bias": _between(-1e9, 1e9),
     "sampling": _is_sampling,
     "frames_corrupt": _between(-1, 2**62),
 }

@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..common.errors import CacheError, EntryError
+from ..common.errors import CacheError, EntryError, UncheckedEntryError
 from ..common.quoting import quoted
 from ..common.reading import held_bytes
-from ..common.system_errors import OF_THE_PROCESS
-from .header import MAX_TEXT_BYTES
+from ..common.system_errors import OF_THE_PROCESS, is_lack_of_memory
+from .header import MAX_TEXT_BYTES, OtherLayoutError
 from .schema import EXTRACT_AGAIN, FEATURE_DTYPES, MOVE_OUT, EntryAttributes
 
 _MAX_OBJECTS = 64
@@ -56,9 +56,14 @@ def raises_entry_error(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:  # the system's: of the content nothing is known
             if error.errno in OF_THE_PROCESS:
                 raise
-            raise EntryError(f"{quoted(path)} cannot be read ({os.strerror(error.errno)})") from error
-        if isinstance(error, MemoryError) and type(error) is not MemoryError:
-            raise  # it is NumPy's, and no file can make NumPy ask for more than it holds
+            raise UncheckedEntryError(f"{quoted(path)} cannot be read ({os.strerror(error.errno)})") from error
+        if isinstance(error, MemoryError):
+            raise  # no file can make NumPy or Python ask for more than it holds: sizes are checked first
+        if is_lack_of_memory(error):
+            raise MemoryError(str(error)) from error
+        if isinstance(error, OtherLayoutError):
+            remedy = "write it again in HDF5's earliest format (h5py's default)"
+            raise UncheckedEntryError(f"{quoted(path)} cannot be checked: {error}", remedy) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EntryError(f"{quoted(path)} is truncated or damaged ({reason})", EXTRACT_AGAIN) from error
 

@@ -6,7 +6,7 @@ it is read. It is also several times as fast as a call of HDF5 for each attribut
 
 The layout is that of the HDF5 File Format Specification: superblock and object headers of versions 1 and 2, messages of
 the kinds "attribute" and "continuation", the global heap. Attributes outside the header, where HDF5 puts more than
-eight in files made for its newest versions only, are not found.
+eight in files made for its newest versions only, are not read.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ _MAX_HEADER_BYTES = 1 << 20  # of an entry's header: 6 KB
 _MAX_HEAP_BYTES = 1 << 18  # HDF5 makes no heap beyond 64 KB for texts of at most MAX_TEXT_BYTES
 _READ_AHEAD_BYTES = 1 << 14  # all attributes and texts of an entry as it is written
 
-_CONTINUATION, _ATTRIBUTE = 0x10, 0x0C
+_CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO = 0x10, 0x0C, 0x15
+_UNDEFINED_ADDRESS = 2**64 - 1
 _STRING, _ENUM, _VARIABLE = 3, 8, 9  # classes of types
 # Types as messages describe them, after the byte of version and class.
 _INT64 = bytes.fromhex("080000 08000000 0000 4000")
 _FLOAT64 = bytes.fromhex("203f00 08000000 0000 4000 34 0b 00 34 ff030000")
 _ATTRIBUTE_HEAD = struct.Struct("<BBHHH")
 _NUMBERS: dict[type, tuple[int, bytes, str]] = {int: (0, _INT64, "<q"), float: (1, _FLOAT64, "<d")}
+
+
+class OtherLayoutError(ValueError):
+    """The attributes are stored in a way that is not read here; they may be right."""
 
 
 class _Message(NamedTuple):
@@ -43,7 +48,7 @@ class _Message(NamedTuple):
 class StoredAttributes:
     """The attributes of the root group of an open file; each is decoded when it is asked for.
 
-    What is damaged raises `ValueError`.
+    What is damaged raises `ValueError`, attributes outside the header `OtherLayoutError`.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -129,6 +134,8 @@ class StoredAttributes:
                     start, length = struct.unpack_from("<QQ", body)
                     # Blocks of the new kind have a signature and a checksum around their messages.
                     blocks.append((start + 4, length - 8) if prefix else (start, length))
+                elif kind == _ATTRIBUTE_INFO and _has_heap(body):
+                    raise OtherLayoutError("its attributes lie outside the header, in a heap, which is not read")
                 elif kind == _ATTRIBUTE:
                     name, message = _parse_attribute(body)
                     if messages.setdefault(name, message) is not message:
@@ -151,7 +158,7 @@ class StoredAttributes:
     def _bytes(self, address: int, size: int) -> bytes:
         if address >= 0 and address + size <= len(self._head):
             return self._head[address : address + size]
-        if not 0 <= size <= _MAX_HEADER_BYTES:
+        if not 0 <= size <= _MAX_HEADER_BYTES or address >= 1 << 62:
             raise ValueError("its header is too large")
         return os.pread(self._descriptor, size, address)
 
@@ -163,6 +170,12 @@ def _iter_messages(block: bytes, prefix: int | None) -> Iterator[tuple[int, byte
         kind, size = head.unpack_from(block, at)
         yield kind, block[at + ahead : at + ahead + size]
         at += ahead + size
+
+
+def _has_heap(body: bytes) -> bool:
+    """Whether a message "attribute info" says that attributes lie in a heap."""
+    at = 4 if body[1] & 1 else 2
+    return bool(struct.unpack_from("<Q", body, at)[0] != _UNDEFINED_ADDRESS)
 
 
 def _parse_attribute(body: bytes) -> tuple[bytes, _Message]:

@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..common.errors import EntryError
+from ..common.errors import EntryError, UncheckedEntryError
 from ..common.paths import StrPath, is_file
 from ..common.quoting import quoted
 from .blocks import iter_blocks
@@ -248,7 +248,7 @@ def _table(file: Path) -> _Table:
     try:
         status = file.stat()
     except OSError as error:
-        raise EntryError(f"{quoted(file)} cannot be read ({error.strerror or error})") from error
+        raise UncheckedEntryError(f"{quoted(file)} cannot be read ({error.strerror or error})") from error
     return _read_table(file, (status.st_size, status.st_mtime_ns, status.st_ino))
 
 

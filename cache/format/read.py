@@ -13,11 +13,10 @@ from pathlib import Path
 
 import h5py
 
-from ..common.errors import EntryError
+from ..common.errors import EntryError, UncheckedEntryError
 from ..common.quoting import quoted
 from .checks import check_identity
 from .guard import (
-    H5PY_ERRORS,
     OpenEntry,
     check_links,
     checked_column,
@@ -83,14 +82,15 @@ def can_validate(path: Path) -> bool:
     try:
         if not path.is_file():
             return False
-        path.open("rb").close()
+        with path.open("rb") as file:
+            file.read(len(_SIGNATURE))
     except OSError:
         return False
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            return not packs_entries(file) and read_schema_version(file, path) <= SCHEMA_VERSION
-    except (EntryError, *H5PY_ERRORS):
-        return True
+        with raises_entry_error(path), h5py.File(path, "r", locking=False) as opened:
+            return not packs_entries(opened) and read_schema_version(opened, path) <= SCHEMA_VERSION
+    except EntryError as error:
+        return not isinstance(error, UncheckedEntryError)
 
 
 def _check_is_hdf5(path: Path) -> None:
@@ -102,7 +102,7 @@ def _check_is_hdf5(path: Path) -> None:
         with path.open("rb") as file:
             signature = file.read(len(_SIGNATURE))
     except OSError as error:
-        raise EntryError(f"{quoted(path)} cannot be read ({error.strerror or error})") from error
+        raise UncheckedEntryError(f"{quoted(path)} cannot be read ({error.strerror or error})") from error
     if not signature:
         raise EntryError(f"{quoted(path)} is empty", EXTRACT_AGAIN)
     if signature != _SIGNATURE:

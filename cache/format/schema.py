@@ -29,7 +29,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..common.errors import ContentError, EntryError
+from ..common.errors import ContentError, EntryError, UncheckedEntryError
 from ..common.paths import StrPath
 from ..common.quoting import quoted
 from .header import MAX_TEXT_BYTES, StoredAttributes
@@ -192,6 +192,18 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
     Raises:
         ContentError: if a value does not have the type of its field, or is text of more than 4096 bytes.
     """
+    values = storable_values(attributes)
+    for name, kind in ATTRIBUTE_TYPES.items():
+        group.attrs.create(name, values[name], dtype=NUMBER_DTYPES.get(kind) or h5py.string_dtype())
+    group.attrs.create(CHECKSUM, attributes_sha256(EntryAttributes(**values)), dtype=h5py.string_dtype())
+
+
+def storable_values(attributes: EntryAttributes) -> dict[str, typing.Any]:
+    """The values by name, as they are stored: in the current version of the schema, text as `storable_text` gives it.
+
+    Raises:
+        ContentError: if a value does not have the type of its field, or is text of more than 4096 bytes.
+    """
     values = vars(attributes) | {"schema_version": SCHEMA_VERSION}
     for name, kind in ATTRIBUTE_TYPES.items():
         if not _is_a(values[name], kind):
@@ -200,9 +212,7 @@ def write_attributes(group: h5py.Group, attributes: EntryAttributes) -> None:
             values[name] = storable_text(values[name])
             if (count := len(values[name].encode())) > MAX_TEXT_BYTES:
                 raise ContentError(f"Attribute {name} has {count} bytes; at most {MAX_TEXT_BYTES} are stored")
-    for name, kind in ATTRIBUTE_TYPES.items():
-        group.attrs.create(name, values[name], dtype=NUMBER_DTYPES.get(kind) or h5py.string_dtype())
-    group.attrs.create(CHECKSUM, attributes_sha256(EntryAttributes(**values)), dtype=h5py.string_dtype())
+    return values
 
 
 def attributes_sha256(attributes: EntryAttributes) -> str:
@@ -236,7 +246,7 @@ def read_attributes(file: h5py.File, path: Path) -> EntryAttributes:
     stored = StoredAttributes(file)
     version = _schema_version(stored, path)
     if not 1 <= version <= SCHEMA_VERSION:
-        raise EntryError(
+        raise (UncheckedEntryError if version > SCHEMA_VERSION else EntryError)(
             f"{quoted(path)} has schema version {version}, this clipcache reads 1 to {SCHEMA_VERSION}",
             "upgrade clipcache",
         )

@@ -17,7 +17,8 @@ from ..common.atomic import remove_file, remove_stale_temporaries, replacing
 from ..common.errors import CacheError, ContentError, EntryError
 from ..common.paths import StrPath
 from ..common.quoting import quoted
-from .blocks import NOT_FINITE, all_finite, iter_blocks
+from .blocks import NOT_FINITE, features_problem, iter_blocks
+from .checks import attribute_problem
 from .guard import OpenEntry, raises_entry_error
 from .names import EntryName, entry_folder, entry_name, model_dir_name, parse_entry_name
 from .output import new_hdf5_file
@@ -32,6 +33,7 @@ from .schema import (
     EntryAttributes,
     Features,
     storable_text,
+    storable_values,
     timeline_problem,
     write_attributes,
 )
@@ -69,7 +71,7 @@ def write_entry(
         Path of the entry. If the video had an entry under another name, that name is kept.
 
     Raises:
-        ContentError: if the arrays do not fit together, or hold values that are not allowed.
+        ContentError: if the arrays do not fit together, or they or the attributes hold values that are not allowed.
         CacheError: if the file cannot be written.
     """
     columns = _columns(len(features), timestamps_ms, frame_index, frame_names, quality or {})
@@ -125,8 +127,8 @@ class _Guarded:
     def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
         with raises_entry_error(self.path):
             values: npt.NDArray[Any] = self.rows[rows]
-        if not np.isfinite(values).all():
-            raise EntryError(f"{quoted(self.path)} holds {NOT_FINITE}", EXTRACT_AGAIN)
+        if problem := features_problem(values):
+            raise EntryError(f"{quoted(self.path)} holds {problem}", EXTRACT_AGAIN)
         return values
 
 
@@ -197,9 +199,12 @@ def _check(
     """Refuse what `cache verify` would call a bad entry.
 
     Raises:
-        ContentError: if the features, times or positions are not valid.
+        ContentError: if the attributes, features, times or positions are not valid.
     """
     video = attributes.video_name
+    storable_values(attributes)  # their types; below, their values
+    if problem := attribute_problem(attributes):
+        raise ContentError(f"{quoted(str(video))} cannot be stored: it has {problem}")
     if features.dtype not in FEATURE_DTYPES or features.ndim != 2 or features.shape[1] != attributes.embed_dim:
         raise ContentError(
             f"Features of {quoted(video)} have shape {features.shape} and type {features.dtype} where "
@@ -207,8 +212,9 @@ def _check(
         )
     if len(features) == 0:
         raise ContentError(f"{quoted(video)} gave no frame, and an entry without frames is not stored")
-    if not all_finite(features):
-        raise ContentError(f"{quoted(video)} gave {NOT_FINITE}", "extract it again with --precision fp32")
+    if problem := features_problem(features):
+        remedy = "extract it again with --precision fp32" if problem == NOT_FINITE else "check the weights"
+        raise ContentError(f"{quoted(video)} gave {problem}", remedy)
     problem = timeline_problem(columns["timestamps_ms"].astype(TIME_DTYPE), columns["frame_index"].astype(INDEX_DTYPE))
     if problem:
         raise ContentError(f"Frames of {quoted(video)} cannot be stored: {problem}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..common.errors import ContentError, UsageError
 from ..common.hashing import is_sha256
 from ..common.quoting import quoted
-from ..format.blocks import NOT_FINITE, all_finite
+from ..format.blocks import features_problem
 from ..format.names import canonical_model
 from ..format.schema import (
     IMPORTED_PREFIX,
@@ -106,7 +106,7 @@ def checked_features(found: Found, model: Model) -> Features:
     """The features (N, D) in float16 or float32; float64 is rounded to float32.
 
     Raises:
-        ContentError: if they are not finite floats (N, D), or D is not the model's.
+        ContentError: if they are not floats (N, D) that a model may give, or D is not the model's.
     """
     features = found.features
     dim = model.embed_dim
@@ -118,8 +118,8 @@ def checked_features(found: Found, model: Model) -> Features:
         )
     with np.errstate(over="ignore"):  # reported below
         kept: Features = features.astype("<f2" if features.dtype.itemsize == 2 else "<f4")
-    if not all_finite(kept):
-        raise ContentError(f"{quoted(found.path)} holds for {found.name!r} {NOT_FINITE}", "leave it out")
+    if problem := features_problem(kept):
+        raise ContentError(f"{quoted(found.path)} holds for {found.name!r} {problem}", "leave it out")
     return kept
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import clipcache.cache
 import numpy as np
 import pytest
-from cache_entries import make_attributes
-from clipcache.cache.common.errors import UsageError
+from cache_entries import make_attributes, make_features
+from clipcache.cache import FeatureCache
+from clipcache.cache.common.errors import ContentError, UsageError
 from clipcache.cache.common.render import render_rows
 from clipcache.cache.format.checks import attribute_problem
+from clipcache.cache.format.write import write_entry
+from clipcache.cache.verify import verify
 from clipcache.score.references import read_embeddings
 from export_caches import run_import
 from score_caches import WEIGHTS
@@ -32,6 +35,7 @@ OWN_PROCESSES = {"extract/workers/process.py", "extract/machine/plain_decode.py"
         *({"rotation": rotation} for rotation in (0, 90, 180, 270)),
         *({"frames_corrupt": count} for count in (-1, 0, 7)),
         {"width": 0, "height": 0, "input_size": 0, "video_bytes": 0, "duration_s": 0.0, "frames_expected": 0},
+        {"logit_scale": 10.0, "logit_bias": -12.5},
         {"logit_scale": 1.0, "model": "clap:laion/clap-htsat-unfused"},
     ],
     ids=str,
@@ -49,10 +53,16 @@ def test_what_extractions_and_imports_write_is_right(changes: dict[str, object])
         *(("sampling", text) for text in ("junk", "fps=0", "every=1.5", "fps=2\n")),
         *(("rotation", 213), ("frames_decoded", 0), ("frames_corrupt", -2), ("logit_scale", 0.0), ("fps", 5e-324)),
         *(("video_sha256", "AB" * 32), ("weights_sha256", "ab" * 31)),
+        *(("logit_bias", value) for value in (np.nan, np.inf, -np.inf, 1e300)),
     ],
 )
-def test_what_cannot_be_is_named(name: str, value: object) -> None:
-    assert f"the {name} " in str(attribute_problem(replace(make_attributes(), **{name: value})))
+def test_what_cannot_be_is_named_and_not_written(tmp_path: Path, name: str, value: object) -> None:
+    attributes = replace(make_attributes(), **{name: value})
+    assert f"the {name} " in str(attribute_problem(attributes))
+    with pytest.raises(ContentError, match=f"the {name} ") as caught:
+        write_entry(tmp_path, attributes, make_features(), np.arange(50.0), np.arange(50))
+    assert "check the disk" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("scale", ["nan", "inf", "0", "-1"])
@@ -72,6 +82,18 @@ def test_an_import_writes_no_entry_that_no_command_would_read(tmp_path: Path) ->
     assert "1 videos imported" in result.stdout
     assert "the fps 1e+300" in result.stderr
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("value", [0, 1e6, -3e38, np.nan, np.inf])
+def test_an_import_writes_no_features_that_verify_calls_bad(tmp_path: Path, value: float) -> None:
+    rows = np.ones((3, 4), np.float32)
+    np.savez(tmp_path / "good.npz", features=rows, timestamps_ms=np.arange(3.0))
+    rows[1] = value
+    np.savez(tmp_path / "odd.npz", features=rows, timestamps_ms=np.arange(3.0))
+    result = run_import(tmp_path / "cache", "--model", "x", "--weights-sha256", WEIGHTS, tmp_path)
+    assert "1 videos imported" in result.stdout
+    assert "odd.npz' holds for 'odd' features that " in result.stderr
+    assert [finding.problem for finding in verify(FeatureCache(tmp_path / "cache"))] == [None]
 
 
 def test_embeddings_without_a_direction_are_refused(tmp_path: Path) -> None:

@@ -144,6 +144,8 @@ def test_an_entry_may_be_removed_while_it_is_known(tmp_path: Path) -> None:
         ({"features": np.zeros((50, 4), np.float16)}, "shape"),
         ({"features": np.zeros((50, 8), np.float64)}, "float64"),
         ({"features": np.full((50, 8), np.nan, np.float16)}, "features that are not finite"),
+        ({"features": np.where(np.arange(50)[:, None] == 7, 0, make_features())}, "gave features that no model gives"),
+        ({"features": np.full((50, 8), 1e6, np.float32)}, "gave features that no model gives"),
         ({"timestamps_ms": np.arange(49) * 1.0}, "timestamps_ms"),
         ({"timestamps_ms": -np.arange(50) * 1.0}, "decrease"),
         ({"timestamps_ms": np.full(50, np.inf)}, "not finite"),

@@ -113,6 +113,14 @@ def test_prune_removes_what_is_gone_when_told(pruned: Path, tmp_path: Path) -> N
     assert "nothing to remove" in run("prune", "--cache", pruned, "--videos", tmp_path / "videos").stdout
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".m4a", ".mp3", ".ogg", ".wav"])
+def test_sound_in_the_folder_is_no_orphan(pruned: Path, tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "videos" / f"song{suffix}").write_bytes(b"song")
+    put_entry(pruned, video_name="a.wav", video_sha256=sha256("song"), source_kind="audio", fps=0.1)
+    run("prune", "--cache", pruned, "--videos", tmp_path / "videos", "--delete")
+    assert sorted(names(pruned)) == ["a.wav", "here.mp4", "moved.mp4"]
+
+
 def test_a_target_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     put_entry(tmp_path / "a")
     (tmp_path / "file").touch()

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from cache_entries import make_attributes
@@ -94,7 +95,7 @@ def test_untouched_features_leave_bit_by_bit(tmp_path: Path, dtype: str) -> None
 
 
 def test_normalized_rows_have_length_one_and_zeros_stay(tmp_path: Path) -> None:
-    features = np.array([[3e4] * DIM, [3e-7] * DIM, [0] * DIM], np.float16)  # squares of float16 would overflow
+    features = np.array([[3e4] * DIM, [3e-7] * DIM, [1] * DIM], np.float16)  # squares of float16 would overflow
     entry = Entry(
         write_entry(
             tmp_path,
@@ -104,6 +105,8 @@ def test_normalized_rows_have_length_one_and_zeros_stay(tmp_path: Path) -> None:
             np.arange(3),
         )
     )
+    with h5py.File(entry.path, "r+") as file:
+        file["features"][2] = 0  # as in an entry of an older program: none is written now
     rows = make_rows(entry, "a", Recipe(normalize=True))
     assert rows.dtype == np.float32
     assert np.linalg.norm(rows.features().astype(np.float64), axis=1) == pytest.approx([1, 1, 0], abs=1e-6)
