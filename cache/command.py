@@ -8,6 +8,7 @@ import click
 
 from .common.errors import EntryError, UsageError
 from .common.options import CACHE, DEBUG, PATH, options, warn
+from .common.paths import is_file
 from .common.quoting import one_line, quoted
 
 _OPTIONS = options(
@@ -79,7 +80,7 @@ def verify(delete_bad: bool, cache_dir: Path, model: str | None, as_json: bool) 
     from .verify import remove_bad
     from .verify import verify as verify_entries
 
-    if delete_bad and cache_dir.is_file():
+    if delete_bad and is_file(cache_dir):
         raise UsageError(
             f"--delete-bad removes entries of a folder, and {quoted(cache_dir)} is one file", "pack it again"
         )

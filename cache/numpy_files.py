@@ -35,6 +35,21 @@ def read_npy(path: StrPath) -> Array:
         return read_array(file, held_bytes(path))
 
 
+def map_npy(path: StrPath) -> Array:
+    """The array of an .npy file, read-only; its values are read where they are used.
+
+    Raises:
+        ValueError: as `read_npy`.
+        OSError: as `read_npy`.
+    """
+    with open_regular(path):
+        pass
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except _DAMAGED as error:
+        raise ValueError(f"The array is damaged: {error}.") from error
+
+
 def read_npz(path: StrPath, names: Sequence[str]) -> dict[str, Array]:
     """Those of the arrays `names` that an .npz file holds.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .common.atomic import replacing
 from .common.errors import CacheError, ContentError, EntryError, UsageError
-from .common.paths import StrPath
+from .common.paths import StrPath, exists, is_folder
 from .common.quoting import quoted
 from .entry import Entry
 from .format.names import ENTRY_SUFFIX
@@ -81,9 +81,9 @@ def pack(cache: FeatureCache, output: StrPath, on_bad: OnBad, model: str | None 
     output = Path(output)
     if output.suffix != ENTRY_SUFFIX:
         raise UsageError(f"The packed file {quoted(output)} must have a name that ends in {ENTRY_SUFFIX}")
-    if cache.directory.is_dir() and output.resolve().is_relative_to(cache.directory.resolve()):
+    if is_folder(cache.directory) and output.resolve().is_relative_to(cache.directory.resolve()):
         raise UsageError(f"{quoted(output)} lies in the cache that is packed, among its entries", "name a file outside")
-    if output.exists() and not is_packed(output):
+    if exists(output) and not is_packed(output):
         raise UsageError(f"{quoted(output)} exists and is not a packed library", "choose another name")
     chosen = cache.model(model)
     pieces = [_piece(entry) for entry in cache.iter_entries(on_bad, chosen.name)]

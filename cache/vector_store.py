@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .common.atomic import write_atomically
 from .common.errors import CacheError
-from .common.paths import StrPath
+from .common.paths import StrPath, is_file
 from .common.reading import read_bounded
 from .format.names import checked_sha256
 from .numpy_files import read_array
@@ -42,7 +42,7 @@ def text_key(prompt: str) -> str:
 def reference_folder(cache: StrPath) -> Path:
     """Folder of a cache's references: the cache itself; of a packed file `F.h5`, `F.h5.references` beside it."""
     path = Path(cache)
-    return path.with_name(f"{path.name}.references") if path.is_file() else path
+    return path.with_name(f"{path.name}.references") if is_file(path) else path
 
 
 class ReferenceStore:

@@ -113,10 +113,15 @@ def evaluate(
         references: vectors that every frame is compared with.
         reference_videos: compared frame i with frame i; frames that only one of the two has are ignored.
         selection: which frames count, in the reference videos too.
-        on_skip: called with each entry that cannot be compared, or not with one of the reference videos, and the
-            reason; the others are compared.
+        on_skip: called with each entry that cannot be compared, or not with one of the reference videos, and with each
+            reference video that cannot be read, and the reason; the others are compared.
     """
-    partners = [selection.of(partner) for partner in reference_videos]
+    partners = []
+    for partner in reference_videos:
+        try:
+            partners.append(selection.of(partner))
+        except (CacheError, UsageError) as error:
+            on_skip(partner.path, error)
     for entry in entries:
         yield from _evaluate_one(entry, references, partners, selection, on_skip)
 

@@ -11,13 +11,15 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..cache import EntryAttributes
+import numpy.typing as npt
+
+from ..cache import DigestMemo, EntryAttributes
 from ..cache.common.errors import UsageError
-from ..cache.common.exported import MANIFEST, parse_record
 from ..cache.common.quoting import one_line, quoted
-from ..cache.common.reading import read_lines
 from ..cache.format.names import canonical_model
+from ..cache.importing.manifests import Manifests
 from ..cache.numpy_files import read_npz
 from .read_files import StrPath
 
@@ -108,30 +110,29 @@ def check_embeddings(paths: Iterable[StrPath], made_with: EntryAttributes, warn:
         UsageError: if a file says another model.
     """
     files = list(map(Path, paths))
-    unsaid = [path for path in files if check_origin(f"The file {quoted(path)}", _origin_of(path), made_with)]
+    manifests = Manifests(DigestMemo())
+    origins = {path: _origin_of(path, manifests) for path in files}
+    unsaid = [path for path, origin in origins.items() if check_origin(f"The file {quoted(path)}", origin, made_with)]
     if unsaid:
         names = ", ".join(map(quoted, unsaid))
         warn(f"No model is named in {names}; the cache's, {one_line(made_with.model)}, is assumed.")
 
 
-def _origin_of(path: Path) -> Origin:
+def _origin_of(path: Path, manifests: Manifests) -> Origin:
     """What an .npz says in its arrays `model` and `weights_sha256`, else what the manifest of an export says."""
     said = {}
     with contextlib.suppress(OSError, ValueError):
         arrays = read_npz(path, ("model", "weights_sha256"))
-        said = {
-            name: str(array.item()) for name, array in arrays.items() if array.size == 1 and array.nbytes <= _MOST_BYTES
-        }
-    return Origin(**said) if any(said.values()) else _exported(path)
+        said = {name: _text(array) for name, array in arrays.items()}
+    if not any(said.values()):
+        made = manifests.metadata(path) or {}
+        said = {name: value for name in ("model", "weights_sha256") if isinstance(value := made.get(name), str)}
+    return Origin(**said)
 
 
-def _exported(path: Path) -> Origin:
-    path = path.absolute()
-    for folder in path.parents:
-        with contextlib.suppress(OSError):
-            for line in read_lines(folder / MANIFEST):
-                record = parse_record(line.decode(errors="replace")) or {"files": ()}
-                if any(folder / file["name"] == path for file in record["files"]):
-                    made = record["attributes"]
-                    return Origin(str(made["model"]), str(made["weights_sha256"]))
-    return Origin()
+def _text(array: npt.NDArray[Any]) -> str:
+    """The one text that an array holds; empty for none."""
+    if array.size != 1 or array.nbytes > _MOST_BYTES:
+        return ""
+    value = array.item()
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -6,13 +6,14 @@ each of these that it fills in. Paths are taken from the current folder, else fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from ..cache import DigestMemo, Entry
-from ..cache.common.errors import ClipcacheError, UsageError
+from ..cache.common.errors import CacheError, ClipcacheError, UsageError
+from ..cache.common.paths import exists
 from ..cache.common.quoting import quoted
 from ..cache.select import Chosen
 from .calibration import read_baseline, resolve_baseline
@@ -77,7 +78,7 @@ def _located(name: str, table: Path) -> Path:
     """A path of the table: from the current folder, or from the table's own where the file is not there."""
     given = Path(name.strip())
     beside = table.parent / given
-    return beside if not given.exists() and beside.exists() else given
+    return beside if not exists(given) and exists(beside) else given
 
 
 def ask_pairs(table: StrPath, question: Question, context: ScoringContext) -> Answer:
@@ -99,7 +100,12 @@ def ask_pairs(table: StrPath, question: Question, context: ScoringContext) -> An
     memo = DigestMemo()
     selector = selector_of(context, memo)
     paths = dict.fromkeys([pair.video for pair in pairs] + [Path(p.reference) for p in pairs if p.kind == "video"])
-    entries = {path: only(readable(found), path) for path, found in selector.select_each(list(paths)).items()}
+    found = selector.select_each(list(paths))
+    readable([one for some in found.values() for one in some])
+    entries = {path: only(some, path) for path, some in found.items() if some}  # the others are named already
+    pairs = [pair for pair in pairs if _is_readable(pair, entries)]
+    if not pairs:
+        raise CacheError(f"No row of {quoted(table)} has videos that can be read", "extract them again")
     check_alike(list(dict.fromkeys(entries.values())), context)
     check_sound_metric(question.metric, (one.attributes for one in entries.values()))
     resolver = resolver_for(list(entries.values()), context, memo)
@@ -109,6 +115,10 @@ def ask_pairs(table: StrPath, question: Question, context: ScoringContext) -> An
     comparisons = _compare(pairs, entries, vectors, null, question, context)
     warn_of_scales(question.metric, dict.fromkeys(entries[pair.video] for pair in pairs), context.warn)
     return answer_of(question, comparisons, entries.values(), len({pair.video for pair in pairs}), len(pairs))
+
+
+def _is_readable(pair: Pair, entries: Mapping[Path, Chosen]) -> bool:
+    return pair.video in entries and (pair.kind != "video" or Path(pair.reference) in entries)
 
 
 def _vectors(
@@ -136,11 +146,11 @@ def _compare(
     context: ScoringContext,
 ) -> Iterator[Comparison]:
     """In the order of the table; the rows of one video that follow each other are read together."""
-    said: set[tuple[Path, str]] = set()
+    said: set[str] = set()
 
     def skip(path: Path, error: ClipcacheError) -> None:
-        if (path, str(error)) not in said:  # a video may be read again, further down the table
-            said.add((path, str(error)))
+        if str(error) not in said:  # a video may be read again, further down the table, and a reference for many
+            said.add(str(error))
             context.on_skip(path, error)
 
     for path, group in groupby(pairs, key=lambda pair: entries[pair.video].path):  # copies of a video share an entry

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import CacheError, UsageError
+from .paths import exists, is_file, is_folder
 from .quoting import quoted
 
 STALE_AFTER_S = 24 * 3600
@@ -58,7 +59,7 @@ def replacing(
         CacheError: if the file cannot be written: full or read-only disk, no permission.
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    is_special = exists(path) and not is_file(path) and not is_folder(path)
     temporary = Path(tempfile.gettempdir() if is_special else path.parent) / temporary_name()
     try:
         if make_folder:

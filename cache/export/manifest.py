@@ -1,7 +1,8 @@
 """The manifest of an export: JSON lines that say which entries each piece was made from, and how.
 
 The records of a piece are written before its files get their names. So a run that is killed in between has made no file
-that the manifest does not name; whether a file is what was recorded, its checksum tells.
+that the manifest does not name; whether a file is what was recorded, its checksum tells. Until that is so, earlier
+records of the file are kept too: it may still have the content that one of them describes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..common.atomic import write_atomically
 from ..common.errors import CacheError, UsageError
 from ..common.exported import Record, parse_record
 from ..common.hashing import Digests, sha256_file
+from ..common.paths import exists
 from ..common.quoting import printable, quoted
 from ..common.reading import MAX_LINE_BYTES, open_regular
 from .names import Piece, Source
@@ -55,7 +57,8 @@ class Manifest:
         self._folder = folder
         self._digests = digests
         self._pieces: dict[str, list[Record]] = {}
-        self._made: set[str] = set()
+        self._superseded: dict[str, list[Record]] = {}
+        self._made: dict[str, list[Record]] = {}  # by name, each description of the file that was ever recorded
         try:
             with open_regular(path) as file:
                 while line := file.readline(MAX_LINE_BYTES):
@@ -76,9 +79,13 @@ class Manifest:
         )
 
     def foreign(self, piece: Piece) -> Path | None:
-        """What lies where a file of the piece belongs and was not made by an export here; None if nothing does."""
-        paths = ((name, self._folder / name) for name in piece.files)
-        return next((path for name, path in paths if name not in self._made and path.exists()), None)
+        """What lies where a file of the piece belongs and was not made by an export here; None if nothing does.
+
+        The content counts: a recorded file that somebody has changed or replaced since is theirs.
+        """
+        paths = {name: self._folder / name for name in piece.files}
+        in_the_way = (path for name, path in paths.items() if exists(path) and not self._is_made(name))
+        return next(in_the_way, None)
 
     def put(self, piece: Piece, records: Sequence[Record], contents: Sequence[Path]) -> None:
         """Record a piece whose files are about to get their names: in memory, and at the end of the file.
@@ -97,23 +104,36 @@ class Manifest:
             file.write("".join(map(_line, whole)))
             file.flush()
             os.fsync(file.fileno())  # before the files have their names, whatever happens to the machine
+        self._supersede(piece.files[0])
         self._pieces[piece.files[0]] = whole
-        self._made.update(piece.files)
+        self._know(whole[0])
 
-    def forget_others(self, files: Sequence[str]) -> list[Path]:
-        """Forget the pieces whose first file is not among `files`; returns what is left of the files that they had."""
-        others = [name for name in self._pieces if name not in set(files)]
+    def forget_others(self, files: Sequence[str], format_name: str) -> list[Path]:
+        """Forget the pieces of a format whose first file is not among `files`.
+
+        Exports in other formats may share the folder: theirs are kept.
+
+        Returns:
+            What is left of the files that they had.
+        """
+        of_format = [name for name, records in self._pieces.items() if records[0].get("format") == format_name]
+        others = [name for name in of_format if name not in set(files)]
         records = [self._pieces.pop(name)[0] for name in others]
         return [self._folder / one["name"] for record in records for one in record["files"] if self._is_there(one)]
 
     def save(self) -> None:
-        """Write the manifest again, without superseded records.
+        """Write the manifest again, without the superseded records of files that are what the last ones say.
 
         Raises:
             CacheError: if it cannot be written.
         """
-        text = "".join(_line(record) for records in self._pieces.values() for record in records)
-        write_atomically(self._path, text.encode())
+        kept: list[Record] = []
+        for name, records in self._pieces.items():
+            superseded = self._superseded.get(name, [])
+            if superseded and not all(map(self._is_there, records[0]["files"])):
+                kept += superseded
+            kept += records
+        write_atomically(self._path, "".join(map(_line, kept)).encode())
 
     def _read(self, line: str) -> None:
         """Add the record of a line; of a run that was killed the last line may be incomplete."""
@@ -127,11 +147,26 @@ class Manifest:
 
     def _add(self, record: Record) -> None:
         """Add a record; it replaces those of earlier versions of the same files."""
-        known = self._pieces.setdefault(record["files"][0]["name"], [])
+        name = record["files"][0]["name"]
+        known = self._pieces.get(name, [])
         if known and known[0]["files"] != record["files"]:
-            known.clear()
-        known.append(record)
-        self._made.update(one["name"] for one in record["files"])
+            self._supersede(name)
+        self._pieces.setdefault(name, []).append(record)
+        self._know(record)
+
+    def _supersede(self, name: str) -> None:
+        """Put aside the records of the piece whose first file has that name, if there are any."""
+        self._superseded.setdefault(name, []).extend(self._pieces.pop(name, []))
+
+    def _know(self, record: Record) -> None:
+        for one in record["files"]:
+            made = self._made.setdefault(one["name"], [])
+            if one not in made:
+                made.append(one)
+
+    def _is_made(self, name: str) -> bool:
+        """Whether the file of that name is what one of its records says."""
+        return any(map(self._is_there, self._made.get(name, [])))
 
     def _is_there(self, file: Mapping[str, Any]) -> bool:
         """Whether a recorded file is there with the content that it had."""

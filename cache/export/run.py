@@ -13,7 +13,7 @@ from ..common.atomic import remove_file, remove_stale_temporaries, replacing
 from ..common.errors import CacheError, EntryError, UsageError
 from ..common.exported import MANIFEST, Record
 from ..common.hashing import DigestMemo, Digests
-from ..common.paths import StrPath
+from ..common.paths import StrPath, exists, is_file, is_folder
 from ..common.quoting import quoted
 from ..entry import Entry
 from ..format.packed import packed_file_of
@@ -136,7 +136,7 @@ class Export:
                 self._write(piece, origins, writer, manifest)
             self.on_done(len(piece.sources))
         if target.format.is_sharded:  # a reader takes all shards that it finds, those of a larger export too
-            for path in manifest.forget_others([piece.files[0] for piece in pieces]):
+            for path in manifest.forget_others([piece.files[0] for piece in pieces], target.format.name):
                 remove_file(path)
         manifest.save()
         return self.summary
@@ -244,13 +244,13 @@ def _check(target: Target, recipe: Recipe, score_columns: ScoreColumns | None) -
         raise UsageError(
             "An export goes into files with a manifest, not to the standard output", "name a file or folder"
         )
-    if target.path.exists() and not target.path.is_file() and not target.path.is_dir():
+    if exists(target.path) and not is_file(target.path) and not is_folder(target.path):
         raise UsageError(f"{quoted(target.output)} is a device or a pipe", "name a file or a folder")
-    if target.format.is_one_file and target.path.is_dir():
+    if target.format.is_one_file and is_folder(target.path):
         raise UsageError(
             f"{quoted(target.output)} is a folder, where {target.format.name} writes one file", "name a file"
         )
-    if not target.format.is_one_file and target.path.is_file():
+    if not target.format.is_one_file and is_file(target.path):
         raise UsageError(
             f"{quoted(target.output)} is a file, where {target.format.name} needs a folder", "name a folder"
         )

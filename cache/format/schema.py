@@ -56,6 +56,7 @@ EXTRACT_AGAIN = f"{MOVE_OUT} and extract the video again"
 CHECKSUM = "attributes_sha256"
 """Name of the attribute that holds the checksum of the others."""
 
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # lone surrogates that `os.fsdecode` does not make
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<place>[^/?#]*)(?P<path>[^?#]*)")
 # Within these, whole microseconds times thousandths of a frame a second stay inside int64 (see sampling).
 MAX_TIMESTAMP_MS = 1e15
@@ -164,8 +165,10 @@ def utc_now() -> str:
 def storable_text(text: str) -> str:
     r"""Text that HDF5 can hold: bytes that are not UTF-8 (lone surrogates in Python) become escapes, `caf\xe9.mp4`.
 
-    So does a zero byte, at which HDF5 would end the text. All other text stays as it is.
+    So do lone surrogates that stand for no byte (JSON may hold them), `\ud800`, and a zero byte, at which HDF5 would
+    end the text. All other text stays as it is.
     """
+    text = _NO_BYTE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 

@@ -37,8 +37,8 @@ def read_triple(path: Path) -> Iterator[Found]:
         stem,
         path,
         _load(path),
-        _load(timestamps) if timestamps.is_file() else None,
-        fps=rate(_load(fps)) if fps.is_file() else None,
+        _load(timestamps) if is_file(timestamps) else None,
+        fps=rate(_load(fps)) if is_file(fps) else None,
     )
 
 
@@ -50,6 +50,7 @@ def read_npz(path: Path) -> Iterator[Found]:
     """
     try:
         held = numpy_files.read_npz(path, _KEYS)
+        names = texts(held.get("frame_names"))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if _NPZ_KEY not in held:
@@ -61,7 +62,7 @@ def read_npz(path: Path) -> Iterator[Found]:
         held.get("timestamps_ms"),
         held.get("frame_index"),
         rate(held.get("fps")),
-        texts(held.get("frame_names")),
+        names,
         json_object(held.get(METADATA)),
     )
 

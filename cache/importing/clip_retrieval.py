@@ -15,8 +15,9 @@ import numpy as np
 from ..common.errors import ContentError
 from ..common.paths import is_file
 from ..common.quoting import first_line, quoted
+from ..numpy_files import map_npy
 from .formats import Found
-from .parquet import BAD_FILE, Batch, frame_columns, metadata_of, opened, runs, texts_of
+from .parquet import Batch, frame_columns, metadata_of, opened, runs, texts_of
 
 FOLDER = "img_emb"
 _ROWS = 8192
@@ -34,8 +35,8 @@ def read_part(path: Path) -> Iterator[Found]:
     if not is_file(table):
         raise ContentError(f"{quoted(path)} has no table {quoted(table)} that names its rows", "copy it as well")
     try:
-        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
-    except BAD_FILE as error:
+        embeddings = map_npy(path)
+    except (OSError, ValueError) as error:
         raise ContentError(
             f"{quoted(path)} is damaged or not a NumPy file ({first_line(error)})", "copy it again"
         ) from error

@@ -14,10 +14,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..common.errors import UsageError
+from ..common.errors import ContentError, UsageError
 from ..common.media_types import VIDEO_SUFFIXES
 from ..common.paths import StrPath, is_file, is_folder
-from ..common.quoting import quoted
+from ..common.quoting import first_line, quoted
 
 
 @dataclass(frozen=True)
@@ -145,17 +145,27 @@ def _nothing_in(target: Path, files: Sequence[Path]) -> tuple[str, str]:
 
 
 def described(name: str, path: Path, features: npt.NDArray[Any], known: Mapping[str, Any]) -> Found:
-    """The features of a video with what JSON says of it."""
-    return Found(
-        name,
-        path,
-        features,
-        _array(known.get("timestamps_ms")),
-        _array(known.get("frame_index")),
-        rate(_array(known.get("fps"))),
-        texts(known.get("frame_names")),
-        known,
-    )
+    """The features of a video with what JSON says of it.
+
+    Raises:
+        ContentError: if that is not lists.
+    """
+    try:
+        return Found(
+            name,
+            path,
+            features,
+            _array(known.get("timestamps_ms")),
+            _array(known.get("frame_index")),
+            rate(_array(known.get("fps"))),
+            texts(known.get("frame_names")),
+            known,
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ContentError(
+            f"{quoted(path)} cannot be imported: what is said of {name!r} makes no sense ({first_line(error)})",
+            "correct it",
+        ) from error
 
 
 def _array(value: object) -> npt.NDArray[Any] | None:
@@ -171,9 +181,16 @@ def rate(values: npt.NDArray[Any] | None) -> float | None:
 
 
 def texts(values: npt.NDArray[Any] | Sequence[object] | None) -> list[str] | None:
-    """The texts of a column; None if it is none."""
+    """The texts of a column; None if it is none, or holds anything else.
+
+    Raises:
+        ValueError: if it is not a list.
+    """
     if values is None:
         return None
+    is_list = values.ndim == 1 if isinstance(values, np.ndarray) else isinstance(values, (list, tuple))
+    if not is_list:
+        raise ValueError("the names of frames are not a list")
     listed = list(values)
     decoded = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in listed]
     return [str(one) for one in decoded] if all(isinstance(one, str) for one in decoded) else None

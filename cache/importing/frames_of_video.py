@@ -110,14 +110,53 @@ def check_count(found: Found, frames: VideoFrames, count: int) -> None:
         ContentError: naming both numbers.
     """
     total = frames.frames_expected
-    index = found.frame_index
+    limit = total if frames.times_ms is None else min(total, len(frames.times_ms))
     if count > total:
         raise ContentError(
             f"{quoted(found.path)} holds {count} rows for {found.name!r}, which has {total} frames", ANOTHER
         )
-    if index is not None and index.size and index.dtype.kind in "fiu" and index.max() >= total:
+    check_range(found, limit)
+
+
+def check_range(found: Found, limit: int) -> None:
+    """Refuse positions that a video of `limit` frames does not have.
+
+    Raises:
+        ContentError: naming the first or the last.
+    """
+    index = found.frame_index
+    if index is None or not index.size or index.dtype.kind not in "fiu":
+        return
+    for position in (index.min(), index.max()):
+        if not 0 <= position < limit:
+            raise ContentError(
+                f"{quoted(found.path)} holds for {found.name!r} a frame {position}, and the video has {limit}", ANOTHER
+            )
+
+
+def check_positions(
+    found: Found, clock: Clock, index: npt.NDArray[np.int64], times_ms: npt.NDArray[np.float64], row_s: float
+) -> None:
+    """Refuse rows that the file puts to other frames than those of their times.
+
+    Args:
+        found: the rows.
+        clock: of the video.
+        index: (N,) positions in the video that the file says, 0 <= index < M.
+        times_ms: (N,) times of the rows on that clock, as they are known without the positions.
+        row_s: seconds from one row to the next.
+
+    Raises:
+        ContentError: naming the position and both times of the first such row.
+    """
+    own = clock.times_ms[index]
+    apart = np.flatnonzero(np.abs(own - times_ms) > 1000 * max(row_s, 1 / clock.fps))
+    if len(apart):
+        row = apart[0]
         raise ContentError(
-            f"{quoted(found.path)} holds for {found.name!r} a frame {index.max()}, and the video has {total}", ANOTHER
+            f"{quoted(found.path)} says for {found.name!r} that row {row} is frame {index[row]}, which is shown at "
+            f"{own[row] / 1000:.2f} s, where its time is {times_ms[row] / 1000:.2f} s",
+            "correct frame_index, give the right --fps or --sampling, " + ANOTHER,
         )
 
 
@@ -143,11 +182,14 @@ def check_span(found: Found, clock: Clock, times_ms: npt.NDArray[np.float64], ro
         )
 
 
-def on_clock(times_ms: npt.NDArray[np.float64], clock: Clock, row_s: float) -> npt.NDArray[np.float64]:
-    """The times of rows on the container's clock: moved there if they begin before its frames, or end after them."""
+def on_clock(times_ms: npt.NDArray[np.float64], clock: Clock, row_s: float, first: int = 0) -> npt.NDArray[np.float64]:
+    """The times of rows on the container's clock: moved there if they begin before its frames, or end after them.
+
+    The first row is then at the time of the video's frame `first`.
+    """
     begins_before = times_ms[0] < clock.times_ms[0] - 500 / clock.fps
     ends_after = times_ms[-1] > clock.times_ms[-1] + 1000 * max(row_s, 1 / clock.fps)
-    return times_ms + (clock.times_ms[0] - times_ms[0]) if begins_before or ends_after else times_ms
+    return times_ms + (clock.times_ms[first] - times_ms[0]) if begins_before or ends_after else times_ms
 
 
 def positions(found: Found, clock: Clock, times_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

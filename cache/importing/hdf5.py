@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 
 from ..common.errors import ContentError
 from ..common.exported import METADATA
 from ..common.quoting import quoted
+from ..common.reading import held_bytes
 from ..format.guard import declared_bytes, is_stored_elsewhere
 from ..format.packed import packs_entries
 from .formats import Found, json_object, texts
@@ -42,19 +45,46 @@ def _found(file: h5py.File, name: str, path: Path) -> Found:
     """The features of one video."""
     if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Group):
         group = file[name]
-        column = {key: _checked(group, key, path)[()] for key in _COLUMNS if group.get(key, getlink=True) is not None}
+        kept = [key for key in _COLUMNS if group.get(key, getlink=True) is not None]
+        column = {key: _values(_checked(group, key, path), path) for key in kept}
         if "features" in column:
             metadata, names = _metadata(group), column.get("frame_names")
             times, index = column.get("timestamps_ms"), column.get("frame_index")
             return Found(name, path, column["features"], times, index, None, texts(names), metadata)
     dataset = _checked(file, name, path)
-    return Found(name, path, dataset[()], metadata=_metadata(dataset))
+    return Found(name, path, _values(dataset, path), metadata=_metadata(dataset))
 
 
 def _metadata(held: h5py.Dataset | h5py.Group) -> dict[str, Any] | None:
-    """What an export says of a dataset or a group."""
+    """What an export says of a dataset or a group; an array of texts may repeat one, and is not read."""
+    if METADATA not in held.attrs or held.attrs.get_id(METADATA).shape != ():
+        return None
     said = held.attrs.get(METADATA)
     return json_object(said.decode("utf-8", "replace") if isinstance(said, bytes) else said)
+
+
+def _values(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:
+    """All values of a dataset.
+
+    Raises:
+        ContentError: if they are of variable length, and not texts, or together longer than the file: each may be the
+            same text of any length.
+    """
+    if dataset.dtype.kind != "O":
+        values: npt.NDArray[Any] = dataset[()]
+        return values
+    left = held_bytes(path)
+    texts_read = []
+    for row in range(len(dataset) if dataset.ndim == 1 and h5py.check_string_dtype(dataset.dtype) else 0):
+        texts_read.append(dataset[row])
+        left -= len(texts_read[-1])
+        if left < 0:
+            break
+    if left < 0 or len(texts_read) != dataset.size:
+        raise ContentError(
+            f"{quoted(path)} holds in {dataset.name!r} values of variable length, or more than its size", "leave it out"
+        )
+    return np.array(texts_read, dtype=object)
 
 
 def _checked(file: h5py.Group, name: str, path: Path) -> h5py.Dataset:

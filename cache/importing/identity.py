@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..common.errors import ContentError
 from ..common.hashing import Digests
 from ..common.media_types import VIDEO_SUFFIXES
-from ..common.paths import StrPath, is_file
+from ..common.paths import StrPath, is_file, is_folder
 from ..common.quoting import quoted
 from ..format.schema import EntryAttributes
 from .provenance import Provenance
@@ -56,7 +56,7 @@ class Videos:
         self._digests = digests
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in map(Path, given):
-            for video in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            for video in sorted(path.rglob("*")) if is_folder(path) else [path]:
                 if video.suffix.lower() in VIDEO_SUFFIXES:
                     self._by_stem[video.stem].append(video)
 

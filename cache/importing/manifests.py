@@ -30,11 +30,19 @@ class Manifests:
 
     def metadata_of(self, found: Found) -> Mapping[str, Any] | None:
         """What an export wrote down about some features; None if it did not, or the file has changed since."""
-        path = found.path.absolute()
+        return self.metadata(found.path, found.name)
+
+    def metadata(self, path: Path, name_of_video: str = "") -> Mapping[str, Any] | None:
+        """What an export wrote down about a video in a file, any of them by default.
+
+        None if it did not, or the file has changed since.
+        """
+        path = path.absolute()
         for manifest in (path.with_name(f"{path.name}.{MANIFEST}"), *(above / MANIFEST for above in path.parents)):
             name = path.relative_to(manifest.parent).as_posix()
             records = self._records(manifest).get(name, {})
-            record = next(iter(records.values())) if len(records) == 1 else records.get(found.name)
+            is_any = len(records) == 1 or not name_of_video
+            record = next(iter(records.values()), None) if is_any else records.get(name_of_video)
             if record is not None:
                 return self._metadata(record, path, name)
         return None
@@ -48,12 +56,15 @@ class Manifests:
         return None
 
     def _records(self, manifest: Path) -> dict[str, dict[str, Record]]:
-        """The last record of each video in each file of a manifest; none if it is not one."""
+        """The record of each video in each file of a manifest, as the file was made last; none if it is not one."""
         if manifest not in self._read:
             found: dict[str, dict[str, Record]] = defaultdict(dict)
             for record in filter(None, map(parse_record, _lines(manifest))):
                 for one in record["files"]:
-                    found[one["name"]][record["video"]] = record
+                    known = found[one["name"]]
+                    if known and next(iter(known.values()))["files"] != record["files"]:
+                        known.clear()
+                    known[record["video"]] = record
             self._read[manifest] = found
         return self._read[manifest]
 

@@ -145,8 +145,20 @@ def texts_of(column: Any) -> list[str | None]:
 def _frame_batches(file: Any) -> Iterator[Batch]:
     wanted = [name for name in ("video", "features", *_FRAME_COLUMNS) if name in file.schema_arrow.names]
     for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
-        features = batch.column("features").flatten().to_numpy(zero_copy_only=False)
-        yield texts_of(batch.column("video")), features.reshape(len(batch), -1), frame_columns(batch)
+        yield texts_of(batch.column("video")), _matrix(batch.column("features")), frame_columns(batch)
+
+
+def _matrix(vectors: Any) -> npt.NDArray[Any]:
+    """A column of lists as an array (rows, D).
+
+    Raises:
+        ValueError: if a list is missing, or they are not all of one length.
+    """
+    lengths = set(importlib.import_module("pyarrow.compute").list_value_length(vectors).to_pylist())
+    if len(lengths) > 1 or None in lengths:
+        raise ValueError("its features are not lists of one length")
+    array: npt.NDArray[Any] = vectors.flatten().to_numpy(zero_copy_only=False)
+    return array.reshape(len(vectors), -1)
 
 
 def _videos(file: Any, path: Path, metadata: Mapping[str, Any]) -> Iterator[Found]:
@@ -162,7 +174,7 @@ def _videos(file: Any, path: Path, metadata: Mapping[str, Any]) -> Iterator[Foun
         yield Found(
             str(name),
             path,
-            vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), -1),
+            _matrix(vectors),
             numbers.get("timestamps_ms"),
             numbers.get("frame_index"),
             rate(np.array(batch.column("fps").to_pylist(), dtype=float)) if "fps" in columns else None,

@@ -19,6 +19,8 @@ from .frames_of_video import (
     Clock,
     VideoFrames,
     check_count,
+    check_positions,
+    check_range,
     check_span,
     infer_sampling,
     on_clock,
@@ -116,7 +118,8 @@ def _as_exported(found: Found, own: _Own, count: int, timing: Timing, known: Pro
     times, index = own.times, own.index
     from_video = times is None and clock is not None and len(rows) == count
     if from_video and clock is not None:
-        times, index = clock.times_ms[rows], rows if index is None else index
+        index = rows if index is None else index
+        times = _times_at(found, clock, index, rows, 1 / (known.rows_per_second or math.inf))
     elif times is None:
         times = _grid(found, count, timing.rate or known.rows_per_second)
     if index is None and sampling.is_all and whole:
@@ -164,7 +167,7 @@ def _at_rate(found: Found, own: _Own, count: int, timing: Timing, clock: Clock |
         index = np.arange(count) * (sampling.every or 1) if own.index is None else own.index
         return Placed(grid, index, sampling, True, rate, "")
     rows = clock.rows_of(sampling, None if timing.sampling else rate)
-    if abs(len(rows) - count) > max(1, _COUNT_TOLERANCE * len(rows)):
+    if not _is_about(count, len(rows)):
         raise ContentError(
             f"{quoted(found.path)} holds {count} rows for {found.name!r}, where {sampling} gives {len(rows)} of its "
             f"{len(clock.times_ms)} frames",
@@ -172,9 +175,11 @@ def _at_rate(found: Found, own: _Own, count: int, timing: Timing, clock: Clock |
         )
     if len(rows) == count:
         index = rows if own.index is None else own.index
-        return Placed(clock.times_ms[index], index, sampling, True, rate, "", times_are_the_videos=True)
+        times = _times_at(found, clock, index, rows, 1 / (rate or math.inf))
+        return Placed(times, index, sampling, True, rate, "", times_are_the_videos=True)
     times = clock.times_ms[0] + grid
     index = positions(found, clock, times) if own.index is None else own.index
+    check_positions(found, clock, index, times, 1 / (rate or math.inf))
     return Placed(times, index, sampling, _is_complete(count, rows, sampling), rate, "")
 
 
@@ -187,7 +192,7 @@ def _at_own_times(
     if clock is not None:
         row_s = (times[-1] - times[0]) / 1000 / (count - 1) if count > 1 else 1 / (timing.rate or found.fps or math.inf)
         check_span(found, clock, times, row_s)
-        times = on_clock(times, clock, row_s)
+        times = on_clock(times, clock, row_s, 0 if index is None else int(index[0]))
         index = positions(found, clock, times) if index is None else index
     rows = np.arange(count) if index is None else index
     sampling = timing.sampling or infer_sampling(rows, times, clock)
@@ -196,11 +201,33 @@ def _at_own_times(
             f"{quoted(found.path)} holds some frames of {found.name!r} only",
             "say which: --sampling fps=RATE or every=N, or all where the others could not be decoded",
         )
+    if clock is not None and own.index is not None and not _are_those_of(own.index, clock.rows_of(sampling)):
+        check_positions(found, clock, own.index, times, row_s)
     complete = clock is None or _is_complete(count, clock.rows_of(sampling), sampling)
     if index is None:
         index = rows * (sampling.every or 1)
     source = "" if timing.sampling else "by their times" if clock is None else "compared with the video"
     return Placed(times, index, sampling, complete, timing.rate or _rate_of(times), source)
+
+
+def _times_at(
+    found: Found, clock: Clock, index: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], row_s: float
+) -> npt.NDArray[np.float64]:
+    """The video's times at the positions `index` of rows, which must be about those of the frames `rows`."""
+    check_range(found, len(clock.times_ms))
+    check_positions(found, clock, index, clock.times_ms[rows], row_s)
+    times: npt.NDArray[np.float64] = clock.times_ms[index]
+    return times
+
+
+def _are_those_of(index: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> bool:
+    """Whether positions are those of the frames of a sampling; programs differ at the end of a video."""
+    both = min(len(index), len(rows))
+    return _is_about(len(index), len(rows)) and np.array_equal(index[:both], rows[:both])
+
+
+def _is_about(count: int, expected: int) -> bool:
+    return abs(expected - count) <= max(1, _COUNT_TOLERANCE * expected)
 
 
 def _is_complete(count: int, rows: npt.NDArray[np.int64], sampling: Sampling) -> bool:

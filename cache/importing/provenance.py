@@ -75,7 +75,7 @@ def provenance_of(found: Found) -> Provenance | None:
             raise ValueError("a rate or an interval is not a positive number")
         known = Provenance(attributes, rate, recipe)
         known.sampling  # noqa: B018 - raises for what is no sampling
-    except (ValueError, TypeError, AttributeError, UsageError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, UsageError) as error:
         raise ContentError(
             f"{quoted(found.path)} says of {found.name!r} what no export says ({one_line(error)})", "export it again"
         ) from error

@@ -36,6 +36,7 @@ def read_torch(path: Path) -> Iterator[Found]:
         held = _loaded(path)
         limit = path.stat().st_size
         arrays = {name: _array(held[name], limit) for name in _COLUMNS if name in held}
+        names = texts(held.get("frame_names"))
     except (*_BAD_FILE, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ContentError(
             f"{quoted(path)} is damaged or not a file of tensors ({first_line(error)})", "leave it out"
@@ -49,7 +50,7 @@ def read_torch(path: Path) -> Iterator[Found]:
         arrays.get("timestamps_ms"),
         arrays.get("frame_index"),
         rate(arrays.get("fps")),
-        texts(held.get("frame_names")),
+        names,
         json_object(held.get(METADATA)),
     )
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..common.errors import ContentError
 from ..common.quoting import quoted
+from ..numpy_files import read_array
 from .formats import Found, described
 
 _MAX_JSON_BYTES = 1 << 28
@@ -34,8 +33,8 @@ def read_shard(path: Path) -> Iterator[Found]:
                 if name.endswith(".npy"):
                     key = name.removesuffix(".npy")
                     known = _json(shard, members.get(f"{key}.json")) | _json(shard, members.get(f"{key}.rows.json"))
-                    features = np.load(io.BytesIO(_content(shard, member)), allow_pickle=False)
-                    yield described(key, path, features, known)
+                    content = _content(shard, member)
+                    yield described(key, path, read_array(io.BytesIO(content), len(content)), known)
     except (OSError, ValueError, EOFError, MemoryError, RecursionError, tarfile.TarError) as error:
         raise ContentError(
             f"{quoted(path)} is damaged or not a shard of features ({error})", "copy it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...cache.common.atomic import replacing_output
 from ...cache.common.errors import ClipcacheError, UsageError
+from ...cache.common.paths import is_file
 from ...cache.common.quoting import quoted
 from ..options import FramesAt
 from ..plot_style import new_figure, save_figure, shorten
@@ -139,8 +141,8 @@ def write_thumbnail(rgb: Rgb, path: StrPath) -> None:
 
 def _may_be_replaced(path: Path) -> bool:
     """Whether a thumbnail may take the place of a file: there is none, or another thumbnail."""
-    if not path.is_file():
-        return True
+    if not is_file(path):
+        return not os.path.lexists(path)  # a pipe or a device would be written to
     with path.open("rb") as file:
         return _JPEG_COMMENT in file.read(_COMMENT_WITHIN)
 

@@ -323,3 +323,26 @@ def test_the_library_takes_paths_as_text(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     table.write_text("video,prompt\nv.mp4,a dog\n", encoding="utf-8")
     assert read_pairs(str(table)) == read_pairs(table)
+
+
+@pytest.mark.parametrize("damage", ["entry", "features", "no frames in the range"])
+def test_a_bad_reference_video_of_pairs_costs_its_own_rows(cache: Path, tmp_path: Path, damage: str) -> None:
+    for name in ("b.mp4", "c.mp4"):
+        put(cache, make_video(tmp_path / "videos", name), np.array([X, Y, Z]))
+    frames = np.array([Y]) if damage == "no frames in the range" else np.full((3, 4), np.nan)
+    bad = put(cache, make_video(tmp_path / "videos", "bad.mp4"), frames)
+    if damage == "entry":
+        bad.write_bytes(b"\x89HDF\r\n\x1a\n")
+    table = tmp_path / "videos" / "pairs.csv"
+    table.write_text("video,prompt,reference_video\na.mp4,x axis,bad.mp4\nb.mp4,,bad.mp4\nc.mp4,,a.mp4\n")
+    result = run("score", "--cache", cache, "--pairs", table, "--format", "json", "--start", 0.05)
+    assert result.exit_code == 1
+    assert result.stderr.count("bad") == result.stderr.count("Skipped") * 1 or damage == "features"
+    assert '"a.mp4"' in result.stdout
+
+
+def test_a_cell_too_long_for_a_path_is_one_sentence(cache: Path, tmp_path: Path) -> None:
+    table = tmp_path / "videos" / "pairs.csv"
+    table.write_text(f"video,reference_video\na.mp4,{'x' * 300}\n")
+    with pytest.raises(ClipcacheError, match="There is no file or folder"):
+        run("score", "--cache", cache, "--pairs", table)

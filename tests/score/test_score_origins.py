@@ -194,3 +194,45 @@ def test_several_logit_scales_are_said_of_pairs_too(two_scales: Path, tmp_path: 
     (line,) = run("score", *words, "logit").stderr.splitlines()
     assert "50 for b.mp4; 100 for a.mp4" in line
     assert run("score", *words, "cosine").stderr == ""
+
+
+# Manifests.
+
+
+def exported(cache: Path, tmp_path: Path) -> Path:
+    run("export", tmp_path / "videos", "--cache", cache, "--format", "npz", "--output", tmp_path / "out")
+    return tmp_path / "out" / "manifest.jsonl"
+
+
+def warns(cache: Path, given: Path) -> bool:
+    result = run("score", "--cache", cache, "--text-embeddings", given)
+    assert result.exit_code == 0
+    return "is assumed" in result.stderr
+
+
+def test_a_manifest_counts_only_for_the_file_that_it_describes(cache: Path, tmp_path: Path) -> None:
+    manifest = exported(cache, tmp_path)
+    given = tmp_path / "out" / "a.npz"
+    record = json.loads(manifest.read_text())
+    old = record | {"files": [record["files"][0] | {"sha256": OTHER}]}
+    old["attributes"] = record["attributes"] | {"weights_sha256": OTHER}
+    manifest.write_text(f"{json.dumps(old)}\n{json.dumps(record)}\n")
+    assert not warns(cache, given)  # the last record counts
+    del record["attributes"]
+    manifest.write_text(json.dumps(record) + "\n")
+    assert warns(cache, given)
+    manifest.unlink()
+    assert warns(cache, given)
+    manifest.write_text(json.dumps(old) + "\n")
+    assert warns(cache, given)  # of another content
+
+
+def test_the_manifest_of_one_file_is_found_beside_it(cache: Path, tmp_path: Path) -> None:
+    manifest = exported(cache, tmp_path)
+    manifest.rename(manifest.with_name("a.npz.manifest.jsonl"))
+    assert not warns(cache, tmp_path / "out" / "a.npz")
+
+
+def test_a_model_may_be_named_in_bytes(cache: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "given.npz", features=np.array([X, Y]), model=np.bytes_(b"ViT-B/32"))
+    assert not warns(cache, tmp_path / "given.npz")

@@ -79,7 +79,7 @@ def test_what_is_there_is_left_alone(cache: Path, out: Path, name: str) -> None:
 
 def test_what_changed_is_written_again(cache: Path, out: Path, tmp_path: Path) -> None:
     run_export(cache, "npz", out)
-    (out / "b.npz").write_bytes(b"cut")
+    (out / "b.npz").unlink()
     put(cache, tmp_path / "videos" / "a.mp4", np.ones((2, 4)), created="2025-01-01T00:00:00+00:00")
     assert "2 videos exported (9 rows), 1 already there" in run_export(cache, "npz", out).stdout
     assert len(np.load(out / "a.npz")["features"]) == 2
@@ -210,14 +210,41 @@ def test_a_shard_that_somebody_put_in_the_place_of_ours_is_not_removed(cache: Pa
     assert (out / "00002_clip_embeddings.tar").read_bytes() == b"the only copy"
 
 
-def test_what_changed_without_changing_its_size_is_written_again(cache: Path, out: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["npz", "numpy", "torch", "h5-nested", "webdataset", "clip-retrieval"])
+def test_exports_of_several_formats_share_a_folder(cache: Path, out: Path, name: str) -> None:
+    one_file = formats.FORMATS[name].is_one_file
+    run_export(cache, name, out / "one" if one_file else out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.suffix != ".jsonl"}
+    for other in {"webdataset", "clip-retrieval"} - {name}:
+        run_export(cache, other, out)
+    assert {path: path.read_bytes() for path in before} == before
+    assert "3 already there" in run_export(cache, name, out / "one" if one_file else out).stdout
+
+
+@pytest.mark.parametrize("content", [b"the only copy", None], ids=["another size", "the same size"])
+@pytest.mark.parametrize("name", ["npz", "numpy", "webdataset", "h5"])
+def test_a_file_that_took_the_place_of_ours_stays(cache: Path, out: Path, name: str, content: bytes | None) -> None:
+    run_export(cache, name, out)
+    path = out if out.is_file() else min(path for path in out.rglob("*") if path.suffix != ".jsonl")
+    content = content or bytes(reversed(path.read_bytes()))
+    path.write_bytes(content)
+    for more in ((), ("--normalize",), ("--normalize",)):
+        result = run_export(cache, name, out, *more)
+        assert result.exit_code == 1
+        assert f"{path.name}' is there already and was not made by an export" in result.stderr
+        assert path.read_bytes() == content
+    path.unlink()
+    assert " 0 failed" in run_export(cache, name, out).stdout
+    assert path.read_bytes() != content
+
+
+def test_an_entry_that_changed_without_changing_its_size_is_exported_again(
+    cache: Path, out: Path, tmp_path: Path
+) -> None:
     run_export(cache, "npz", out)
-    sound = (out / "b.npz").read_bytes()
-    (out / "b.npz").write_bytes(bytes(reversed(sound)))
     features = by_name(cache)["a"].features + 1  # same attributes, same size, to the second
     put(cache, tmp_path / "videos" / "a.mp4", features)
-    assert "2 videos exported (27 rows), 1 already there" in run_export(cache, "npz", out).stdout
-    assert (out / "b.npz").read_bytes() == sound
+    assert "1 videos exported (20 rows), 2 already there" in run_export(cache, "npz", out).stdout
     assert np.load(out / "a.npz")["features"].tobytes() == features.tobytes()
 
 
@@ -250,6 +277,23 @@ def test_a_run_killed_at_any_step_is_taken_up(
     assert steps > 3
     assert content(out) == content(tmp_path / "whole" / "out")
     assert "3 already there, 0 failed" in run_export(cache, name, out, "--per-shard", 2).stdout
+
+
+def test_a_run_killed_several_times_before_it_writes_knows_its_file(
+    cache: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is written, and the file has the content of the record before it."""
+    run_export(cache, "npz", out)
+    for more in (("--normalize",), ("--every", 2), ("--normalize", "--every", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Manifest, "put", _dying(Manifest.put, iter(range(1000)), 1))
+            assert "Aborted" in run_export(cache, "npz", out, *more).stderr
+    with monkeypatch.context() as patch:  # before the first record
+        patch.setattr(Manifest, "put", _dying(Manifest.put, iter(range(1000)), 0))
+        assert "Aborted" in run_export(cache, "npz", out, "--dtype", "float32").stderr
+    result = run_export(cache, "npz", out, "--dtype", "float32")
+    assert (result.exit_code, "3 videos exported" in result.stdout) == (0, True)
+    assert len(records(out / "manifest.jsonl")) == 3
 
 
 def _dying(call: Callable[..., Any], count: Iterator[int], step: int) -> Callable[..., Any]:

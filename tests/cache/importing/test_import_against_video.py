@@ -157,3 +157,41 @@ def test_a_real_video_is_demuxed(test_data: Path, tmp_path: Path) -> None:
     words = ["import", tmp_path, "--videos", test_data / "videos", "--cache", tmp_path / "cache", *B32, "--fps", 25]
     result = CliRunner().invoke(cli, [str(word) for word in words])
     assert (result.exit_code, "holds 5000 rows for 'v_GGSY1Qvo990', which has 355 frames" in result.stderr) == (1, True)
+
+
+WRONG = "where its time is"
+
+
+@pytest.mark.parametrize(
+    ("index", "more", "sentence"),
+    [
+        (np.arange(36), ("--fps", 2), WRONG),
+        (np.arange(36), ("--fps", 2, "--sampling", "every=13"), WRONG),
+        (np.floor(np.arange(36) * 12.5), ("--fps", 2), None),  # within a row of ours
+        (Sampling(fps=2).indices(TIMES), ("--fps", 2), None),
+        (np.arange(37), ("--fps", 2), WRONG),  # one row more than ours
+        (np.arange(36) - 1, ("--fps", 2), "a frame -1, and the video has 450"),
+        (np.arange(36) * 13 - 5, ("--fps", 2), "a frame -5, and the video has 450"),
+        (np.arange(36) * 13, ("--fps", 2), "a frame 455, and the video has 450"),
+    ],
+)
+@pytest.mark.parametrize("with_times", [False, True])
+def test_positions_must_be_those_of_the_times(
+    tmp_path: Path, index: np.ndarray, more: tuple[object, ...], sentence: str | None, with_times: bool
+) -> None:
+    times = {"timestamps_ms": np.arange(len(index)) * 500.0} if with_times else {}
+    path = put_npz(tmp_path, len(index), frame_index=index, **times)
+    if sentence is None:
+        entry = imported(tmp_path, path, *more)
+        assert entry.frame_index.tolist() == index.tolist()
+    else:
+        result = run_import(tmp_path / "cache", path, *B32, *more)
+        assert (result.exit_code, sentence in result.stderr) == (1, True), result.stderr
+
+
+@pytest.mark.parametrize("first", [0, 2, 12])
+def test_times_from_zero_begin_at_the_position_of_the_first_row(tmp_path: Path, first: int) -> None:
+    index = np.arange(first, 450)
+    path = put_npz(tmp_path, len(index), frame_index=index, timestamps_ms=np.arange(len(index)) * 40.0)
+    entry = imported(tmp_path, path, "--sampling", "all")
+    assert entry.timestamps_ms.tolist() == TIMES[first:].tolist()
