@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import UsageError
-from ..common.exported import MANIFEST, Record, parse_record
-from ..common.hashing import Digests
-from ..common.paths import is_file
-from .formats import Found
+from .common.errors import UsageError
+from .common.exported import MANIFEST, Record, parse_record
+from .common.hashing import Digests
+from .common.paths import is_file
 
 _MAX_BYTES = 1 << 30
 
@@ -27,10 +26,6 @@ class Manifests:
     def __init__(self, digests: Digests) -> None:
         self._digests = digests
         self._read: dict[Path, dict[str, dict[str, Record]]] = {}
-
-    def metadata_of(self, found: Found) -> Mapping[str, Any] | None:
-        """What an export wrote down about some features; None if it did not, or the file has changed since."""
-        return self.metadata(found.path, found.name)
 
     def metadata(self, path: Path, name_of_video: str = "") -> Mapping[str, Any] | None:
         """What an export wrote down about a video in a file, any of them by default.
