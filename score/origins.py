@@ -19,7 +19,7 @@ from ..cache import DigestMemo, EntryAttributes
 from ..cache.common.errors import UsageError
 from ..cache.common.quoting import one_line, quoted
 from ..cache.format.names import canonical_model
-from ..cache.importing.manifests import Manifests
+from ..cache.manifests import Manifests
 from ..cache.numpy_files import read_npz
 from .read_files import StrPath
 

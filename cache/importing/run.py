@@ -19,12 +19,12 @@ from ..entry import Entry
 from ..format.checks import attribute_problem
 from ..format.names import ENTRY_SUFFIX, canonical_model, entry_folder, model_dir_name
 from ..format.write import entries_of, write_entry
+from ..manifests import Manifests
 from ..select import OnSkip
 from .entry_of import Contents, Model, PublishedModel, build, checked_features, name_model
 from .formats import Found, Rule
 from .frames_of_video import ReadFrames, VideoFrames
 from .identity import Identity, Videos
-from .manifests import Manifests
 from .placing import Timing, place
 from .provenance import Provenance, check_claims, check_rows, provenance_of
 
@@ -156,7 +156,7 @@ class Import:
 
     def _import(self, found: Found, rule: Rule, videos: Videos, manifests: Manifests) -> None:
         try:
-            found = replace(found, metadata=found.metadata or manifests.metadata_of(found))
+            found = replace(found, metadata=found.metadata or manifests.metadata(found.path, found.name))
             known = provenance_of(found)
             if known is not None:
                 check_claims(found, known, self.claim.name, self.claim.weights_sha256, self.claim.logit_scale)

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import UsageError
-from ..common.exported import MANIFEST, Record, parse_record
-from ..common.hashing import Digests
-from ..common.paths import is_file
-from .formats import Found
+from .common.errors import UsageError
+from .common.exported import MANIFEST, Record, parse_record
+from .common.hashing import Digests
+from .common.paths import is_file
 
 _MAX_BYTES = 1 << 30
 
@@ -28,10 +27,6 @@ class Manifests:
         self._digests = digests
         self._read: dict[Path, dict[str, dict[str, Record]]] = {}
 
-    def metadata_of(self, found: Found) -> Mapping[str, Any] | None:
-        """What an export wrote down about some features; None if it did not, or the file has changed since."""
-        return self.metadata(found.path, found.name)
-
     def metadata(self, path: Path, name_of_video: str = "") -> Mapping[str, Any] | None:
         """What an export wrote down about a video in a file, any of them by default.
 
@@ -44,10 +39,10 @@ class Manifests:
             is_any = len(records) == 1 or not name_of_video
             record = next(iter(records.values()), None) if is_any else records.get(name_of_video)
             if record is not None:
-                return self._metadata(record, path, name)
+                return self._believed(record, path, name)
         return None
 
-    def _metadata(self, record: Record, path: Path, name: str) -> Mapping[str, Any] | None:
+    def _believed(self, record: Record, path: Path, name: str) -> Mapping[str, Any] | None:
         attributes = record.get("attributes")
         recorded = {one["sha256"] for one in record["files"] if one["name"] == name}
         with contextlib.suppress(UsageError):
