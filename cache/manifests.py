@@ -39,10 +39,10 @@ class Manifests:
             is_any = len(records) == 1 or not name_of_video
             record = next(iter(records.values()), None) if is_any else records.get(name_of_video)
             if record is not None:
-                return self._metadata(record, path, name)
+                return self._believed(record, path, name)
         return None
 
-    def _metadata(self, record: Record, path: Path, name: str) -> Mapping[str, Any] | None:
+    def _believed(self, record: Record, path: Path, name: str) -> Mapping[str, Any] | None:
         attributes = record.get("attributes")
         recorded = {one["sha256"] for one in record["files"] if one["name"] == name}
         with contextlib.suppress(UsageError):

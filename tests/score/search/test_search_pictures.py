@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from clipcache.score.search.thumbnails import (
     thumbnail_names,
     write_contact_sheet,
     write_pictures,
+    write_thumbnail,
 )
 from PIL import Image
 from score_caches import FRAMES, make_video, put
@@ -225,3 +227,9 @@ def test_long_names_lose_their_middle(chars: int) -> None:
     assert len(short) == chars
     assert short.startswith("abcd")
     assert short.endswith("vwxyz")
+
+
+def test_a_pipe_is_not_taken_for_a_thumbnail(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match="is not a thumbnail"):
+        write_thumbnail(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.jpg")
