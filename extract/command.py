@@ -121,6 +121,12 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 @click.option(
     "--limit-memory", metavar="SIZE", help="Use fewer and smaller decoding processes, to stay under SIZE, such as 4GB."
 )
+@click.option(
+    "--claims/--no-claims",
+    default=True,
+    show_default=True,
+    help="Share the work with other runs into the same cache, by small files in it.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="One line for each input on stderr.")

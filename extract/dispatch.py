@@ -146,6 +146,7 @@ def sound_options(
         debug=options.debug,
         stall_seconds=options.stall_seconds,
         start_seconds=options.start_seconds,
+        claims=options.claims,
     )
 
 

@@ -46,6 +46,7 @@ class ExtractOptions:
         debug: show the decoders' own messages.
         stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
+        claims: share the work with other runs into the same cache.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -69,6 +70,7 @@ class ExtractOptions:
     debug: bool = False
     stall_seconds: float = STALL_SECONDS
     start_seconds: float = START_SECONDS
+    claims: bool = True
 
     def __post_init__(self) -> None:
         _check_type("model", self.model, str, "give its name, such as 'ViT-B/32'")
@@ -103,6 +105,7 @@ class SoundOptions:
         debug: show the decoders' own messages.
         stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
+        claims: share the work with other runs into the same cache.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -121,6 +124,7 @@ class SoundOptions:
     debug: bool = False
     stall_seconds: float = STALL_SECONDS
     start_seconds: float = START_SECONDS
+    claims: bool = True
 
     def __post_init__(self) -> None:
         _check_path("weights", self.weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..cache.common.errors import CacheError, ContentError
 from ..cache.format.sampling import Sampling
 from .attempts import Attempt, Work
+from .cluster.work_queue import WorkQueue
 from .encoded import EncodedItem, join_features
 from .inputs import HashedItem
 from .models.batching import Batcher
@@ -40,8 +41,8 @@ _THREADS_FOR_DAMAGE = 2  # with frame threads FFmpeg conceals some damage that o
 class RunEvents(Protocol):
     """What a run reports."""
 
-    def on_open(self, item: HashedItem) -> bool:
-        """An item is next. False leaves it out: another run may have done it meanwhile."""
+    def on_open(self, item: HashedItem) -> None:
+        """An item is next."""
 
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """The number of frames to come is known."""
@@ -75,7 +76,7 @@ class Run:
 
     def __init__(
         self,
-        items: Iterable[HashedItem],
+        items: WorkQueue,
         encoder: FrameEncoder,
         events: RunEvents,
         *,
@@ -85,7 +86,7 @@ class Run:
         measured: bool = False,
         unfinished: Unfinished | None = None,
     ) -> None:
-        self._items: Iterator[HashedItem] = iter(items)
+        self._items = items
         self._sampling = sampling
         self._decoder = decoder
         self._dtype = dtype
@@ -93,13 +94,17 @@ class Run:
         self._unfinished = unfinished
         self._events = events
         self._waiting: deque[Attempt] = deque()
-        self._is_exhausted = False
         self.batcher: Batcher[Attempt] = Batcher(encoder, self._on_features)
 
     @property
     def has_work(self) -> bool:
         """Whether a pool still has something to do; may be asked before the first task and between runs of the pool."""
-        return not self._is_exhausted or bool(self._waiting)
+        return bool(self._items) or bool(self._waiting)
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether all that is left is claimed by other runs; asked when the pool has nothing to do."""
+        return bool(self._items) and not self._waiting
 
     # The pool's side.
 
@@ -110,15 +115,11 @@ class Run:
                 attempt = self._waiting.popleft()
                 if not attempt.work.over:
                     return attempt, attempt.task
-            item = next(self._items, None)
+            item = self._items.take()
             if item is None:
-                self._is_exhausted = True
                 return None
-            work = self._work_on(item)
-            if self._events.on_open(item):
-                self._open(work)
-            elif work.kept is not None:
-                work.kept.remove()
+            self._events.on_open(item)
+            self._open(self._work_on(item))
 
     def on_page(self, job: Attempt, pictures: npt.NDArray[np.uint8]) -> None:
         """Pictures of a span, in order."""
@@ -256,6 +257,7 @@ class Run:
         self._hand_on(work, encoded)
         if work.kept is not None:
             work.kept.remove()
+        self._items.release(work.item)
 
     def _hand_on(self, work: Work, encoded: EncodedItem) -> None:
         if len(encoded.features) == 0:
@@ -291,6 +293,7 @@ class Run:
         if not retry:
             attempt.work.over = True
             self._events.on_failed(attempt.work.item, reply.error, reply.sentence)
+            self._items.release(attempt.work.item)
             return
         attempt.second = True
         self._try_again(attempt, replace(task, decoder="pyav") if isinstance(task, SpanTask) else task)

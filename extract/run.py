@@ -11,13 +11,13 @@ from ..cache.common.quoting import quoted
 from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
 from . import interrupts
+from .cluster.work_queue import WorkQueue
 from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import place
 from .options import ExtractOptions
 from .pipeline import Run
-from .plan import Action
 from .prepare import PreparedPictures, find_cached, mismatches, prepare
 from .progress import Progress, Summary
 from .provenance import attributes_of, recipe_of
@@ -90,8 +90,13 @@ class _PictureSession(Session):
         workers = choose_workers(options.num_workers, placement.device, options.memory_limit)
         self._resize = workers.resize
         self._encoder = FrameEncoder(self._prepared.weights, placement, trust=options.trust_weights)
+        with self._queue(options.sampling, claims=options.claims) as queue:
+            self._work_off(queue, workers)
+
+    def _work_off(self, queue: WorkQueue, workers: Workers) -> None:
+        options = self._options
         run = Run(
-            self._prepared.work,
+            queue,
             self._encoder,
             self,
             sampling=options.sampling,
@@ -103,9 +108,11 @@ class _PictureSession(Session):
         pool = self._pool(workers)
         whole = False
         try:
-            while run.has_work:  # a damaged video is decoded once more when all its features are there
+            while run.has_work:
                 pool.run(run, self._on_wait)
                 run.batcher.flush()
+                if run.waits_for_others:
+                    self._share(queue)
             whole = True
         finally:
             pool.close(kill=not whole)
@@ -138,14 +145,15 @@ class _PictureSession(Session):
         self.summary.decode_wait_seconds += seconds
         interrupts.check()
 
-    def on_open(self, item: HashedItem) -> bool:
-        """See `RunEvents`; two runs over the same folder share the work instead of both doing all of it."""
+    def _is_cached(self, item: HashedItem) -> bool:
+        """See `Session`."""
         prepared, options = self._prepared, self._options
-        if options.overwrite or not find_cached(self._cache, prepared.model_dir, item.sha256, options, fresh=True):
-            return True
-        self.summary.cached += 1
-        self._progress.item(item, Action.HIT.value)
-        return False
+        if options.overwrite:
+            return False
+        return find_cached(self._cache, prepared.model_dir, item.sha256, options, fresh=True) is not None
+
+    def on_open(self, item: HashedItem) -> None:
+        """See `RunEvents`; the bar names an item when the number of its frames is known."""
 
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..cache.common.atomic import remove_stale_temporaries
 from ..cache.common.errors import CacheError, NoLibraryError, NotReadNowError
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import Failure, FailureLog
+from ..cache.format.sampling import Sampling
 from ..cache.format.schema import utc_now
+from . import interrupts
+from .cluster.claims import Claims
+from .cluster.work_queue import WorkQueue
 from .inputs import HashedItem
 from .plan import Action, Prepared, Step
 from .progress import Progress, RunSummary
@@ -42,6 +48,7 @@ class Session(ABC):
         self._failures = FailureLog(prepared.cache_dir)
         self._given_up: set[str] = set()
         self._started = time.monotonic()
+        self._is_waiting = False
 
     def carry_out(self) -> None:
         """Do what was decided.
@@ -62,6 +69,42 @@ class Session(ABC):
         finally:
             self._progress.close()
             self.summary.seconds = time.monotonic() - self._started
+
+    @contextlib.contextmanager
+    def _queue(self, sampling: Sampling, *, claims: bool) -> Iterator[WorkQueue]:
+        """The work, shared with other runs over the same cache; what is claimed is given back in the end."""
+        own = Claims(self._prepared.cache_dir / self._prepared.model_dir) if claims else None
+        try:
+            yield WorkQueue(self._prepared.work, sampling, own, self._was_done_by_another)
+        finally:
+            if own is not None:
+                own.close()
+
+    def _share(self, queue: WorkQueue) -> None:
+        """Wait where all that is left is claimed by other runs."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._progress.say(f"clipcache: other runs are at the last {len(queue)} item(s); waiting for them")
+        queue.wait()
+        interrupts.check()
+
+    def _was_done_by_another(self, item: HashedItem, was_claimed: bool) -> bool:
+        """Whether another run has cached an item meanwhile, or given it up."""
+        if self._is_cached(item):
+            self.summary.cached += 1
+            self._progress.item(item, Action.HIT.value)
+            return True
+        if not was_claimed:
+            return False
+        self._prepared.known_failures.update(self._failures.read(self._prepared.model_dir))
+        if item.sha256 not in self._prepared.known_failures:
+            return False
+        self._note_failed_before(item)
+        return True
+
+    @abstractmethod
+    def _is_cached(self, item: HashedItem) -> bool:
+        """Whether an item needs no work any more, since the run was decided."""
 
     @abstractmethod
     def _run(self) -> None:

@@ -122,7 +122,7 @@ def remove_file(path: Path) -> None:
 
 def temporary_name() -> str:
     """A name for a temporary file that says which process on which host writes it."""
-    return f".clipcache-{_host()}.tmp-{os.getpid()}-{secrets.token_hex(6)}"
+    return f".clipcache-{host_name()}.tmp-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def remove_stale_temporaries(directory: Path, *, below: bool = True) -> int:
@@ -168,7 +168,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _host() -> str:
+def host_name() -> str:
     """The scope of a process number: the host's name and, on Linux, the process namespace (containers)."""
     name = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:60]
     with contextlib.suppress(OSError):
@@ -177,7 +177,7 @@ def _host() -> str:
 
 
 def _is_stale(path: Path, host: str, pid: int) -> bool:
-    if host == _host() and not _is_alive(pid):
+    if host == host_name() and not is_alive(pid):
         return True
     try:
         return time.time() - path.stat().st_mtime > STALE_AFTER_S
@@ -185,7 +185,8 @@ def _is_stale(path: Path, host: str, pid: int) -> bool:
         return False
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache.format.schema import Features
+from ..cluster.work_queue import WorkQueue
 from ..inputs import HashedItem
 from ..workers.messages import Reply, SoundDone, TaskFailed
 from .clap import SoundEncoder
@@ -80,14 +80,19 @@ class SoundRun:
     """
 
     def __init__(
-        self, items: Iterable[HashedItem], encoder: SoundEncoder, events: SoundEvents, windows: Windows, dtype: str
+        self, items: WorkQueue, encoder: SoundEncoder, events: SoundEvents, windows: Windows, dtype: str
     ) -> None:
-        self._items = iter(items)
+        self._items = items
         self._encoder = encoder
         self._events = events
         self._windows = windows
         self._dtype = dtype
         self._again: list[_Attempt] = []
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a pool still has something to do."""
+        return bool(self._items) or bool(self._again)
 
     def next_task(self) -> tuple[_Attempt, WindowsTask] | None:
         """Files whose worker was lost first."""
@@ -110,14 +115,16 @@ class SoundRun:
             if job.waiting:
                 self._encode(job, len(job.waiting))
             self._finish(job, reply)
+            self._items.release(job.item)
         elif isinstance(reply, TaskFailed) and reply.is_lost and not job.is_second:
             self._events.on_windows(-len(job.lengths))
             self._again.append(_Attempt(job.item, is_second=True))
         elif isinstance(reply, TaskFailed):
             self._events.on_failed(job.item, reply.error, reply.sentence)
+            self._items.release(job.item)
 
     def _next_item(self) -> _Attempt | None:
-        item = next(self._items, None)
+        item = self._items.take()
         if item is None:
             return None
         self._events.on_open(item)

@@ -12,7 +12,9 @@ from ...cache.common.errors import ContentError, NoAudioError, UsageError
 from ...cache.failure_log import NO_AUDIO
 from ...cache.format.schema import EntryAttributes
 from ...cache.format.write import write_entry
+from ...cache.store import FeatureCache
 from .. import interrupts
+from ..cluster.work_queue import WorkQueue
 from ..inputs import HashedItem, find_items
 from ..options import SoundOptions
 from ..progress import Progress, SoundSummary
@@ -109,11 +111,19 @@ class _SoundSession(Session):
             raise UsageError(
                 f"This CLAP takes windows of at most {most:g} seconds", "give an --audio-window of no more"
             )
-        run = SoundRun(self._prepared.work, self._encoder, self, options.windows, options.dtype)
+        with self._queue(options.windows.sampling, claims=options.claims) as queue:
+            self._work_off(queue)
+
+    def _work_off(self, queue: WorkQueue) -> None:
+        options = self._options
+        run = SoundRun(queue, self._encoder, self, options.windows, options.dtype)
         pool = self._pool()
         whole = False
         try:
-            pool.run(run, lambda _: interrupts.check())
+            while run.has_work:
+                pool.run(run, lambda _: interrupts.check())
+                if run.has_work:
+                    self._share(queue)
             whole = True
         finally:
             pool.close(kill=not whole)
@@ -143,6 +153,13 @@ class _SoundSession(Session):
             self.summary.without_audio += 1
         else:
             super()._note_duplicate(item)
+
+    def _is_cached(self, item: HashedItem) -> bool:
+        """See `Session`."""
+        prepared, options = self._prepared, self._options
+        cache = FeatureCache(prepared.cache_dir)
+        found = cache.find(prepared.model_dir, item.sha256, options.windows.sampling, fresh=True)
+        return not options.overwrite and found is not None
 
     def on_open(self, item: HashedItem) -> None:
         """See `SoundEvents`."""

@@ -23,6 +23,7 @@ from ...cache.common.errors import UsageError
 from ...cache.common.quoting import one_line
 from ...cache.common.render import table_lines
 from ...cache.format.sampling import Sampling
+from ..cluster.work_queue import WorkQueue
 from ..encoded import EncodedItem
 from ..inputs import HashedItem, Item, find_items
 from ..pipeline import Run
@@ -147,7 +148,8 @@ def run_without_model(
     assert pool.size is not None  # noqa: S101  it is no pool for sound
     encoder: Any = _PictureReader(feature_of, pool.size)
     hashed = (HashedItem(item, "", _size(item.path)) for item in items)
-    run = Run(hashed, encoder, events, **{"sampling": Sampling(), "decoder": "auto", "dtype": "float32", **how})
+    how = {"sampling": Sampling(), "decoder": "auto", "dtype": "float32", **how}
+    run = Run(WorkQueue(hashed, how["sampling"]), encoder, events, **how)
     while run.has_work:
         pool.run(run, lambda seconds: on_wait())  # noqa: ARG005  how long does not matter
         run.batcher.flush()
@@ -218,10 +220,9 @@ class _Examination:
         self._frames = 0
         self._bar = tqdm(total=count, unit=" videos", dynamic_ncols=True, disable=None)
 
-    def on_open(self, item: HashedItem) -> bool:
+    def on_open(self, item: HashedItem) -> None:
         """See `RunEvents`."""
         self._plain[item.item.path] = self._executor.submit(decode_plainly, item.item.path)
-        return True
 
     def on_expected(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`."""

@@ -108,7 +108,7 @@ def assert_as_undisturbed(cache_dir: Path, expected: Features) -> None:
         np.testing.assert_array_equal(found[name], features, err_msg=name)
     assert read_failures(cache_dir) == []
     assert_sound(cache_dir)
-    assert list(cache_dir.glob("*/.unfinished/*")) == []
+    assert [*cache_dir.glob("*/.unfinished/*"), *cache_dir.glob("*/.claims")] == []
 
 
 @pytest.mark.parametrize("victim", ["parent", "group", "worker"])

@@ -50,8 +50,8 @@ class Decoded:
     failure: str = ""
     frames_reported: int = 0
 
-    def on_open(self, item: HashedItem) -> bool:
-        return True
+    def on_open(self, item: HashedItem) -> None:
+        pass
 
     def on_expected(self, item: HashedItem, frames: int) -> None:
         pass

@@ -22,6 +22,7 @@ from audio_files import tone, write_sound
 from clap_models import write_tiny_clap
 from clipcache.cache import DigestMemo, FeatureCache
 from clipcache.cache.common.errors import CacheError, ClipcacheError
+from clipcache.cache.format.sampling import Sampling
 from clipcache.extract.audio import run as sound_run
 from clipcache.extract.audio.clap import SoundEncoder
 from clipcache.extract.audio.decoding import WindowsTask
@@ -30,6 +31,7 @@ from clipcache.extract.audio.reader import open_sound
 from clipcache.extract.audio.run import extract_sounds
 from clipcache.extract.audio.weights import find_clap
 from clipcache.extract.audio.windows import Samples, Windows, cut_windows, level_db
+from clipcache.extract.cluster.work_queue import WorkQueue
 from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.options import SoundOptions
 from clipcache.extract.video.resize import CLIP_RULE
@@ -358,7 +360,8 @@ def test_hours_take_no_more_memory_than_minutes(num_workers: int, clap: Path, tm
     path = write_silence(tmp_path / "long.wav", 900)
     encoder = SoundEncoder(find_clap(clap, DigestMemo()), "cpu")
     events = Events()
-    run = SoundRun([HashedItem(Item(path, "audio"), "", 0)], encoder, events, Windows(), "float16")
+    queue = WorkQueue([HashedItem(Item(path, "audio"), "", 0)], Sampling())
+    run = SoundRun(queue, encoder, events, Windows(), "float16")
     decoding = pool.WorkerPool(1, None) if num_workers else pool.InProcessPool(None)
     tracemalloc.start()
     try:

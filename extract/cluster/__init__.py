@@ -1,0 +1,1 @@
+"""Many runs at once, on one host or many: who does what."""

@@ -1,0 +1,70 @@
+"""The items of a run, given out one by one: those that another run is at are left for later."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from ...cache.format.sampling import Sampling
+from ..inputs import HashedItem
+from .claims import Claims
+
+_POLL_S = 2.0
+
+
+class WorkQueue:
+    """Gives out each item once, and when nobody else is at it.
+
+    Args:
+        items: in the order in which they are to be done.
+        sampling: which frames of an item; with its content it says what is claimed.
+        claims: of this run; None claims nothing.
+        is_done: asked of an item that is about to be given out, and told whether another run was at it; one that is
+            done is left out.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[HashedItem],
+        sampling: Sampling,
+        claims: Claims | None = None,
+        is_done: Callable[[HashedItem, bool], bool] = lambda _, __: False,
+    ) -> None:
+        self._items = deque(items)
+        self._sampling = sampling
+        self._claims = claims
+        self._is_done = is_done
+        self._met: set[str] = set()  # contents that others were at
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def take(self) -> HashedItem | None:
+        """The next item that nobody else is at; None if there is none at present."""
+        for _ in range(len(self._items)):
+            item = self._items.popleft()
+            if self._claims is not None and not self._claims.take(item, self._sampling):
+                self._items.append(item)
+                self._go_elsewhere()
+                self._met.add(item.sha256)
+            elif self._is_done(item, item.sha256 in self._met):  # while it is ours: nobody can finish it meanwhile
+                self.release(item)
+            else:
+                return item
+        return None
+
+    def release(self, item: HashedItem) -> None:
+        """An item is over: written, or given up."""
+        if self._claims is not None:
+            self._claims.release(item, self._sampling)
+
+    def wait(self) -> None:
+        """Wait a little: all that is left is claimed by others."""
+        time.sleep(_POLL_S)
+
+    def _go_elsewhere(self) -> None:
+        """Runs that meet go on from different places, so that they do not meet at every item."""
+        if not self._met:
+            self._items.rotate(random.randrange(len(self._items)))  # noqa: S311  nothing secret
