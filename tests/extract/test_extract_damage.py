@@ -156,7 +156,7 @@ def test_features_that_float16_cannot_hold_are_named_and_not_held_against_the_vi
     video = make_video(tmp_path / "a.mp4", frames=3).path
     result = PendingFeatures.result
     with monkeypatch.context() as patch:
-        patch.setattr(PendingFeatures, "result", lambda self: result(self) * 1e6)
+        patch.setattr(PendingFeatures, "result", lambda self: result(self) * 1e5)
         summary = run([video], tmp_path / "features", tiny_weights)
         assert "--dtype float32" in next(iter(summary.failures.values()))
         assert run([video], tmp_path / "features", tiny_weights, dtype="float32").extracted == 1
