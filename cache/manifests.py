@@ -12,6 +12,7 @@ from .common.errors import UsageError
 from .common.exported import MANIFEST, Record, parse_record
 from .common.hashing import Digests
 from .common.paths import is_file
+from .common.reading import read_lines
 
 _MAX_BYTES = 1 << 30
 
@@ -67,5 +68,4 @@ class Manifests:
 def _lines(path: Path) -> Iterator[str]:
     with contextlib.suppress(OSError):
         if is_file(path) and path.stat().st_size <= _MAX_BYTES:
-            with path.open(encoding="utf-8", errors="replace") as lines:
-                yield from lines
+            yield from (line.decode(errors="replace") for line in read_lines(path))

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from .common.atomic import remove_file
 from .common.errors import EntryError, UncheckedEntryError
 from .common.paths import StrPath, is_file
@@ -17,7 +15,7 @@ from .format.guard import OpenEntry
 from .format.names import parse_entry_name
 from .format.packed import checksum_problem, packed_file_of
 from .format.read import can_validate, open_entry
-from .format.schema import EXTRACT_AGAIN, MOVE_OUT, SOURCE_KINDS
+from .format.schema import EXTRACT_AGAIN, MOVE_OUT
 from .store import FeatureCache
 from .vector_store import ReferenceStore, is_vector_name, reference_folder
 
@@ -113,17 +111,14 @@ def _name_problem(path: Path) -> str | None:
 
 
 def _count_problem(entry: OpenEntry) -> str | None:
+    """What the attributes say of the number of frames and is not so; `open_entry` checks each attribute by itself."""
     attributes = entry.attributes
     frames = len(entry.timestamps_ms)
-    if attributes.source_kind not in SOURCE_KINDS:
-        return f"has the unknown source kind {attributes.source_kind!r}"
     holds_all = attributes.sampling == "all"
     if frames > attributes.frames_decoded or (holds_all and frames < attributes.frames_decoded):
         return f"holds {frames} frames but says that {attributes.frames_decoded} were decoded"
     if attributes.complete and holds_all and frames < attributes.frames_expected:
         return f"holds {frames} of {attributes.frames_expected} frames but says that it is complete"
-    if not np.isfinite((attributes.fps, attributes.duration_s, attributes.logit_scale)).all():
-        return "has an fps, duration or logit scale that is not finite"
     return None
 
 

@@ -26,6 +26,7 @@ from ..cache.common.atomic import replacing
 from ..cache.common.errors import CacheError
 from ..cache.format.sampling import Sampling
 from ..cache.format.schema import Features
+from ..cache.numpy_files import read_npz
 from .inputs import HashedItem
 from .video.collector import CollectedRows
 from .video.delivery import DecodeReport
@@ -43,6 +44,7 @@ PART_PICTURES = 500
 
 _FOLDER = ".unfinished"
 _CHOICE = "in-one-piece.npz"
+_ARRAYS = ("features", "rows", "timestamps_ms", "quality", "report", "by_count")
 _PART = re.compile(r"(?P<start>\d+)-(?P<end>\d+)-(?P<checksum>\d+)\.npz")
 
 Divided = SpanTask | WholeTask | ImagesTask
@@ -191,9 +193,8 @@ def _parts(folder: Path) -> Iterator[tuple[int, int, int, Path]]:
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a file; none if it is not there or not sound. Each array has a checksum (CRC-32), as zip has it."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except Exception:  # noqa: BLE001  of many kinds: a damaged archive may claim to be encrypted, or of another age
+        return read_npz(path, _ARRAYS)
+    except (OSError, ValueError):
         return {}
 
 

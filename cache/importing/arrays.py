@@ -17,6 +17,7 @@ from ..common.errors import ContentError
 from ..common.exported import METADATA
 from ..common.paths import is_file
 from ..common.quoting import quoted
+from ..common.reading import read_bounded
 from .formats import Found, described, json_object, rate, texts
 
 TRIPLE_SUFFIX = "_clip.npy"
@@ -75,9 +76,8 @@ def read_single(path: Path) -> Iterator[Found]:
     """
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError):
-        beside = path.with_suffix(".json")
-        if is_file(beside) and beside.stat().st_size <= _MAX_JSON_BYTES:
-            known = json_object(beside.read_text(encoding="utf-8", errors="replace")) or {}
+        beside = read_bounded(path.with_suffix(".json"), _MAX_JSON_BYTES)
+        known = json_object(beside.decode(errors="replace")) or {}
     yield described(path.stem, path, _load(path), known)
 
 

@@ -105,6 +105,7 @@ class _SoundSession(Session):
 
     def _run(self) -> None:
         options = self._options
+        self._cache = FeatureCache(self._prepared.cache_dir)
         self._encoder = SoundEncoder(self._prepared.files, options.device, options.batch_size)
         if options.windows.samples > self._encoder.max_samples:
             most = self._encoder.max_samples / SAMPLE_RATE
@@ -156,10 +157,10 @@ class _SoundSession(Session):
 
     def _is_cached(self, item: HashedItem) -> bool:
         """See `Session`."""
-        prepared, options = self._prepared, self._options
-        cache = FeatureCache(prepared.cache_dir)
-        found = cache.find(prepared.model_dir, item.sha256, options.windows.sampling, fresh=True)
-        return not options.overwrite and found is not None
+        if self._options.overwrite:
+            return False
+        sampling = self._options.windows.sampling
+        return self._cache.find(self._prepared.model_dir, item.sha256, sampling, fresh=True) is not None
 
     def on_open(self, item: HashedItem) -> None:
         """See `SoundEvents`."""

@@ -93,7 +93,8 @@ def convert(tensors: Mapping[str, Any], path: Path, say: Callable[[str], None]) 
         ModelError: if config.json is damaged, or says that the model computes something else than OpenAI's CLIP.
     """
     try:
-        towers = _towers(path) if (path.parent / "config.json").is_file() else _assumed(tensors, path, say)
+        beside = path.parent / "config.json"
+        towers = _towers(_read_json(beside), path) if beside.is_file() else _assumed(tensors, path, say)
         _check_pictures(path.parent)
     except (TypeError, ValueError, AttributeError) as error:  # a value of another type than transformers writes
         raise ModelError(f"The configuration beside {quoted(path)} is damaged", "copy it again") from error
@@ -123,7 +124,7 @@ def identity(path: Path, sha256: str) -> str:
         return sha256
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # damaged: refused when it is loaded
         config = json.loads(read_bounded(beside))
-        if config.get("model_type") == "clip" and not _is_openais(config, towers := _towers(path)):
+        if config.get("model_type") == "clip" and not _is_openais(config, towers := _towers(config, path)):
             said = json.dumps([sha256, asdict(towers)], sort_keys=True, allow_nan=False)
             return hashlib.sha256(said.encode()).hexdigest()
     return sha256
@@ -132,8 +133,7 @@ def identity(path: Path, sha256: str) -> str:
 def _is_openais(config: Mapping[str, Any], towers: Towers) -> bool:
     widths = {"vision": 768, "text": 512}  # `transformers` leaves out of config.json what is its default
     for which, tower in (("vision", towers.vision), ("text", towers.text)):
-        own = {**(config.get(f"{which}_config") or {}), **(config.get(f"{which}_config_dict") or {})}
-        if not tower.quick_gelu or tower.heads != own.get("hidden_size", widths[which]) // 64:
+        if not tower.quick_gelu or tower.heads != _own(config, which).get("hidden_size", widths[which]) // 64:
             return False
     return True
 
@@ -157,8 +157,7 @@ def _join_attention(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _towers(path: Path) -> Towers:
-    config = _read_json(path.parent / "config.json")
+def _towers(config: Mapping[str, Any], path: Path) -> Towers:
     if (kind := config.get("model_type", "clip")) != "clip":
         raise ModelError(
             f"{quoted(path)} holds a model of type {one_line(kind)!r}, and only 'clip' is read in this layout",
@@ -167,8 +166,13 @@ def _towers(path: Path) -> Towers:
     return Towers(*(_tower(config, which, path) for which in ("vision", "text")))
 
 
+def _own(config: Mapping[str, Any], which: str) -> dict[str, Any]:
+    """What a config.json says of one encoder; old versions of transformers wrote a second dictionary, which counts."""
+    return {**(config.get(f"{which}_config") or {}), **(config.get(f"{which}_config_dict") or {})}
+
+
 def _tower(config: Mapping[str, Any], which: str, path: Path) -> Tower:
-    own = {**(config.get(f"{which}_config") or {}), **(config.get(f"{which}_config_dict") or {})}
+    own = _own(config, which)
     activation = own.get("hidden_act", "quick_gelu")
     wrong = {
         f"hidden_act {activation!r}": activation not in ("quick_gelu", "gelu"),
@@ -239,7 +243,7 @@ def _close(values: Any, expected: tuple[float, ...]) -> bool:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_bounded(path))
     except (OSError, ValueError) as error:
         raise ModelError(f"{quoted(path)} cannot be read", "copy it again from where the weights are from") from error
     if not isinstance(config, dict):

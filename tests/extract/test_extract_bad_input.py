@@ -34,13 +34,6 @@ CASES = [pytest.param(case, id=case.name) for case in BAD]
 
 
 @pytest.fixture
-def clipcache(
-    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Cli:
-    return Cli(tmp_path / "cache", tiny_weights, monkeypatch, capsys)
-
-
-@pytest.fixture
 def good(tmp_path: Path) -> VideoTruth:
     (tmp_path / "good").mkdir()
     return make_video(tmp_path / "good" / "good.mp4", frames=5, size=(96, 64))

@@ -94,13 +94,6 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
     return counter
 
 
-@pytest.fixture
-def clipcache(
-    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Cli:
-    return Cli(tmp_path / "cache", tiny_weights, monkeypatch, capsys)
-
-
 def kept(cache_dir: Path) -> list[Path]:
     """Files of unfinished items."""
     return [path for path in cache_dir.glob("*/.unfinished/**/*") if path.is_file()]

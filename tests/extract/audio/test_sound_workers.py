@@ -46,6 +46,8 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("soxr")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SECOND = Windows(1.0, 1.0)
 """Windows of a second, of which a page holds 43."""
 
@@ -108,17 +110,6 @@ class Watched(WorkerProcess):
 @pytest.fixture(scope="session")
 def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_clap(tmp_path_factory.mktemp("models") / "tiny-clap")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tiny model gains nothing from more threads, and waits for them wherever cores are few and busy."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -185,13 +185,6 @@ def library(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def clipcache(
-    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Cli:
-    return Cli(tmp_path / "cache", tiny_weights, monkeypatch, capsys)
-
-
 @pytest.mark.once
 @pytest.mark.parametrize("is_one_killed", [False, True])
 def test_three_runs_share_the_work(is_one_killed: bool, library: Path, tiny_weights: Path, tmp_path: Path) -> None:

@@ -23,13 +23,6 @@ from video_files import make_video
 Rgb = np.ndarray
 
 
-@pytest.fixture
-def clipcache(
-    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Cli:
-    return Cli(tmp_path / "cache", tiny_weights, monkeypatch, capsys)
-
-
 def expected_of(rgb: Rgb) -> dict[str, float]:
     """Every measure by its definition, on the whole picture in float64."""
     red, green, blue = np.moveaxis(rgb.astype(np.float64), -1, 0)

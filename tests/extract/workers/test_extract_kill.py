@@ -38,23 +38,12 @@ from media import CLOSED_GOP
 from PIL import Image
 from video_files import make_video
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("one_thread")]
 
 # Frames of each video: one spans several pages of shared memory (55 pictures) and several segments (96 frames).
 LIBRARY = {"long.mp4": 200, "a.mp4": 20, "b.mp4": 31, "c.mp4": 7}
 MANY = 10
 Launch = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tiny model gains nothing from more threads, and waits for them wherever cores are few and busy."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +69,6 @@ def undisturbed(library: Path, tiny_weights: Path, tmp_path_factory: pytest.Temp
     cache_dir = tmp_path_factory.mktemp("undisturbed")
     extract([library], cache_dir, options(tiny_weights, num_workers=0))
     return features_of(cache_dir)
-
-
-@pytest.fixture
-def clipcache(
-    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Cli:
-    return Cli(tmp_path / "cache", tiny_weights, monkeypatch, capsys)
 
 
 def options(weights: Path, **more: Any) -> ExtractOptions:
