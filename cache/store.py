@@ -155,11 +155,11 @@ class FeatureCache:
             model_dir: name of the model's folder.
             sha256: of the video's content.
             sampling: the frames asked for.
-            fresh: list the folder again, as another run may have written to it since.
+            fresh: list the video's folder again, as another run may have written to it since.
         """
         wanted = sampling or Sampling()
         if fresh:
-            self._relist(model_dir, sha256[:2])
+            self._relist(model_dir, sha256)
         fitting = [path for path, held in self._held(model_dir, sha256) if held.covers(wanted)]
         return fitting[-1] if fitting else None
 
@@ -240,11 +240,13 @@ class FeatureCache:
         found = self._listing(model_dir).get(sha256[:16], [])
         return [(path, name.sampling) for path, name in sorted(found, key=lambda one: _fullest_first(*one))]
 
-    def _relist(self, model_dir: str, shard: str) -> None:
-        """Read one folder again; the rest of the listing stays as it is."""
-        listing = {sha16: found for sha16, found in self._listing(model_dir).items() if sha16[:2] != shard}
-        self._index.list_shard(model_dir, shard, listing)
-        self._listings[model_dir] = listing
+    def _relist(self, model_dir: str, sha256: str) -> None:
+        """List one video's entries again; with a library of many entries, no more than the one folder is looked at."""
+        fresh: Listing = {}
+        self._index.list_shard(model_dir, sha256[:2], fresh)
+        listing = self._listing(model_dir)
+        listing.pop(sha256[:16], None)
+        listing.update(fresh)
 
     def _listing(self, model_dir: str) -> Listing:
         """Names in the folder of one model, by the first 16 digits of the video's hash."""

@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Jobs:
-    """Runs that are decided but not begun; None for what is not asked for, or has no inputs."""
+    """Runs that can begin; None for what is not asked for, or has no inputs."""
 
     pictures: PreparedPictures | None
     sound: PreparedSound | None

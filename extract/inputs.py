@@ -7,7 +7,7 @@ import glob
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,20 +186,25 @@ def _beside(list_file: Path, name: str) -> str:
     return name.strip()
 
 
-def hash_items(items: Iterable[Item], digests: Digests, on_bytes: Callable[[int], None]) -> Iterator[HashedItem]:
-    """Hash the content of each item; `on_bytes` is called with each item's size when it is done."""
-    for item in items:
-        try:
-            stamps = _stamps(item)
-            size = sum(size for size, _, _ in stamps)
-            hashed = HashedItem(item, content_sha256(item.path, digests), size, stamps=stamps)
-        except ClipcacheError as error:
-            hashed = HashedItem(item, "", 0, error)
-        except OSError as error:
-            reason = UsageError(f"Cannot read {quoted(item.path)}: {error.strerror}", "check the path")
-            hashed = HashedItem(item, "", 0, reason)
-        on_bytes(hashed.size)
-        yield hashed
+def hash_item(item: Item, digests: Digests) -> HashedItem:
+    """Hash the content of an item; one that cannot be read says why in `problem`."""
+    try:
+        stamps = _stamps(item)
+        size = sum(size for size, _, _ in stamps)
+        return HashedItem(item, content_sha256(item.path, digests), size, stamps=stamps)
+    except ClipcacheError as error:
+        return HashedItem(item, "", 0, error)
+    except OSError as error:
+        reason = UsageError(f"Cannot read {quoted(item.path)}: {error.strerror}", "check the path")
+        return HashedItem(item, "", 0, reason)
+
+
+def size_of(item: Item) -> int:
+    """Bytes of an item; 0 if it cannot be read."""
+    try:
+        return sum(size for size, _, _ in _stamps(item))
+    except (OSError, ClipcacheError):
+        return 0
 
 
 def _stamps(item: Item) -> tuple[Stamp, ...]:

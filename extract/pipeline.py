@@ -99,12 +99,7 @@ class Run:
     @property
     def has_work(self) -> bool:
         """Whether a pool still has something to do; may be asked before the first task and between runs of the pool."""
-        return bool(self._items) or bool(self._waiting)
-
-    @property
-    def waits_for_others(self) -> bool:
-        """Whether all that is left is claimed by other runs; asked when the pool has nothing to do."""
-        return bool(self._items) and not self._waiting
+        return bool(self._waiting) or not self._items.is_over
 
     # The pool's side.
 

@@ -1,18 +1,21 @@
-"""What a run will do: one action per item, from what is cached and what failed before. Nothing is read here."""
+"""What a run will do: one action per item, from what is cached and what failed before."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..cache.common.hashing import DigestMemo
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import Failure
-from .inputs import HashedItem
+from .hashing import hash_all
+from .inputs import HashedItem, Item
 
 
 class Action(Enum):
@@ -39,26 +42,76 @@ class Step:
         return self.action in (Action.EXTRACT, Action.RETRY)
 
 
+class Planner:
+    """Decides what to do with one item after the other; the first of several copies is the one that counts.
+
+    Args:
+        is_cached: whether an entry satisfies the request, by the content's sha256.
+        failed: sha256 of contents that failed before.
+        overwrite: encode again what is cached.
+        retry_failed: try again what failed before.
+    """
+
+    def __init__(
+        self,
+        is_cached: Callable[[str], bool],
+        failed: Collection[str],
+        *,
+        overwrite: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        self._is_cached = is_cached
+        self._failed = failed
+        self._overwrite = overwrite
+        self._retry_failed = retry_failed
+        self._seen: set[str] = set()
+
+    def step(self, item: HashedItem) -> Step:
+        """What to do with an item."""
+        step = Step(self._decide(item), item)
+        self._seen.add(item.sha256)
+        return step
+
+    def _decide(self, item: HashedItem) -> Action:
+        if item.problem is not None:
+            return Action.UNREADABLE
+        if item.sha256 in self._seen:
+            return Action.DUPLICATE
+        if not self._overwrite and self._is_cached(item.sha256):
+            return Action.HIT
+        if item.sha256 in self._failed:
+            return Action.RETRY if self._retry_failed or self._overwrite else Action.FAILED_BEFORE
+        return Action.EXTRACT
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is decided but not begun.
+    """A run that can begin: what is asked for, and how to decide what each item needs.
 
     Attributes:
         cache_dir: the cache that entries are written to.
         model_dir: folder of the cache for the model's weights.
-        steps: one per item.
+        items: the inputs, at least one.
+        memo: remembers checksums of files.
+        planner: decides; it goes through the items once.
         known_failures: what failed before with this model, by `Failure.key`.
     """
 
     cache_dir: Path
     model_dir: str
-    steps: list[Step]
+    items: Sequence[Item]
+    memo: DigestMemo
+    planner: Planner
     known_failures: dict[str, Failure]
 
-    @property
-    def work(self) -> list[HashedItem]:
-        """Items that will be decoded."""
-        return [step.item for step in self.steps if step.is_work]
+    @cached_property
+    def steps(self) -> list[Step]:
+        """What to do with each item, in order; hashes all of them first.
+
+        Raises:
+            UsageError: if not one of them can be read.
+        """
+        return [self.planner.step(item) for item in hash_all(self.items, self.memo)]
 
     def action(self, step: Step) -> str:
         """What happens to an item, in words."""
@@ -82,47 +135,3 @@ class Prepared:
             }
             for step in self.steps
         ]
-
-
-def plan(
-    items: Iterable[HashedItem],
-    is_cached: Callable[[str], bool],
-    failed: Collection[str],
-    *,
-    overwrite: bool = False,
-    retry_failed: bool = False,
-) -> list[Step]:
-    """One step per item, in order.
-
-    Args:
-        items: the inputs, hashed.
-        is_cached: whether an entry satisfies the request, by the content's sha256.
-        failed: sha256 of contents that failed before.
-        overwrite: encode again what is cached.
-        retry_failed: try again what failed before.
-    """
-    steps = []
-    seen: set[str] = set()
-    for item in items:
-        steps.append(Step(_decide(item, is_cached, failed, seen, overwrite, retry_failed), item))
-        seen.add(item.sha256)
-    return steps
-
-
-def _decide(
-    item: HashedItem,
-    is_cached: Callable[[str], bool],
-    failed: Collection[str],
-    seen: Collection[str],
-    overwrite: bool,
-    retry_failed: bool,
-) -> Action:
-    if item.problem is not None:
-        return Action.UNREADABLE
-    if item.sha256 in seen:
-        return Action.DUPLICATE
-    if not overwrite and is_cached(item.sha256):
-        return Action.HIT
-    if item.sha256 in failed:
-        return Action.RETRY if retry_failed or overwrite else Action.FAILED_BEFORE
-    return Action.EXTRACT

@@ -1,4 +1,4 @@
-"""Decide what a run will do: what is asked for, what is there, one step per item. Nothing is decoded or loaded here."""
+"""Prepare a run: what is asked for, what is there, and how to decide what each item needs."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from ..cache.failure_log import Failure, FailureLog
 from ..cache.format.names import model_dir_name
 from ..cache.format.read import can_validate, open_entry
 from ..cache.store import FeatureCache
-from .inputs import HashedItem, Item, find_items, hash_items
+from .inputs import Item, find_items
 from .models.registry import find_weights
 from .models.weights import WeightsFile
 from .options import ExtractOptions, SoundOptions
-from .plan import Action, Prepared, Step, plan
+from .plan import Planner, Prepared
 from .video.pixel_measures import NAMES
 
 
 @dataclass(frozen=True)
 class PreparedPictures(Prepared):
-    """A run over pictures that is decided but not begun.
+    """A run over pictures that can begin.
 
     Attributes:
         weights: the model's weights.
         options: as asked for.
+        mismatches: counts what was encoded otherwise.
     """
 
     weights: WeightsFile
     options: ExtractOptions
+    mismatches: Mismatches
 
 
 def prepare(
@@ -43,10 +45,10 @@ def prepare(
     *,
     list_file: str | os.PathLike[str] | None = None,
 ) -> PreparedPictures:
-    """Find and hash the inputs and decide what to do with each; nothing is decoded, no model is loaded.
+    """Find the inputs and the model; nothing is hashed or decoded, no model is loaded.
 
     Raises:
-        UsageError: if there is nothing to work on, not one input can be read, or the model is unknown.
+        UsageError: if there is nothing to work on, or the model is unknown.
         ModelError: if the weights file named does not exist.
     """
     check_is_folder(cache_dir)
@@ -68,7 +70,7 @@ def check_is_folder(cache_dir: Path) -> None:
 
 
 def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOptions) -> PreparedPictures:
-    """Decide like `prepare`, for items that were found already, at least one.
+    """Like `prepare`, for items that were found already, at least one.
 
     Raises:
         As `prepare`.
@@ -77,64 +79,38 @@ def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOption
     memo = DigestMemo()
     weights = find_weights(options.model, options.weights, memo)
     model_dir = model_dir_name(weights.model, weights.sha256)
-    steps, failed = decide_steps(
-        items, cache_dir, model_dir, options, memo, lambda cache, sha256: find_cached(cache, model_dir, sha256, options)
-    )
-    return PreparedPictures(cache_dir, model_dir, steps, failed, weights, options)
+    mismatches = Mismatches(options)
+
+    def find(cache: FeatureCache, sha256: str) -> Path | None:
+        path = find_cached(cache, model_dir, sha256, options)
+        mismatches.note(path, cache.find(model_dir, sha256, options.sampling))
+        return path
+
+    planner, failed = planner_for(cache_dir, model_dir, options, find)
+    return PreparedPictures(cache_dir, model_dir, items, memo, planner, failed, weights, options, mismatches)
 
 
-def decide_steps(
-    items: Sequence[Item],
+def planner_for(
     cache_dir: Path,
     model_dir: str,
     options: ExtractOptions | SoundOptions,
-    memo: DigestMemo,
     find: Callable[[FeatureCache, str], Path | None],
-) -> tuple[list[Step], dict[str, Failure]]:
-    """Hash the items and look each up in the cache and among the failures.
+) -> tuple[Planner, dict[str, Failure]]:
+    """What looks each item up in the cache and among the failures, and what failed before, by `Failure.key`.
 
     Args:
-        items: what was found, at least one.
         cache_dir: the cache; it need not exist.
         model_dir: its folder for the model's weights.
         options: what to do with what is cached, and with what failed before.
-        memo: gives checksums of files.
         find: returns the entry of a content, named by its sha256, that satisfies the request; None if none does.
-
-    Returns:
-        One step per item, and what failed before with this model, by `Failure.key`.
-
-    Raises:
-        UsageError: if not one item can be read.
     """
-    hashed = hash_readable(items, memo)
     cache = FeatureCache(cache_dir) if cache_dir.is_dir() else None
     failed = FailureLog(cache_dir).read(model_dir) if cache is not None else {}
 
     def is_cached(sha256: str) -> bool:
         return cache is not None and find(cache, sha256) is not None
 
-    steps = plan(hashed, is_cached, failed, overwrite=options.overwrite, retry_failed=options.retry_failed)
-    return steps, failed
-
-
-def hash_readable(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
-    """Hash items, with a progress bar; one that cannot be read says why in `problem`.
-
-    Raises:
-        UsageError: if not one of them can be read.
-    """
-    from tqdm import tqdm
-
-    with tqdm(desc="Hashing", unit="B", unit_scale=True, delay=1.0, leave=False, disable=None) as bar:
-        hashed = list(hash_items(items, memo, bar.update))
-    memo.flush()
-    problems = [item.problem for item in hashed if item.problem is not None]
-    if len(problems) == len(hashed):
-        first = problems[0]
-        more = f" ({len(problems) - 1} more like it)" if problems[1:] else ""
-        raise UsageError(f"{first.problem}{more}", first.remedy)
-    return hashed
+    return Planner(is_cached, failed, overwrite=options.overwrite, retry_failed=options.retry_failed), failed
 
 
 def find_cached(
@@ -158,36 +134,33 @@ def _lacks_measures(path: Path) -> bool:
         return can_validate(path)
 
 
-def mismatches(prepared: PreparedPictures) -> list[str]:
-    """Sentences on cached entries that were made with other options than those asked for now.
+class Mismatches:
+    """Counts cached entries that were made with other options than those asked for now.
 
     Those without the measures asked for are made again, the others are used as they are. Only what was asked for by
     name counts: "auto" takes what is there.
     """
-    if not prepared.cache_dir.is_dir():
-        return []
-    cache = FeatureCache(prepared.cache_dir)
-    return [*_unmeasured(prepared, cache), *_otherwise_encoded(prepared, cache)]
 
+    def __init__(self, options: ExtractOptions) -> None:
+        self._options = options
+        self._unmeasured = 0
+        self._found = Counter[str]()
 
-def _unmeasured(prepared: PreparedPictures, cache: FeatureCache) -> Iterator[str]:
-    options = prepared.options
-    if options.quality and not options.overwrite:
-        found = [cache.find(prepared.model_dir, item.sha256, options.sampling) for item in prepared.work]
-        if number := sum(path is not None for path in found):
-            yield f"{number} cached item(s) lack the measures of --quality and are encoded again."
+    def note(self, used: Path | None, held: Path | None) -> None:
+        """Take in the entry that is used, and the one that holds the frames; None where there is none.
 
+        Opens the entry, where a precision or the larger type was asked for by name.
+        """
+        self._unmeasured += held is not None and used is None
+        if used is not None and (self._options.precision != "auto" or self._options.dtype != "float16"):
+            self._found.update(_differences(used, self._options))
 
-def _otherwise_encoded(prepared: PreparedPictures, cache: FeatureCache) -> list[str]:
-    """Opens every entry to be used, where a precision or the larger type was asked for by name."""
-    options, found = prepared.options, Counter[str]()
-    if options.precision == "auto" and options.dtype == "float16":
-        return []
-    for step in prepared.steps:
-        if step.action is Action.HIT:
-            path = cache.find(prepared.model_dir, step.item.sha256, options.sampling)
-            found.update(_differences(path, options) if path else ())
-    return [f"{n} cached item(s) {what}; --overwrite makes them again." for what, n in sorted(found.items())]
+    def sentences(self) -> Iterator[str]:
+        """What to say of them at the end of a run."""
+        if self._unmeasured:
+            yield f"{self._unmeasured} cached item(s) lacked the measures of --quality and were to be encoded again."
+        for what, count in sorted(self._found.items()):
+            yield f"{count} cached item(s) {what}; --overwrite makes them again."
 
 
 def _differences(path: Path, options: ExtractOptions) -> Iterator[str]:

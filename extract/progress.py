@@ -112,25 +112,36 @@ class SoundSummary(RunSummary):
 
 
 class Progress:
-    """One bar over the whole run, on stderr if that is a terminal.
+    """One bar over the whole run, on stderr if that is a terminal; bytes stand for frames of what is not opened yet.
 
     Args:
-        items: what will be decoded; their sizes stand for the frames of videos that are not opened yet.
         unit: what the bar counts: "frames" or "windows".
         verbose: print a line per item.
     """
 
-    def __init__(self, items: list[HashedItem], unit: str, *, verbose: bool) -> None:
+    def __init__(self, unit: str, *, verbose: bool) -> None:
         from tqdm import tqdm
 
         self._tqdm = tqdm
         self.verbose = verbose
-        self._bytes = sum(item.size for item in items)
+        self._bytes = 0
         self._known_bytes = 0
         self._known_frames = 0
         self._done = 0
-        self._items = len(items)
+        self._items = 0
         self._bar = tqdm(total=None, unit=f" {unit}", smoothing=0.1, dynamic_ncols=True, disable=None, file=sys.stderr)
+
+    def found(self, items: int, size_bytes: int) -> None:
+        """Take in so many more items, of so many bytes in sum."""
+        self._items += items
+        self._bytes += size_bytes
+
+    def hashed(self, size_bytes: int) -> None:
+        """Take in that so many more bytes are hashed."""
+
+    def skip(self, item: HashedItem) -> None:
+        """Take in that an item needs no work."""
+        self.found(-1, -item.size)
 
     def begin(self, item: HashedItem) -> None:
         """Show the item that is next."""

@@ -16,9 +16,10 @@ from .encoded import EncodedItem
 from .inputs import HashedItem
 from .models.frame_encoder import FrameEncoder
 from .models.placement import place
+from .models.weights import WeightsFile
 from .options import ExtractOptions
 from .pipeline import Run
-from .prepare import PreparedPictures, find_cached, mismatches, prepare
+from .prepare import PreparedPictures, find_cached, prepare
 from .progress import Progress, Summary
 from .provenance import attributes_of, recipe_of
 from .session import Session
@@ -54,15 +55,60 @@ def extract(
     return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file))
 
 
-def carry_out(prepared: PreparedPictures) -> Summary:
-    """Do what was decided.
+class PictureEngine:
+    """What encodes pictures: the model on its device, and the workers that decode. It serves one run after another.
+
+    Attributes:
+        encoder: encodes.
+        pool: decodes.
+        resize: the backend that resizes, "torch" or "pil".
+        threads: of each decoder; 0 for its own choice.
 
     Raises:
         UsageError: if this machine does not have the device or the precision.
         ModelError: if weights are missing, damaged or of another model.
+    """
+
+    def __init__(self, weights: WeightsFile, options: ExtractOptions) -> None:
+        placement = place(options.device, options.precision, options.batch_size)
+        workers = choose_workers(options.num_workers, placement.device, options.memory_limit)
+        self.resize = workers.resize
+        self.threads = min(workers.count, 1)
+        self.encoder = FrameEncoder(weights, placement, trust=options.trust_weights)
+        self.pool = self._pool(workers, options)
+
+    def _pool(self, workers: Workers, options: ExtractOptions) -> WorkerPool | InProcessPool:
+        size, rule = self.encoder.input_size, self.encoder.spec.resize
+        if workers.count == 0:
+            return InProcessPool(size, workers.resize, rule)
+        return WorkerPool(
+            workers.count,
+            size,
+            workers.resize,
+            rule,
+            quiet=not options.debug,
+            stall_seconds=options.stall_seconds,
+            start_seconds=options.start_seconds,
+        )
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the workers, at once if `kill`."""
+        self.pool.close(kill=kill)
+
+
+def carry_out(prepared: PreparedPictures, engine: PictureEngine | None = None) -> Summary:
+    """Do what was decided.
+
+    Args:
+        prepared: what was decided.
+        engine: of an earlier run with the same weights and options, left open; None makes one if there is work.
+
+    Raises:
+        UsageError: if this machine does not have the device or the precision, or not one input can be read.
+        ModelError: if weights are missing, damaged or of another model.
         CacheError: if the cache cannot be written.
     """
-    session = _PictureSession(prepared)
+    session = _PictureSession(prepared, engine)
     session.carry_out()
     return session.summary
 
@@ -73,73 +119,57 @@ class _PictureSession(Session):
     _prepared: PreparedPictures
     summary: Summary
 
-    def __init__(self, prepared: PreparedPictures) -> None:
+    def __init__(self, prepared: PreparedPictures, engine: PictureEngine | None) -> None:
         self._options = prepared.options
-        super().__init__(prepared, Summary(), Progress(prepared.work, "frames", verbose=self._options.verbose))
+        self._given_engine = engine
+        super().__init__(prepared, Summary(), Progress("frames", verbose=self._options.verbose))
 
     def carry_out(self) -> None:
-        """See `Session`; says first which cached entries are not quite what is asked for."""
-        for sentence in mismatches(self._prepared):
-            self._progress.say(f"clipcache: {sentence}")
+        """See `Session`; says then which cached entries are not quite what is asked for."""
         super().carry_out()
+        for sentence in self._prepared.mismatches.sentences():
+            self._progress.say(f"clipcache: {sentence}")
 
     def _run(self) -> None:
-        options = self._options
         self._cache = FeatureCache(self._prepared.cache_dir)
-        placement = place(options.device, options.precision, options.batch_size)
-        workers = choose_workers(options.num_workers, placement.device, options.memory_limit)
-        self._resize = workers.resize
-        self._encoder = FrameEncoder(self._prepared.weights, placement, trust=options.trust_weights)
-        with self._queue(options.sampling, claims=options.claims) as queue:
-            self._work_off(queue, workers)
+        self._engine = self._given_engine or PictureEngine(self._prepared.weights, self._options)
+        whole = False
+        try:
+            with self._queue(self._options.sampling, claims=self._options.claims) as queue:
+                self._work_off(queue)
+            whole = True
+        finally:
+            if self._given_engine is None or not whole:
+                self._engine.close(kill=not whole)
 
-    def _work_off(self, queue: WorkQueue, workers: Workers) -> None:
-        options = self._options
+    def _work_off(self, queue: WorkQueue) -> None:
+        options, engine = self._options, self._engine
         run = Run(
             queue,
-            self._encoder,
+            engine.encoder,
             self,
             sampling=options.sampling,
             decoder=options.decoder,
             dtype=options.dtype,
             measured=options.quality,
-            unfinished=self._unfinished(threads=min(workers.count, 1)),
+            unfinished=self._unfinished(),
         )
-        pool = self._pool(workers)
-        whole = False
         try:
             while run.has_work:
-                pool.run(run, self._on_wait)
+                engine.pool.run(run, self._on_wait)
                 run.batcher.flush()
-                if run.waits_for_others:
-                    self._share(queue)
-            whole = True
+                if run.has_work:
+                    self._wait(queue)
         finally:
-            pool.close(kill=not whole)
             self.summary.encode_seconds = run.batcher.seconds
             self.summary.encoded = run.batcher.encoded
 
-    def _unfinished(self, threads: int) -> Unfinished:
-        prepared = self._prepared
+    def _unfinished(self) -> Unfinished:
+        prepared, engine = self._prepared, self._engine
         remove_old(prepared.cache_dir)
-        recipe = recipe_of(self._encoder, prepared.options, self._resize, threads)
+        recipe = recipe_of(engine.encoder, prepared.options, engine.resize, engine.threads)
         folder = prepared.cache_dir / prepared.model_dir
         return Unfinished(folder, recipe, lambda problem: self._progress.say(f"clipcache: {problem}"))
-
-    def _pool(self, workers: Workers) -> WorkerPool | InProcessPool:
-        size, rule = self._encoder.input_size, self._encoder.spec.resize
-        if workers.count == 0:
-            return InProcessPool(size, workers.resize, rule)
-        options = self._options
-        return WorkerPool(
-            workers.count,
-            size,
-            workers.resize,
-            rule,
-            quiet=not options.debug,
-            stall_seconds=options.stall_seconds,
-            start_seconds=options.start_seconds,
-        )
 
     def _on_wait(self, seconds: float) -> None:
         self.summary.decode_wait_seconds += seconds
@@ -175,7 +205,7 @@ class _PictureSession(Session):
         """Write the entry."""
         if self._changed(encoded.item):
             return
-        attributes = attributes_of(encoded, self._encoder, encoded.sampling, self._resize)
+        attributes = attributes_of(encoded, self._engine.encoder, encoded.sampling, self._engine.resize)
         names = (
             [encoded.item.item.images[row].name for row in encoded.frame_index] if encoded.item.item.images else None
         )

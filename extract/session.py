@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..cache.common.atomic import remove_stale_temporaries
@@ -18,13 +18,15 @@ from ..cache.format.schema import utc_now
 from . import interrupts
 from .cluster.claims import Claims
 from .cluster.work_queue import WorkQueue
+from .hashing import HashStream, check_readable
 from .inputs import HashedItem
-from .plan import Action, Prepared, Step
+from .plan import Action, Planner, Prepared, Step
 from .progress import Progress, RunSummary
 
 FILE_CHANGED = "FileChanged"
 
 _NAMED_FAILURES = 5
+_POLL_S = 0.5
 
 TRANSIENT_ERRORS = frozenset(
     {"DecoderKilled", FILE_CHANGED, "MemoryError", "ModelError", NoLibraryError.__name__, NotReadNowError.__name__}
@@ -49,23 +51,24 @@ class Session(ABC):
         self._given_up: set[str] = set()
         self._started = time.monotonic()
         self._is_waiting = False
+        self._duplicates: list[HashedItem] = []  # what became of them is known at the end
 
     def carry_out(self) -> None:
         """Do what was decided.
 
         Raises:
+            UsageError: if not one item can be read.
             CacheError: if the cache cannot be written.
         """
         try:
-            for step in self._prepared.steps:
-                self._note_skipped(step)
-            if self._prepared.work:
-                make_folder(self._prepared.cache_dir)
-                remove_stale_temporaries(self._prepared.cache_dir)
-                self._run()
-            for step in self._prepared.steps:
-                if step.action is Action.DUPLICATE:
-                    self._note_duplicate(step.item)
+            with HashStream(self._prepared.items, self._prepared.memo) as stream:
+                self._feed = _Feed(stream, self._prepared.planner, self._note, self._progress)
+                if self._feed.has_work():
+                    make_folder(self._prepared.cache_dir)
+                    remove_stale_temporaries(self._prepared.cache_dir)
+                    self._run()
+            for item in self._duplicates:
+                self._note_duplicate(item)
         finally:
             self._progress.close()
             self.summary.seconds = time.monotonic() - self._started
@@ -75,14 +78,14 @@ class Session(ABC):
         """The work, shared with other runs over the same cache; what is claimed is given back in the end."""
         own = Claims(self._prepared.cache_dir / self._prepared.model_dir) if claims else None
         try:
-            yield WorkQueue(self._prepared.work, sampling, own, self._was_done_by_another)
+            yield WorkQueue(self._feed, sampling, own, self._was_done_by_another)
         finally:
             if own is not None:
                 own.close()
 
-    def _share(self, queue: WorkQueue) -> None:
-        """Wait where all that is left is claimed by other runs."""
-        if not self._is_waiting:
+    def _wait(self, queue: WorkQueue) -> None:
+        """Wait where all that is known is claimed by other runs, and more is being hashed or nothing is left."""
+        if queue.waits_for_others and not self._is_waiting:
             self._is_waiting = True
             self._progress.say(f"clipcache: other runs are at the last {len(queue)} item(s); waiting for them")
         queue.wait()
@@ -108,9 +111,9 @@ class Session(ABC):
 
     @abstractmethod
     def _run(self) -> None:
-        """Decode, encode and write `prepared.work`."""
+        """Decode, encode and write what `_queue` gives out."""
 
-    def _note_skipped(self, step: Step) -> None:
+    def _note(self, step: Step) -> None:
         """Count an item that needs no work, and report one that cannot be read."""
         if step.item.problem is not None:
             self._fail(step.item, type(step.item.problem).__name__, str(step.item.problem))
@@ -119,8 +122,9 @@ class Session(ABC):
             self.summary.cached += 1
         elif step.action is Action.FAILED_BEFORE:
             self._note_failed_before(step.item)
-        if not step.is_work:
-            self._progress.detail(step.item, self._prepared.action(step))
+        elif step.action is Action.DUPLICATE:
+            self._duplicates.append(step.item)
+        self._progress.detail(step.item, self._prepared.action(step))
 
     def _note_failed_before(self, item: HashedItem) -> None:
         self.summary.failed_before += 1
@@ -176,6 +180,84 @@ class Session(ABC):
         known = self._prepared.known_failures.get(failure.key)
         if known is None or (known.error, known.sentence) != (error, sentence):
             self._failures.append(failure)
+
+
+class _Feed:
+    """The `Feed` of a run: decides on each item once it is hashed, and keeps those that need work.
+
+    Args:
+        stream: hashes the items.
+        planner: decides.
+        note: called with the step of an item that needs no work.
+        progress: where to report what is found and hashed.
+    """
+
+    def __init__(self, stream: HashStream, planner: Planner, note: Callable[[Step], None], progress: Progress) -> None:
+        self._stream = stream
+        self._planner = planner
+        self._note = note
+        self._progress = progress
+        self._reported = (0, 0, 0)
+        self._work: list[HashedItem] = []
+        self._unreadable: list[Step] | None = []  # until one item can be read: perhaps nothing can
+
+    def has_work(self) -> bool:
+        """Wait for the first item that needs work; False if none does.
+
+        Raises:
+            UsageError: if not one item can be read.
+        """
+        while not (work := self.take()) and not self.is_over:
+            self.wait(_POLL_S)
+            interrupts.check()
+        self._work = list(work)
+        return bool(work)
+
+    @property
+    def is_over(self) -> bool:
+        """See `Feed`."""
+        return not self._work and self._stream.is_over
+
+    def take(self) -> Sequence[HashedItem]:
+        """See `Feed`."""
+        work, self._work = self._work, []
+        self._report()
+        for item in self._stream.take():
+            step = self._planner.step(item)
+            if step.is_work:
+                work.append(item)
+            else:
+                self._progress.skip(item)
+                self._stream.go_on(item)
+            self._sort_out(step)
+        if self._unreadable and self._stream.is_over:
+            check_readable([step.item for step in self._unreadable])
+        return work
+
+    def _report(self) -> None:
+        seen = self._stream.found, self._stream.found_bytes, self._stream.known_bytes
+        items, found, hashed = (new - old for new, old in zip(seen, self._reported, strict=True))
+        self._reported = seen
+        self._progress.found(items, found)
+        self._progress.hashed(hashed)
+
+    def _sort_out(self, step: Step) -> None:
+        if self._unreadable is not None and step.item.problem is not None:
+            self._unreadable.append(step)
+            return
+        for unreadable in self._unreadable or ():
+            self._note(unreadable)
+        self._unreadable = None
+        if not step.is_work:
+            self._note(step)
+
+    def wait(self, seconds: float) -> None:
+        """See `Feed`."""
+        self._stream.wait(seconds)
+
+    def go_on(self, item: HashedItem) -> None:
+        """See `Feed`."""
+        self._stream.go_on(item)
 
 
 def make_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,8 +50,8 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
-def sha256_file(path: StrPath) -> str:
-    """Sha256 of a file's content, read in blocks, as 64 hex digits.
+def sha256_file(path: StrPath, on_bytes: Callable[[int], None] = lambda _: None) -> str:
+    """Sha256 of a file's content, read in blocks, as 64 hex digits; `on_bytes` hears the length of each block.
 
     Raises:
         UsageError: if the file cannot be read, or is not a regular file.
@@ -62,6 +62,7 @@ def sha256_file(path: StrPath) -> str:
         with open_regular(path) as file:
             while count := file.readinto(buffer):
                 digest.update(buffer[:count])
+                on_bytes(count)
     except OSError as error:
         raise _unreadable(path, error) from error
     return digest.hexdigest()
@@ -134,26 +135,38 @@ class DigestMemo:
             # Also at interpreter exit; a connection left to the garbage collector is a ResourceWarning.
             weakref.finalize(self, _close, self._connection, self._pending)
 
-    def sha256(self, path: StrPath) -> str:
+    def sha256(self, path: StrPath, on_bytes: Callable[[int], None] = lambda _: None) -> str:
         """Sha256 of the content of `path`, 64 hex digits, remembered or computed.
+
+        Args:
+            path: the file.
+            on_bytes: called with the length of each block that is read.
 
         Raises:
             UsageError: if the file cannot be read.
         """
-        key = os.fsencode(Path(path).absolute())
-        try:
-            before = Path(path).stat()
-        except OSError as error:
-            raise _unreadable(path, error) from error
+        before = _status(path)
+        if (known := self._known(path, before)) is not None:
+            return known
+        settled = time.time_ns() - before.st_mtime_ns > SETTLED_AFTER_NS
+        digest = sha256_file(path, on_bytes)
+        if _stamp(Path(path).stat()) == _stamp(before):
+            self._remember((_key(path), _stamp(before), settled, digest))
+        return digest
+
+    def remembered(self, path: StrPath) -> str | None:
+        """Sha256 of the content of `path`, 64 hex digits, if it is known without reading the file.
+
+        Raises:
+            UsageError: if the file cannot be read.
+        """
+        return self._known(path, _status(path))
+
+    def _known(self, path: StrPath, status: os.stat_result) -> str | None:
+        key = _key(path)
         with self._lock:
             row = self._pending.get(key) or self._select_path(key)
-        if row is not None and row[1] == _stamp(before) and row[2]:
-            return row[3]
-        settled = time.time_ns() - before.st_mtime_ns > SETTLED_AFTER_NS
-        digest = sha256_file(path)
-        if _stamp(Path(path).stat()) == _stamp(before):
-            self._remember((key, _stamp(before), settled, digest))
-        return digest
+        return row[3] if row is not None and row[1] == _stamp(status) and row[2] else None
 
     def paths_of(self, sha256: str) -> list[Path]:
         """Files known to have this content that still exist unchanged, sorted."""
@@ -234,6 +247,17 @@ def _write_rows(connection: sqlite3.Connection, pending: dict[bytes, _Row]) -> N
     with contextlib.suppress(sqlite3.Error), connection:
         connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", pending.values())
         pending.clear()
+
+
+def _key(path: StrPath) -> bytes:
+    return os.fsencode(Path(path).absolute())
+
+
+def _status(path: StrPath) -> os.stat_result:
+    try:
+        return Path(path).stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _stamp(status: os.stat_result) -> str:

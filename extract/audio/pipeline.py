@@ -92,7 +92,7 @@ class SoundRun:
     @property
     def has_work(self) -> bool:
         """Whether a pool still has something to do."""
-        return bool(self._items) or bool(self._again)
+        return bool(self._again) or not self._items.is_over
 
     def next_task(self) -> tuple[_Attempt, WindowsTask] | None:
         """Files whose worker was lost first."""

@@ -1,4 +1,4 @@
-"""Decide what a run over sounds will do: one step per file. Nothing is decoded or loaded here."""
+"""Prepare a run over sounds: what is asked for, what is there, and how to decide what each file needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...cache.format.names import model_dir_name
 from ..inputs import HashedItem, Item
 from ..options import SoundOptions
 from ..plan import Action, Prepared, Step
-from ..prepare import check_is_folder, decide_steps
+from ..prepare import check_is_folder, planner_for
 from .weights import ClapFiles, find_clap
 
 
 @dataclass(frozen=True)
 class PreparedSound(Prepared):
-    """A run over sounds that is decided but not begun; files without an audio track are among the known failures.
+    """A run over sounds that can begin; files without an audio track are among the known failures.
 
     Attributes:
         files: the model.
@@ -38,12 +38,16 @@ class PreparedSound(Prepared):
         known = self.known_failures.get(item.sha256)
         return known is not None and known.error == NO_AUDIO
 
+    def without_audio(self) -> set[str]:
+        """The sha256 of the contents of which it was found out before that they have no audio track."""
+        return {sha256 for sha256, known in self.known_failures.items() if known.error == NO_AUDIO}
+
 
 def prepare_sounds(items: Sequence[Item], cache_dir: Path, options: SoundOptions) -> PreparedSound:
-    """Hash the inputs and decide what to do with each; pictures among them are left out.
+    """Find the model and what is cached; pictures among the inputs are left out.
 
     Raises:
-        UsageError: if no video and no audio file is among them, not one can be read, or a package is missing.
+        UsageError: if no video and no audio file is among them, or a package is missing.
         ModelError: if there is no such model, or it cannot be used.
     """
     check_is_folder(cache_dir)
@@ -54,7 +58,7 @@ def prepare_sounds(items: Sequence[Item], cache_dir: Path, options: SoundOptions
     files = find_clap(options.weights, memo)
     model_dir = model_dir_name(files.model, files.sha256)
     sampling = options.windows.sampling
-    steps, failed = decide_steps(
-        candidates, cache_dir, model_dir, options, memo, lambda cache, sha256: cache.find(model_dir, sha256, sampling)
+    planner, failed = planner_for(
+        cache_dir, model_dir, options, lambda cache, sha256: cache.find(model_dir, sha256, sampling)
     )
-    return PreparedSound(cache_dir, model_dir, steps, failed, files, options)
+    return PreparedSound(cache_dir, model_dir, candidates, memo, planner, failed, files, options)

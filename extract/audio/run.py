@@ -100,8 +100,8 @@ class _SoundSession(Session):
 
     def __init__(self, prepared: PreparedSound) -> None:
         self._options = prepared.options
-        super().__init__(prepared, SoundSummary(), Progress(prepared.work, "windows", verbose=self._options.verbose))
-        self._without_audio = {step.item.sha256 for step in prepared.steps if prepared.lacks_audio(step.item)}
+        super().__init__(prepared, SoundSummary(), Progress("windows", verbose=self._options.verbose))
+        self._without_audio = prepared.without_audio()
 
     def _run(self) -> None:
         options = self._options
@@ -124,7 +124,7 @@ class _SoundSession(Session):
             while run.has_work:
                 pool.run(run, lambda _: interrupts.check())
                 if run.has_work:
-                    self._share(queue)
+                    self._wait(queue)
             whole = True
         finally:
             pool.close(kill=not whole)
@@ -135,7 +135,7 @@ class _SoundSession(Session):
         if workers.count == 0:
             return InProcessPool(None)
         return WorkerPool(
-            min(workers.count, len(self._prepared.work)),
+            workers.count,
             None,
             quiet=not options.debug,
             stall_seconds=options.stall_seconds,

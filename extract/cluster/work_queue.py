@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from ...cache.format.sampling import Sampling
 from ..inputs import HashedItem
@@ -14,11 +15,28 @@ from .claims import Claims
 _POLL_S = 2.0
 
 
+class Feed(Protocol):
+    """Items that become known while others are done already."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more will come."""
+
+    def take(self) -> Sequence[HashedItem]:
+        """Those that are new since the last time; does not wait."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there are new ones, or no more will come, but no longer than `seconds`."""
+
+    def go_on(self, item: HashedItem) -> None:
+        """An item is being done, here or by another run: one more may be prepared."""
+
+
 class WorkQueue:
     """Gives out each item once, and when nobody else is at it.
 
     Args:
-        items: in the order in which they are to be done.
+        feed: gives the items, in the order in which they are to be done.
         sampling: which frames of an item; with its content it says what is claimed.
         claims: of this run; None claims nothing.
         is_done: asked of an item that is about to be given out, and told whether another run was at it; one that is
@@ -27,24 +45,38 @@ class WorkQueue:
 
     def __init__(
         self,
-        items: Iterable[HashedItem],
+        feed: Feed,
         sampling: Sampling,
         claims: Claims | None = None,
         is_done: Callable[[HashedItem, bool], bool] = lambda _, __: False,
     ) -> None:
-        self._items = deque(items)
+        self._feed = feed
+        self._items: deque[HashedItem] = deque()
         self._sampling = sampling
         self._claims = claims
         self._is_done = is_done
         self._met: set[str] = set()  # contents that others were at
 
     def __len__(self) -> int:
+        """How many items are known and not given out."""
         return len(self._items)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every item was given out."""
+        return not self._items and self._feed.is_over
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether all that is left is claimed by other runs, as `take` has found."""
+        return bool(self._items) and self._feed.is_over
 
     def take(self) -> HashedItem | None:
         """The next item that nobody else is at; None if there is none at present."""
+        self._items.extend(self._feed.take())
         for _ in range(len(self._items)):
             item = self._items.popleft()
+            self._feed.go_on(item)
             if self._claims is not None and not self._claims.take(item, self._sampling):
                 self._items.append(item)
                 self._go_elsewhere()
@@ -61,10 +93,36 @@ class WorkQueue:
             self._claims.release(item, self._sampling)
 
     def wait(self) -> None:
-        """Wait a little: all that is left is claimed by others."""
-        time.sleep(_POLL_S)
+        """Wait a little, where `take` gave nothing: for what comes next, or for other runs."""
+        if self._feed.is_over:
+            time.sleep(_POLL_S)
+        else:
+            self._feed.wait(_POLL_S)
 
     def _go_elsewhere(self) -> None:
         """Runs that meet go on from different places, so that they do not meet at every item."""
         if not self._met:
             self._items.rotate(random.randrange(len(self._items)))  # noqa: S311  nothing secret
+
+
+class Known:
+    """A feed of items that are known from the beginning."""
+
+    def __init__(self, items: Iterable[HashedItem]) -> None:
+        self._items = list(items)
+
+    @property
+    def is_over(self) -> bool:
+        """See `Feed`."""
+        return not self._items
+
+    def take(self) -> Sequence[HashedItem]:
+        """See `Feed`."""
+        items, self._items = self._items, []
+        return items
+
+    def wait(self, seconds: float) -> None:
+        """Nothing more comes."""
+
+    def go_on(self, item: HashedItem) -> None:
+        """Nothing waits."""

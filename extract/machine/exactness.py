@@ -23,7 +23,7 @@ from ...cache.common.errors import UsageError
 from ...cache.common.quoting import one_line
 from ...cache.common.render import table_lines
 from ...cache.format.sampling import Sampling
-from ..cluster.work_queue import WorkQueue
+from ..cluster.work_queue import Known, WorkQueue
 from ..encoded import EncodedItem
 from ..inputs import HashedItem, Item, find_items
 from ..pipeline import Run
@@ -149,7 +149,7 @@ def run_without_model(
     encoder: Any = _PictureReader(feature_of, pool.size)
     hashed = (HashedItem(item, "", _size(item.path)) for item in items)
     how = {"sampling": Sampling(), "decoder": "auto", "dtype": "float32", **how}
-    run = Run(WorkQueue(hashed, how["sampling"]), encoder, events, **how)
+    run = Run(WorkQueue(Known(hashed), how["sampling"]), encoder, events, **how)
     while run.has_work:
         pool.run(run, lambda seconds: on_wait())  # noqa: ARG005  how long does not matter
         run.batcher.flush()

@@ -64,7 +64,7 @@ def choose_workers(requested: int | None, device: str, memory_limit: int | None)
     Raises:
         UsageError: if the limit does not allow one worker, or as many as were asked for.
     """
-    cores = _usable_cores()
+    cores = usable_cores()
     count = requested if requested is not None else cores if device.startswith("cuda") else max(1, (cores + 1) // 3)
     if memory_limit is None or count == 0:
         return Workers(count, "torch")
@@ -93,7 +93,8 @@ def _too_low(count: int, worker_bytes: int) -> UsageError:
     return UsageError(f"--limit-memory is too low for {count} worker(s); the least that works is {least:.1f}GB")
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

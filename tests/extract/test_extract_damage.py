@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from after_hashing import after_hashing
 from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import ClipcacheError, MediaError, UsageError
 from clipcache.cache.verify import verify
 from clipcache.extract import ExtractOptions, Summary, extract
-from clipcache.extract import inputs as inputs_module
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.decode import Span
 from clipcache.extract.video.file_checks.truncation import is_cut_short
@@ -109,14 +109,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_cached(
     tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video, other = make_video(tmp_path / "a.mp4", frames=5).path, make_video(tmp_path / "b.mkv", frames=9).path
-    hash_items = inputs_module.hash_items
-
-    def hash_and_swap(*arguments: object) -> object:
-        hashed = list(hash_items(*arguments))  # type: ignore[arg-type]
-        video.write_bytes(other.read_bytes())
-        return hashed
-
-    monkeypatch.setattr("clipcache.extract.prepare.hash_items", hash_and_swap)
+    after_hashing(monkeypatch, lambda: video.write_bytes(other.read_bytes()))
     summary = run([video], tmp_path / "features", tiny_weights)
     assert summary.failed == 1
     assert "changed while it was read" in next(iter(summary.failures.values()))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from clipcache.cache.common.errors import MediaError, UsageError
 from clipcache.cache.common.hashing import DigestMemo
-from clipcache.extract.inputs import HashedItem, Item, find_items, hash_items, is_video
-from clipcache.extract.plan import Action, plan
+from clipcache.extract.hashing import hash_all
+from clipcache.extract.inputs import HashedItem, Item, find_items, is_video
+from clipcache.extract.plan import Action, Planner
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.segments import cut
 from clipcache.extract.video.spans import split_spans
@@ -183,7 +184,8 @@ def hashed(sha256: str, problem: MediaError | None = None) -> HashedItem:
 )
 def test_one_action_per_item(overwrite: bool, retry: bool, expected: list[Action]) -> None:
     items = [hashed("old"), hashed("new"), hashed("new"), hashed("bad"), hashed("", MediaError("Gone."))]
-    steps = plan(items, lambda sha: sha == "old", {"bad"}, overwrite=overwrite, retry_failed=retry)
+    planner = Planner(lambda sha: sha == "old", {"bad"}, overwrite=overwrite, retry_failed=retry)
+    steps = [planner.step(item) for item in items]
     assert [step.action for step in steps] == expected
     assert [step.item for step in steps] == items
 
@@ -191,12 +193,10 @@ def test_one_action_per_item(overwrite: bool, retry: bool, expected: list[Action
 def test_hashing_goes_on_past_what_cannot_be_read(tmp_path: Path) -> None:
     fill(tmp_path, "a.mp4", "b.mp4")
     items = find_items([tmp_path / "a.mp4", tmp_path / "missing.mp4", tmp_path / "b.mp4"])
-    sizes: list[int] = []
-    first, missing, last = hash_items(items, DigestMemo(), sizes.append)
+    first, missing, last = hash_all(items, DigestMemo())
     assert missing.problem is not None
     assert "missing.mp4" in str(missing.problem)
     assert first.sha256 != last.sha256
-    assert sizes == [first.size, 0, last.size]
     assert first.size == len(MP4) + len("a.mp4")
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import av
 import pytest
+from after_hashing import after_hashing
 from click.testing import CliRunner
 from clipcache.cache.common.errors import NotReadNowError
 from clipcache.cache.failure_log import FailureLog
 from clipcache.cli import cli
 from clipcache.extract import ExtractOptions, extract
-from clipcache.extract import inputs as inputs_module
 from clipcache.extract.video import container
 from clipcache.extract.video.container import open_video
 from clipcache.extract.video.images import read_image
@@ -37,18 +37,6 @@ def library(tmp_path: Path) -> Path:
     for name in "abcd":
         make_video(folder / f"{name}.mp4", frames=4, size=(64 + 2 * ord(name), 64))
     return folder
-
-
-def after_hashing(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let something happen to the files between their hashing and their decoding."""
-    hash_items = inputs_module.hash_items
-
-    def hash_and_change(*arguments: Any) -> Any:
-        hashed = list(hash_items(*arguments))
-        change()
-        return hashed
-
-    monkeypatch.setattr("clipcache.extract.prepare.hash_items", hash_and_change)
 
 
 def test_a_disk_that_vanishes_stops_the_run_and_is_not_remembered(

@@ -17,7 +17,7 @@ from clipcache.cache.common.hashing import DigestMemo
 from clipcache.cache.format.sampling import Sampling
 from clipcache.extract import attempts, pipeline, unfinished
 from clipcache.extract import run as run_module
-from clipcache.extract.inputs import HashedItem, Item, find_items, hash_items
+from clipcache.extract.inputs import HashedItem, Item, find_items, hash_item
 from clipcache.extract.models.frame_encoder import FrameEncoder
 from clipcache.extract.video import segments, spans
 from clipcache.extract.video.proof import checksum
@@ -262,7 +262,7 @@ def test_nothing_is_kept_of_a_file_that_changed(
 
 def test_a_change_of_some_images_is_seen_among_them(tmp_path: Path) -> None:
     folder = picture_folder(tmp_path)
-    [hashed] = hash_items(find_items([folder]), DigestMemo(), lambda _: None)
+    [hashed] = [hash_item(item, DigestMemo()) for item in find_items([folder])]
     assert not hashed.has_changed(range(FRAMES))
     (folder / "0100.png").write_bytes(b"other")
     assert hashed.has_changed()

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from after_hashing import after_hashing
 from audio_files import tone, write_sound
 from clap_models import write_tiny_clap
 from clipcache.cache import DigestMemo, FeatureCache
@@ -31,7 +32,7 @@ from clipcache.extract.audio.reader import open_sound
 from clipcache.extract.audio.run import extract_sounds
 from clipcache.extract.audio.weights import find_clap
 from clipcache.extract.audio.windows import Samples, Windows, cut_windows, level_db
-from clipcache.extract.cluster.work_queue import WorkQueue
+from clipcache.extract.cluster.work_queue import Known, WorkQueue
 from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.options import SoundOptions
 from clipcache.extract.video.resize import CLIP_RULE
@@ -351,7 +352,7 @@ def test_hours_take_no_more_memory_than_minutes(num_workers: int, clap: Path, tm
     path = write_silence(tmp_path / "long.wav", 900)
     encoder = SoundEncoder(find_clap(clap, DigestMemo()), "cpu")
     events = Events()
-    queue = WorkQueue([HashedItem(Item(path, "audio"), "", 0)], Sampling())
+    queue = WorkQueue(Known([HashedItem(Item(path, "audio"), "", 0)]), Sampling())
     run = SoundRun(queue, encoder, events, Windows(), "float16")
     decoding = pool.WorkerPool(1, None) if num_workers else pool.InProcessPool(None)
     tracemalloc.start()
@@ -476,18 +477,11 @@ def test_decoding_in_this_process_takes_no_error_of_the_run_for_one_of_the_file(
 def test_a_file_that_loses_its_sound_while_it_is_read_is_not_remembered_as_mute(
     library: Path, clap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipcache.extract import inputs
     from video_files import make_video
 
     path = Path(shutil.copy(library / "a.wav", tmp_path / "a.wav"))
-    mute, hash_items = make_video(tmp_path / "mute.mp4", frames=3).path, inputs.hash_items
-
-    def hash_and_swap(*arguments: Any) -> Any:
-        hashed = list(hash_items(*arguments))
-        path.write_bytes(mute.read_bytes())
-        return hashed
-
-    monkeypatch.setattr("clipcache.extract.prepare.hash_items", hash_and_swap)
+    mute = make_video(tmp_path / "mute.mp4", frames=3).path
+    after_hashing(monkeypatch, lambda: path.write_bytes(mute.read_bytes()))
     summary = extract_sounds([path], tmp_path / "cache", options(clap, 0))
     assert (summary.failed, summary.without_audio) == (1, 0)
     assert "changed while it was read" in next(iter(summary.failures.values()))

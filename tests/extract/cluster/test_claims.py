@@ -17,7 +17,7 @@ from clipcache.cache.common.hashing import sha256_file
 from clipcache.cache.format.sampling import Sampling
 from clipcache.extract.cluster import claims as claims_module
 from clipcache.extract.cluster.claims import STALE_AFTER_S, Claims, Owner, owner_of
-from clipcache.extract.cluster.work_queue import WorkQueue
+from clipcache.extract.cluster.work_queue import Known, WorkQueue
 from clipcache.extract.inputs import HashedItem, Item
 from extract_runs import Cli, assert_sound, extract_words, start_extract, wait_until
 from video_files import make_video
@@ -165,7 +165,7 @@ def test_a_queue_leaves_what_others_are_at_and_comes_back_to_it(tmp_path: Path) 
     for one in items[:4]:
         other.take(one, ALL)
     asked: dict[str, bool] = {}
-    queue = WorkQueue(items, ALL, own, lambda one, met: asked.setdefault(one.sha256, met) and one is items[2])
+    queue = WorkQueue(Known(items), ALL, own, lambda one, met: asked.setdefault(one.sha256, met) and one is items[2])
     first = list(iter(queue.take, None))
     assert {one.sha256 for one in first} == {one.sha256 for one in items[4:]}
     assert len(queue) == 4

@@ -1,0 +1,233 @@
+"""Hash the inputs of a run in threads, beside whatever else happens: work begins with the first checksum."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from ..cache.common.errors import UsageError
+from ..cache.common.hashing import DigestMemo
+from .inputs import HashedItem, Item, hash_item, size_of
+from .workers.sizing import usable_cores
+
+AHEAD_BYTES = 4 << 30
+"""How much is hashed that nobody decodes yet. A file that is decoded soon after is still in memory: it need not be read
+a second time from a slow disk."""
+
+_MOST_THREADS = 8
+_AT_ONCE = 1000
+_END_S = 1.0
+
+
+class HashStream:
+    """Items of a run with their checksums, in whatever order these become known.
+
+    What is remembered and unchanged comes first, without being read. Several threads hash the rest in order, but for
+    the smallest file of the first thousand, with which work can begin soon.
+
+    Args:
+        items: what to hash.
+        memo: remembers checksums.
+
+    Attributes:
+        found: number of items that were looked at so far.
+        found_bytes: size of these.
+        known_bytes: size of those whose checksum is known.
+    """
+
+    def __init__(self, items: Sequence[Item], memo: DigestMemo) -> None:
+        self.found = self.found_bytes = self.known_bytes = 0
+        self._items = items
+        self._memo = memo
+        self._changed = threading.Condition()
+        self._to_hash: deque[tuple[Item, int]] = deque()
+        self._known: deque[HashedItem] = deque()
+        self._outstanding = len(items)
+        self._ahead: dict[Path, int] = {}
+        self._ahead_bytes = 0
+        self._is_closed = False
+        self._error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> HashStream:
+        self._start(self._look_up)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(_END_S)  # one that waits for a dead disk ends with the program
+        self._memo.flush()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every item was taken."""
+        with self._changed:
+            return self._error is None and self._outstanding == 0 and not self._known
+
+    def take(self) -> list[HashedItem]:
+        """The items that became known since the last time; does not wait. One that cannot be read has a `problem`."""
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            taken = list(self._known)
+            self._known.clear()
+        return taken
+
+    def wait(self, seconds: float) -> None:
+        """Wait until `take` gives something or all is over, but no longer than `seconds`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._known or self._error or self._outstanding == 0, seconds)
+
+    def go_on(self, item: HashedItem) -> None:
+        """An item that was taken is being decoded, or never will be: there is room to hash another."""
+        with self._changed:
+            self._ahead_bytes -= self._ahead.pop(item.item.path, 0)
+            self._changed.notify_all()
+
+    def _start(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=self._guarded, args=(work,), daemon=True, name="hash")
+        self._threads.append(thread)
+        thread.start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except _ClosedError:
+            return
+        except BaseException as error:  # noqa: BLE001  it is raised again where items are taken
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _look_up(self) -> None:
+        """Give out what is remembered and leave the rest to the threads that hash."""
+        left = iter(self._items)
+        while chunk := list(itertools.islice(left, _AT_ONCE)):
+            unknown = [(item, size_of(item)) for item in chunk if not self._is_remembered(item)]
+            if unknown and len(self._threads) == 1:
+                unknown.insert(0, unknown.pop(min(range(len(unknown)), key=lambda row: unknown[row][1])))
+                for _ in range(min(usable_cores(), _MOST_THREADS, len(self._items))):
+                    self._start(self._hash)
+            with self._changed:
+                self.found += len(unknown)
+                self.found_bytes += sum(size for _, size in unknown)
+                self._to_hash.extend(unknown)
+                self._changed.notify_all()
+
+    def _is_remembered(self, item: Item) -> bool:
+        try:
+            hashed = hash_item(item, _Remembered(self._memo))
+        except _UnknownError:
+            return False
+        self.found += 1
+        self.found_bytes += hashed.size
+        self.known_bytes += hashed.size
+        self._give(hashed)
+        return True
+
+    def _hash(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closed or self._outstanding == 0 or self._may_hash())
+                if self._is_closed or not self._to_hash:
+                    return
+                item, size = self._to_hash.popleft()
+                self._ahead[item.path] = size
+                self._ahead_bytes += size
+            self._give(hash_item(item, _Counted(self._memo, self._count)))
+
+    def _may_hash(self) -> bool:
+        if not self._to_hash:
+            return False
+        return self._ahead_bytes == 0 or self._ahead_bytes + self._to_hash[0][1] <= AHEAD_BYTES
+
+    def _count(self, count: int) -> None:
+        with self._changed:
+            if self._is_closed:
+                raise _ClosedError
+            self.known_bytes += count
+
+    def _give(self, hashed: HashedItem) -> None:
+        with self._changed:
+            self._known.append(hashed)
+            self._outstanding -= 1
+            self._changed.notify_all()
+
+
+class _ClosedError(BaseException):
+    """Ends a thread in the middle of a file: nobody asks for its checksum any more."""
+
+
+class _UnknownError(Exception):
+    """The checksum of a file is not remembered."""
+
+
+class _Remembered:
+    """Remembers, and computes nothing."""
+
+    def __init__(self, memo: DigestMemo) -> None:
+        self._memo = memo
+
+    def sha256(self, path: Path) -> str:
+        digest = self._memo.remembered(path)
+        if digest is None:
+            raise _UnknownError
+        return digest
+
+
+class _Counted:
+    """Computes, and says after each block how many bytes it was."""
+
+    def __init__(self, memo: DigestMemo, on_bytes: Callable[[int], None]) -> None:
+        self._memo = memo
+        self._on_bytes = on_bytes
+
+    def sha256(self, path: Path) -> str:
+        return self._memo.sha256(path, self._on_bytes)
+
+
+def hash_all(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
+    """Hash items with a progress bar, and return them in their order.
+
+    Raises:
+        UsageError: if not one of them can be read.
+    """
+    from tqdm import tqdm
+
+    known: dict[int, HashedItem] = {}
+    with (
+        HashStream(items, memo) as stream,
+        tqdm(desc="Hashing", unit="B", unit_scale=True, delay=1.0, leave=False, disable=None) as bar,
+    ):
+        while not stream.is_over:
+            stream.wait(0.1)
+            for hashed in stream.take():
+                known[id(hashed.item)] = hashed
+                stream.go_on(hashed)
+            bar.total = stream.found_bytes
+            bar.update(stream.known_bytes - bar.n)
+    ordered = [known[id(item)] for item in items]
+    check_readable(ordered)
+    return ordered
+
+
+def check_readable(items: Sequence[HashedItem]) -> None:
+    """Refuse a run of which nothing can be read.
+
+    Raises:
+        UsageError: if no item can be read, and there is one.
+    """
+    problems = [item.problem for item in items if item.problem is not None]
+    if problems and len(problems) == len(items):
+        first = problems[0]
+        more = f" ({len(problems) - 1} more like it)" if problems[1:] else ""
+        raise UsageError(f"{first.problem}{more}", first.remedy)
