@@ -241,7 +241,7 @@ def test_an_entry_without_measures_is_made_again_and_one_with_them_is_not(clipca
 
     again = clipcache(video, "--quality")
     assert again.complaints == [
-        "clipcache: 1 cached item(s) lack the measures of --quality and are encoded again.",
+        "clipcache: 1 cached item(s) lacked the measures of --quality and were to be encoded again.",
     ]
     assert "1 extracted, 0 cached" in again.out
     assert len(stored(clipcache.entries["a.mp4"])) == 4
