@@ -45,6 +45,9 @@ class Sizes:
         proof_rounds: Turns with and without the proof.
         sampled_frames: Frames of the video that sampling is measured on.
         sampled_rounds: Turns of its two ways.
+        shared_videos: Videos that one run and two runs go through.
+        claimed_clips: Clips that are claimed.
+        unhashed_files: Files of which no checksum is known at the start.
     """
 
     rounds: int = 3
@@ -71,6 +74,9 @@ class Sizes:
     proof_rounds: int = 20
     sampled_frames: int = 600
     sampled_rounds: int = 6
+    shared_videos: int = 40
+    claimed_clips: int = 1000
+    unhashed_files: int = 10_000
 
 
 QUICK = Sizes(
@@ -98,6 +104,9 @@ QUICK = Sizes(
     proof_rounds=3,
     sampled_frames=120,
     sampled_rounds=2,
+    shared_videos=6,
+    claimed_clips=100,
+    unhashed_files=300,
 )
 
 
