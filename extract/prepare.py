@@ -50,7 +50,7 @@ def prepare(
         ModelError: if the weights file named does not exist.
     """
     check_is_folder(cache_dir)
-    return prepare_items(find_items(inputs, list_file), cache_dir, options)
+    return prepare_items(find_items(inputs, list_file, shard=options.shard), cache_dir, options)
 
 
 def check_is_folder(cache_dir: Path) -> None:
@@ -68,7 +68,7 @@ def check_is_folder(cache_dir: Path) -> None:
 
 
 def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOptions) -> PreparedPictures:
-    """Decide like `prepare`, for items that were found already, at least one.
+    """Decide like `prepare`, for items that were found already; only a shard has none.
 
     Raises:
         As `prepare`.
@@ -94,7 +94,7 @@ def decide_steps(
     """Hash the items and look each up in the cache and among the failures.
 
     Args:
-        items: what was found, at least one.
+        items: what was found.
         cache_dir: the cache; it need not exist.
         model_dir: its folder for the model's weights.
         options: what to do with what is cached, and with what failed before.
@@ -130,7 +130,7 @@ def hash_readable(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
         hashed = list(hash_items(items, memo, bar.update))
     memo.flush()
     problems = [item.problem for item in hashed if item.problem is not None]
-    if len(problems) == len(hashed):
+    if problems and len(problems) == len(hashed):
         first = problems[0]
         more = f" ({len(problems) - 1} more like it)" if problems[1:] else ""
         raise UsageError(f"{first.problem}{more}", first.remedy)

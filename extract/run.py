@@ -75,7 +75,8 @@ class _PictureSession(Session):
 
     def __init__(self, prepared: PreparedPictures) -> None:
         self._options = prepared.options
-        super().__init__(prepared, Summary(), Progress(prepared.work, "frames", verbose=self._options.verbose))
+        summary = Summary(shard=self._options.shard)
+        super().__init__(prepared, summary, Progress(prepared.work, "frames", verbose=self._options.verbose))
 
     def carry_out(self) -> None:
         """See `Session`; says first which cached entries are not quite what is asked for."""

@@ -140,20 +140,33 @@ class DigestMemo:
         Raises:
             UsageError: if the file cannot be read.
         """
-        key = os.fsencode(Path(path).absolute())
-        try:
-            before = Path(path).stat()
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        with self._lock:
-            row = self._pending.get(key) or self._select_path(key)
-        if row is not None and row[1] == _stamp(before) and row[2]:
-            return row[3]
+        key, before, known = self._recall(path)
+        if known is not None:
+            return known
         settled = time.time_ns() - before.st_mtime_ns > SETTLED_AFTER_NS
         digest = sha256_file(path)
         if _stamp(Path(path).stat()) == _stamp(before):
             self._remember((key, _stamp(before), settled, digest))
         return digest
+
+    def known(self, path: StrPath) -> str | None:
+        """Sha256 of the content of `path` if it is remembered and the file unchanged; None if not. Nothing is read.
+
+        Raises:
+            UsageError: if there is no such file.
+        """
+        return self._recall(path)[2]
+
+    def _recall(self, path: StrPath) -> tuple[bytes, os.stat_result, str | None]:
+        """The key of a file, its status, and its sha256 if that is remembered."""
+        key = os.fsencode(Path(path).absolute())
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        with self._lock:
+            row = self._pending.get(key) or self._select_path(key)
+        return key, status, row[3] if row is not None and row[1] == _stamp(status) and row[2] else None
 
     def paths_of(self, sha256: str) -> list[Path]:
         """Files known to have this content that still exist unchanged, sorted."""
