@@ -47,7 +47,8 @@ class RunSummary:
     def _counts(self, what: str, also: str = "") -> str:
         """How many items, named `what`, ended how; `also` stands before those that failed in an earlier run."""
         part = "" if self.shard is None else f" of shard {self.shard}"
-        counts = f"{what}{part}: {self.extracted} extracted, {self.cached} cached, {self.partial} partial, {self.failed} failed{also}"
+        counts = f"{what}{part}: {self.extracted} extracted, {self.cached} cached"
+        counts += f", {self.partial} partial, {self.failed} failed{also}"
         if self.failed_before:
             counts += f", {self.failed_before} failed before (--retry-failed tries them again)"
         return counts

@@ -1,4 +1,4 @@
-"""Shards: a run takes the part of a library whose paths have its number, so that no run hashes the videos of another."""
+"""Shards: a run takes the part of a library whose paths have its number, so that none hashes the videos of another."""
 
 from __future__ import annotations
 
