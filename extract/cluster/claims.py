@@ -20,7 +20,7 @@ from typing import Any
 from ...cache.common.atomic import host_name, is_alive
 from ...cache.common.reading import read_bounded
 from ...cache.format.sampling import Sampling
-from ...cache.format.schema import utc_now
+from ...cache.format.schema import storable_path, utc_now
 from ..inputs import HashedItem
 
 HEARTBEAT_S = 60.0
@@ -115,8 +115,7 @@ class Claims:
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "w") as file:
-            place = os.path.abspath(item.item.path)  # noqa: PTH100  links as they are
-            said = {**asdict(self._owner), "since": utc_now(), "path": place}
+            said = {**asdict(self._owner), "since": utc_now(), "path": storable_path(item.item.path)}
             file.write(json.dumps(said, allow_nan=False))
         with self._lock:
             self._held.add(path)
@@ -169,7 +168,7 @@ class Claim:
         name: of its file, as `claim_name` gives it.
         owner: who holds it; None where the file does not say.
         since: when it was made, ISO 8601 in UTC; "" where the file does not say.
-        path: of the item, absolute, on the owner's host; "" where the file does not say.
+        path: of the item on the owner's host, as `storable_path` gives it; "" where the file does not say.
         is_stale: whether the next run may take it over.
     """
 
