@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ...cache.common.hashing import DigestMemo
     from ...cache.format.sampling import Sampling
     from .status import Status
-
-_T = TypeVar("_T")
 
 
 @click.command(short_help="Say what is done, failed, claimed and outstanding.")
@@ -105,9 +103,9 @@ def _of_library(
     return status_of_library(items, cache_dir, model_dir, windows if sound else frames, memo, _bar, hashing=hashing)
 
 
-def _bar(several: Iterable[_T]) -> Iterable[_T]:
+def _bar(several: Iterable[Any]) -> Iterable[Any]:
     """Show a bar on stderr where it takes long, and stderr is a terminal."""
     from tqdm import tqdm
 
-    shown: Iterable[_T] = tqdm(several, unit=" items", delay=1.0, leave=False, disable=None)
+    shown: Iterable[Any] = tqdm(several, unit=" items", delay=1.0, leave=False, disable=None)
     return shown

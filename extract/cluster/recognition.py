@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from ...cache.common.errors import EntryError, UsageError
 from ...cache.common.hashing import DigestMemo, content_sha256
@@ -18,6 +20,9 @@ from ...cache.format.sampling import Sampling
 from ...cache.format.schema import EntryAttributes, storable_path, storable_text
 from ...cache.store import FeatureCache
 from ..inputs import Item
+
+Bar = Callable[[Iterable[Any]], Iterable[Any]]
+"""Passes things on, and shows the progress over them."""
 
 _Key = tuple[str, int]
 _Contents = dict[_Key, dict[str, float]]  # sha256, and when its entry was written, in seconds since 1970
@@ -106,17 +111,15 @@ class Entries:
             raise found
         return found
 
-    def named_like(self, items: Sequence[Item]) -> Iterator[EntryAttributes]:
+    def named_like(self, items: Sequence[Item], bar: Bar) -> Iterator[EntryAttributes]:
         """The attributes of good entries whose file names begin as those of the items' would."""
-        for stem in {_stem(item) for item in items}:
-            for path in self._by_stem.get(stem, ()):
-                try:
-                    yield self.attributes(path)
-                except EntryError:
-                    continue
+        stems = sorted({_stem(item) for item in items})
+        for path in bar([path for stem in stems for path in self._by_stem.get(stem, ())]):
+            with contextlib.suppress(EntryError):
+                yield self.attributes(path)
 
 
-def recognise(items: Sequence[Item], memo: DigestMemo, entries: Entries | None) -> list[Recognised]:
+def recognise(items: Sequence[Item], memo: DigestMemo, entries: Entries | None, bar: Bar) -> list[Recognised]:
     """Say which content each item has, without reading one.
 
     First by the checksum that is remembered for an unchanged file. Then by an entry that says that it was made of a
@@ -128,12 +131,13 @@ def recognise(items: Sequence[Item], memo: DigestMemo, entries: Entries | None) 
         items: of the library.
         memo: remembers checksums.
         entries: of the cache; None where there are none.
+        bar: shows the progress over the entries that are opened.
     """
     first = [_remembered(item, memo) for item in items]
     unknown = [one.item for one in first if one.is_open]
     if entries is None or not unknown:
         return first
-    by_path, by_name = _said(entries.named_like(unknown))
+    by_path, by_name = _said(entries.named_like(unknown, bar))
     second = [_by_path(one, by_path) if one.is_open else one for one in first]
     return _by_name(second, by_name)
 
@@ -186,7 +190,7 @@ def _said(entries: Iterator[EntryAttributes]) -> tuple[_Contents, _Contents]:
 def _seconds(time: str) -> float:
     """A time of an entry as seconds since 1970; 0 where it is not one."""
     try:
-        return datetime.fromisoformat(time).timestamp()
+        return datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError, OSError):
         return 0.0
 

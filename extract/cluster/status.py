@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -21,7 +21,7 @@ from ...cache.listing import FolderIndex
 from ...cache.store import FeatureCache
 from ..inputs import Item
 from .claims import Claim, claim_name, list_claims
-from .recognition import Entries, Recognised, hash_unknown, recognise
+from .recognition import Bar, Entries, Recognised, hash_unknown, recognise
 from .shards import as_ranges, number_of
 
 
@@ -118,7 +118,7 @@ def _exact(model: str, weights: Path, memo: DigestMemo) -> str:
     return model_dir_name(found.model, found.sha256)
 
 
-def status_of_cache(cache_dir: Path, model_dir: str, bar: Callable[[Iterable[Path]], Iterable[Path]]) -> Status:
+def status_of_cache(cache_dir: Path, model_dir: str, bar: Bar) -> Status:
     """What a cache holds of one model; `bar` shows the progress over the entries."""
     counts: Counter[State] = Counter()
     problems = []
@@ -144,7 +144,7 @@ def status_of_library(
     model_dir: str,
     sampling: Sampling,
     memo: DigestMemo,
-    bar: Callable[[Iterable[Recognised]], Iterable[Recognised]],
+    bar: Bar,
     *,
     hashing: bool = False,
 ) -> Status:
@@ -163,7 +163,7 @@ def status_of_library(
     judge = _Judge(cache_dir, model_dir, sampling, entries)
     counts: Counter[State] = Counter()
     known, problems, outstanding = [], [], []
-    for first in bar(recognise(items, memo, entries)):
+    for first in bar(recognise(items, memo, entries, bar)):
         one = hash_unknown(first, memo) if hashing else first
         state, sentence = judge(one)
         known.append(one)
