@@ -140,7 +140,7 @@ def test_claims_say_whose_they_are(half_done: Path, library: Path) -> None:
     assert claims["6"]["host"] == "node17"
     assert claims["6"]["since"].startswith("20")
     text, _ = run(library, "--cache", half_done)
-    assert [line.split()[-2] for line in text.splitlines() if line.startswith("node17")] == ["alive", "stale"]
+    assert sorted(line.split()[-2] for line in text.splitlines() if line.startswith("node17")) == ["alive", "stale"]
 
 
 def test_the_table_is_one_that_people_read(half_done: Path, library: Path) -> None:
@@ -231,7 +231,7 @@ def test_an_entry_of_fewer_frames_is_not_enough(library: Path, tmp_path: Path) -
 
 def test_sound_of_videos_without_any(library: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    sound = {"model": "clap:x", "source_kind": "audio", "sampling": "window=10,hop=10"}
+    sound = {"model": "clap:x", "source_kind": "audio"}
     path = cached(cache, library / "0.mp4", **sound)
     FailureLog(cache).append(replace(failure(library / "1.mp4", error=NO_AUDIO), model_dir=path.parent.parent.name))
     add(library / "a.wav", "sound")
@@ -254,7 +254,7 @@ def test_models_are_told_apart(library: Path, tmp_path: Path) -> None:
 
 def test_before_the_first_run_everything_is_outstanding(library: Path, tmp_path: Path) -> None:
     said = status(library, "--cache", tmp_path / "cache", "--shards", 5)
-    assert (said["outstanding"], said["array"]) == (12, "0-4")
+    assert (said["outstanding"], said["array"]) == (12, "0,2-4")
     assert not (tmp_path / "cache").exists()
     (tmp_path / "cache" / MODEL_DIR).mkdir(parents=True)
     assert status(library, "--cache", tmp_path / "cache")["outstanding"] == 12
@@ -276,20 +276,19 @@ def test_what_makes_no_sense_is_refused(words: list[str], said: str, tmp_path: P
 
 
 @pytest.mark.once
-def test_the_shards_that_it_names_finish_the_work(
-    tmp_path: Path, clipcache: Cli, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_shards_that_it_names_finish_the_work(tmp_path: Path, clipcache: Cli, tiny_weights: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
     for number in range(8):
         make_video(folder / f"{number}.mp4", frames=3 + number, size=(64, 48))
-    assert clipcache(folder, "--shard", "1/5").code == 0
+    first = number_of("0.mp4", 5)
+    assert clipcache(folder, "--shard", f"{first}/5").code == 0
     words = [folder, *extract_words(clipcache.cache_dir, tiny_weights)[1:7], "--shards", 5]
     before = status(*words)
     assert 0 < before["outstanding"] < 8
     named = numbers(before["array"])
     assert set(named) == {number_of(Path(path).name, 5) for path in before["outstanding_paths"]}
-    assert 1 not in named
+    assert first not in named
     for number in named:
         assert clipcache(folder, "--shard", f"{number}/5").code == 0
     after = status(*words)
