@@ -222,9 +222,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _owner(said: dict[str, Any]) -> Owner | None:
     try:
-        return Owner(str(said["host"]), int(said["pid"]), str(said["started"]), str(said["token"]))
-    except (ValueError, TypeError, KeyError):
+        owner = Owner(str(said["host"]), int(said["pid"]), str(said["started"]), str(said["token"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
+    return owner if 0 < owner.pid < 1 << 31 else None  # beyond that the system cannot be asked
 
 
 def _started(pid: int) -> str:
