@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ class Recognised:
     @property
     def called(self) -> _Key:
         """Its name and size, as entries have them."""
-        return storable_text(self.item.path.absolute().name), self.size
+        return storable_text(_name(self.item)), self.size
 
 
 class Entries:
@@ -225,9 +226,13 @@ def _remembered(item: Item, memo: DigestMemo) -> Recognised:
         return Recognised(item, problem=str(error))
 
 
+def _name(item: Item) -> str:
+    return os.path.basename(os.path.abspath(item.path))  # noqa: PTH100, PTH119  "." has no name
+
+
 def _stem(item: Item) -> str:
     """What the name of the item's entry begins with."""
-    path = item.path.absolute()
-    stem = path.name if item.kind == "image-folder" else path.stem
+    name = _name(item)
+    stem = name if item.kind == "image-folder" else Path(name).stem
     parsed = parse_entry_name(entry_name(stem, "0" * 64, Sampling()))
     return parsed.stem if parsed is not None else ""

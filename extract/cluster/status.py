@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -159,8 +159,10 @@ def status_of_library(
         bar: shows the progress over the items.
         hashing: read what is not recognised.
     """
+    # In this order: of what is finished meanwhile there is an entry, where there is no claim any more.
+    claims = list_claims(cache_dir / model_dir) if model_dir else []
     entries = Entries(FeatureCache(cache_dir), model_dir) if model_dir and cache_dir.is_dir() else None
-    judge = _Judge(cache_dir, model_dir, sampling, entries)
+    judge = _Judge(FailureLog(cache_dir).read(model_dir), claims, entries, sampling)
     counts: Counter[State] = Counter()
     known, problems, outstanding = [], [], []
     for first in bar(recognise(items, memo, entries, bar)):
@@ -172,27 +174,28 @@ def status_of_library(
             problems.append(Problem(state, os.fspath(one.item.path), sentence))
         elif state is State.OUTSTANDING:
             outstanding.append(one.item)
-    return Status(model_dir, counts, problems, judge.claims, Library(known, outstanding))
+    return Status(model_dir, counts, problems, claims, Library(known, outstanding))
 
 
 class _Judge:
     """Says what has become of an item, and why.
 
     Args:
-        cache_dir: the cache.
-        model_dir: its folder for the model's weights.
-        sampling: the frames that are asked for.
+        failures: what failed with the model, by `Failure.key`.
+        claims: on items of the model.
         entries: of the model; None where there are none.
+        sampling: the frames that are asked for.
     """
 
-    def __init__(self, cache_dir: Path, model_dir: str, sampling: Sampling, entries: Entries | None) -> None:
+    def __init__(
+        self, failures: Mapping[str, Failure], claims: Sequence[Claim], entries: Entries | None, sampling: Sampling
+    ) -> None:
         self._sampling = sampling
         self._entries = entries
-        self._failures = FailureLog(cache_dir).read(model_dir)
-        self._failures_by_path = {storable_path(one.path): one for one in self._failures.values()}
-        self.claims = list_claims(cache_dir / model_dir) if model_dir else []
+        self._failures = failures
+        self._failures_by_path = {storable_path(one.path): one for one in failures.values()}
         suffix = claim_name("", sampling)
-        live = [claim for claim in self.claims if not claim.is_stale and claim.name[16:] == suffix]
+        live = [claim for claim in claims if not claim.is_stale and claim.name[16:] == suffix]
         self._claimed = {claim.name for claim in live} | {claim.path for claim in live if claim.path}
 
     def __call__(self, one: Recognised) -> tuple[State, str]:

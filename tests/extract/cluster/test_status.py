@@ -229,6 +229,20 @@ def test_an_entry_of_fewer_frames_is_not_enough(library: Path, tmp_path: Path) -
     assert status(*words, "--fps", 2)["done"] == 1
 
 
+def test_folders_of_images_are_recognised_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, shots = tmp_path / "cache", tmp_path / "film" / "shots"
+    for number in range(3):
+        add(shots / f"{number}.png", f"picture {number}")
+    said = {"source_kind": "image-folder", "video_name": "shots", "video_sha256": sha256_of("shots"), "video_bytes": 27}
+    put_entry(cache, 3, source_path=str(shots), **said)
+    assert status(tmp_path / "film", "--cache", cache)["by_path"] == 1
+    (tmp_path / "film").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved" / "shots")
+    assert status(".", "--cache", cache)["by_name"] == 1
+    add(Path("4.png"), "one more")
+    assert status(".", "--cache", cache)["outstanding"] == 1
+
+
 def test_sound_of_videos_without_any(library: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     sound = {"model": "clap:x", "source_kind": "audio"}
