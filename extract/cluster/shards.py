@@ -122,7 +122,7 @@ def _of_processes(environment: Mapping[str, str], *, within_array: bool) -> Shar
     """Whoever started this process last counts: torchrun, or a step. Plain RANK and WORLD_SIZE are asked last."""
     is_torchrun = bool(environment.get("TORCHELASTIC_RUN_ID"))
     step = environment.get("SLURM_STEP_ID") or environment.get("SLURM_STEPID") or ""
-    is_step = step.isdigit() and int(step) < _SPECIAL_STEPS
+    is_step = step.isascii() and step.isdigit() and int(step) < _SPECIAL_STEPS
     has_ranks = bool(environment.get("RANK") and environment.get("WORLD_SIZE"))
     if is_step and not (is_torchrun and has_ranks):
         count = "SLURM_STEP_NUM_TASKS" if environment.get("SLURM_STEP_NUM_TASKS") else "SLURM_NTASKS"
