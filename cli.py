@@ -24,6 +24,7 @@ from .cache.common.system_errors import explained, shortage_behind
 from .cache.export.command import export
 from .cache.importing.command import import_features
 from .demo.command import demo
+from .extract.cluster.command import status
 from .extract.command import extract
 from .extract.machine.command import doctor, models
 from .score.align.command import align
@@ -67,6 +68,7 @@ _LIBRARY = (cache_group, export, import_features)
 _PROGRAM = (models, doctor, demo)
 for _command in (*_PICTURES, *_LIBRARY, *_PROGRAM):
     cli.add_command(_command)
+cache_group.add_command(status)
 
 
 def _load_encoder(

@@ -11,16 +11,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cluster.shards import Shard
     from .models.prompts import LoadedModel, load_model
     from .options import ExtractOptions
     from .progress import Summary
     from .run import extract
 
-__all__ = ["ExtractOptions", "LoadedModel", "Summary", "extract", "load_model"]
+__all__ = ["ExtractOptions", "LoadedModel", "Shard", "Summary", "extract", "load_model"]
 
 _HOME = {
     "ExtractOptions": "options",
     "LoadedModel": "models.prompts",
+    "Shard": "cluster.shards",
     "Summary": "progress",
     "extract": "run",
     "load_model": "models.prompts",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..cache.common.options import CACHE, COUNT, LOADING, PATH, POSITIVE
+from .cluster.shards import Shard
 from .interrupts import noticed
 from .workers.sizing import STALL_SECONDS, START_SECONDS
 
@@ -24,6 +25,10 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
         return None if value == "auto" else click.IntRange(min=least).convert(value, option, context)
 
     return convert
+
+
+def _shard(_context: click.Context, _option: click.Parameter, value: str | None) -> Shard | None:
+    return None if value is None else Shard.parse(value)
 
 
 @click.command(short_help="Encode every frame of videos and images into the cache.")
@@ -126,6 +131,12 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
     default=True,
     show_default=True,
     help="Share the work with other runs into the same cache, by small files in it.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N|auto",
+    callback=_shard,
+    help="Take the I-th of N parts of the inputs, counted from 0; auto: as this task of SLURM or torchrun is numbered.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")

@@ -90,15 +90,16 @@ def decide(
     check_is_folder(cache_dir)
     if is_clap(options.model):
         _check_sound_alone(options)
-        items = find_items(inputs, list_file, sounds=True, on_left_out=lambda _: None)
+        items = find_items(inputs, list_file, sounds=True, shard=options.shard, on_left_out=lambda _: None)
         return Jobs(None, prepare_sounds(items, cache_dir, sound or SoundOptions()))
     if sound is None:
-        return Jobs(prepare_items(find_items(inputs, list_file), cache_dir, options), None)
-    items = find_items(inputs, list_file, sounds=True)
+        return Jobs(prepare_items(find_items(inputs, list_file, shard=options.shard), cache_dir, options), None)
+    items = find_items(inputs, list_file, sounds=True, shard=options.shard)
     with_pictures = [item for item in items if item.kind != "audio"]
     with_sound = [item for item in items if not item.images]
-    pictures = prepare_items(with_pictures, cache_dir, options) if with_pictures else None
-    return Jobs(pictures, prepare_sounds(with_sound, cache_dir, sound) if with_sound else None)
+    # A shard without items has both summaries too.
+    pictures = prepare_items(with_pictures, cache_dir, options) if with_pictures or not items else None
+    return Jobs(pictures, prepare_sounds(with_sound, cache_dir, sound) if with_sound or not items else None)
 
 
 def sound_options(
@@ -147,6 +148,7 @@ def sound_options(
         stall_seconds=options.stall_seconds,
         start_seconds=options.start_seconds,
         claims=options.claims,
+        shard=options.shard,
     )
 
 

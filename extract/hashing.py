@@ -178,7 +178,7 @@ class _Remembered:
         self._memo = memo
 
     def sha256(self, path: Path) -> str:
-        digest = self._memo.remembered(path)
+        digest = self._memo.known(path)
         if digest is None:
             raise _UnknownError
         return digest

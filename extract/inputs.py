@@ -8,8 +8,8 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 
 from ..cache.common.errors import ClipcacheError, UsageError
 from ..cache.common.hashing import Digests, content_sha256, image_files, natural_key
@@ -17,6 +17,7 @@ from ..cache.common.media_types import is_audio, is_image, is_video, still_forma
 from ..cache.common.options import warn
 from ..cache.common.quoting import quoted
 from ..cache.common.reading import read_bounded
+from .cluster.shards import Shard
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
 _MAX_LIST_BYTES = 1 << 28  # a million paths
@@ -30,11 +31,13 @@ class Item:
         path: the video, the image, the folder of images, or the audio file.
         kind: "video", "image", "image-folder" or "audio".
         images: the pictures of an image item in natural order; empty for the others.
+        place: where it is in the library, by which its shard is chosen, with "/" between folders; see `find_items`.
     """
 
     path: Path
     kind: str
     images: tuple[Path, ...] = ()
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def find_items(
     list_file: str | os.PathLike[str] | None = None,
     *,
     sounds: bool = False,
+    shard: Shard | None = None,
     on_left_out: Callable[[str], None] = warn,
 ) -> list[Item]:
     """Expand files, folders, globs and a list file into items, each path once, in the order given.
@@ -77,10 +81,15 @@ def find_items(
     A folder is searched recursively: every video in it is an item, and so is each folder that holds images and no
     video. Images beside videos, most of them posters and thumbnails, are items only if they are named.
 
+    The place of an item, by which its shard is chosen, is its path relative to the folder that was named, so that it
+    is the same wherever the library is mounted; where several inputs are named, the folder's name stands before it. The
+    place of a file is its path as it is named, as the list has it, or as the glob gives it.
+
     Args:
         inputs: files, folders and globs.
         list_file: a file with further paths.
         sounds: whether audio files, known by their suffix, are items too.
+        shard: give the items of this one alone, which may be none, and say on stderr how many they are.
         on_left_out: called with one sentence on the images beside videos that are left out, if there are any.
 
     Raises:
@@ -88,21 +97,26 @@ def find_items(
     """
     if isinstance(inputs, str | os.PathLike):  # a str is a sequence too: of its letters
         raise UsageError(f"The inputs are one path, {quoted(inputs)}", "give a list of paths")
-    names = [os.fspath(name) for name in inputs] + (_read_list(Path(list_file)) if list_file else [])
-    if not names:
+    named = [(os.fspath(name), os.fspath(name)) for name in inputs]
+    named += _read_list(Path(list_file)) if list_file else []
+    if not named:
         raise UsageError("Name at least one video, folder, image or glob, or a list of them with --list FILE")
-    if not all(names):  # as a path it would mean the current folder
+    if not all(name for name, _ in named):  # as a path it would mean the current folder
         raise UsageError("One of the inputs is an empty name", "check the variable or the script that it comes from")
     beside: dict[Path, Path] = {}
-    items = {os.path.realpath(item.path): item for name in names for item in _expand(name, sounds, beside)}
+    found = (item for name, said in named for item in _expand(name, said, sounds, beside, alone=len(named) == 1))
+    items = {os.path.realpath(item.path): item for item in found}
     if not items:
-        what = ", ".join(quoted(name) for name in names[:3])
+        what = ", ".join(quoted(name) for name, _ in named[:3])
         nothing = "No video, no audio file and no image" if sounds else "No video and no image"
         raise UsageError(f"{nothing} in {what}", "check the path, or name the files one by one")
     left_out = [path for path in beside if os.path.realpath(path) not in items]
     if left_out:
         on_left_out(_left_out(left_out, beside[left_out[0]]))
-    return list(items.values())
+    kept = [item for item in items.values() if shard is None or shard.contains(item.place)]
+    if shard is not None:
+        warn(f"shard {shard}: {len(kept):,} of {len(items):,} items")
+    return [item if item.kind else _looked_at(item, sounds) for item in kept]
 
 
 def _left_out(images: Sequence[Path], video: Path) -> str:
@@ -113,22 +127,28 @@ def _left_out(images: Sequence[Path], video: Path) -> str:
     return f"The {what} left out, beside videos such as {quoted(video.name)}; name them to extract them too: {named}."
 
 
-def _expand(name: str, sounds: bool, beside: dict[Path, Path]) -> Iterator[Item]:
+def _expand(name: str, said: str, sounds: bool, beside: dict[Path, Path], *, alone: bool) -> Iterator[Item]:
+    """Items of one input, which the user spelled as `said`; files that are named have no kind yet."""
     path = Path(name)
     if os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
-        yield from _search(path, sounds, beside)
+        before = "" if alone else os.path.basename(os.path.abspath(name))  # noqa: PTH100, PTH119  of ".", too
+        for item in _search(path, sounds, beside):
+            yield replace(item, place=PurePath(before, item.path.relative_to(path)).as_posix())
     elif not os.path.lexists(path) and glob.has_magic(name):
         for match in sorted(glob.glob(name, recursive=True), key=natural_key):  # noqa: PTH207  patterns may be absolute
             if not os.path.isdir(match):  # noqa: PTH112
-                yield _single(Path(match), sounds)
+                yield Item(Path(match), "", place=PurePath(match).as_posix())
     else:
-        yield _single(path, sounds)  # missing files too: they are reported with the others' failures
+        # Missing files too: they are reported with the others' failures.
+        yield Item(path, "", place=PurePath(said).as_posix())
 
 
-def _single(path: Path, sounds: bool) -> Item:
+def _looked_at(item: Item, sounds: bool) -> Item:
+    """A file that was named, with its kind; it is opened for that."""
+    path = item.path
     if is_image(path) or still_format(path):
-        return Item(path, "image", (path,))
-    return Item(path, "audio" if sounds and is_audio(path) else "video")
+        return replace(item, kind="image", images=(path,))
+    return replace(item, kind="audio" if sounds and is_audio(path) else "video")
 
 
 def _search(top: Path, sounds: bool, beside: dict[Path, Path]) -> Iterator[Item]:
@@ -152,8 +172,11 @@ def _search(top: Path, sounds: bool, beside: dict[Path, Path]) -> Iterator[Item]
     yield from (Item(Path(os.fsdecode(error.filename)), "video") for error in unreadable)
 
 
-def _read_list(list_file: Path) -> list[str]:
-    """Paths from a text file (one a line) or a CSV with a `path` column; relative ones may lie beside the list."""
+def _read_list(list_file: Path) -> list[tuple[str, str]]:
+    """Paths from a text file (one a line) or a CSV with a `path` column, each with its spelling in the list.
+
+    Relative ones may lie beside the list.
+    """
     try:
         text = read_bounded(list_file, _MAX_LIST_BYTES, dash_is_stdin=True).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
@@ -165,7 +188,7 @@ def _read_list(list_file: Path) -> list[str]:
         names = _listed_names(list_file, io.StringIO(text).readlines())
     except csv.Error as error:
         raise UsageError(f"The list {quoted(list_file)} is not a valid CSV file: {error}") from error
-    return [_beside(list_file, name) for name in names if name.strip()]
+    return [(_beside(list_file, name), name.strip()) for name in names if name.strip()]
 
 
 def _listed_names(list_file: Path, lines: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from ..cache.common.errors import UsageError
 from ..cache.format.sampling import Sampling
 from .audio.windows import Windows
+from .cluster.shards import Shard
 from .models.placement import Precision, check_device, check_precision
 from .models.weights import DEFAULT_MODEL
 from .workers.sizing import STALL_SECONDS, START_SECONDS
@@ -47,6 +48,7 @@ class ExtractOptions:
         stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
         claims: share the work with other runs into the same cache.
+        shard: the part of the inputs that this run takes; None for all.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -71,6 +73,7 @@ class ExtractOptions:
     stall_seconds: float = STALL_SECONDS
     start_seconds: float = START_SECONDS
     claims: bool = True
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         _check_type("model", self.model, str, "give its name, such as 'ViT-B/32'")
@@ -85,6 +88,7 @@ class ExtractOptions:
         _check_count("memory_limit", self.memory_limit, least=0)
         _check_positive("stall_seconds", self.stall_seconds)
         _check_positive("start_seconds", self.start_seconds)
+        _check_shard(self.shard)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class SoundOptions:
         stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
         claims: share the work with other runs into the same cache.
+        shard: the part of the inputs that this run takes; None for all.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -125,6 +130,7 @@ class SoundOptions:
     stall_seconds: float = STALL_SECONDS
     start_seconds: float = START_SECONDS
     claims: bool = True
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         _check_path("weights", self.weights)
@@ -136,6 +142,7 @@ class SoundOptions:
         _check_count("memory_limit", self.memory_limit, least=0)
         _check_positive("stall_seconds", self.stall_seconds)
         _check_positive("start_seconds", self.start_seconds)
+        _check_shard(self.shard)
 
 
 def _check_choice(name: str, value: object, literal: Any) -> None:
@@ -158,6 +165,11 @@ def _check_positive(name: str, value: object) -> None:
 def _check_type(name: str, value: object, kind: type, remedy: str) -> None:
     if not isinstance(value, kind):
         raise UsageError(f"{name} cannot be {value!r}", remedy)
+
+
+def _check_shard(value: object) -> None:
+    if value is not None:
+        _check_type("shard", value, Shard, "give one, such as Shard(0, 64), or None")
 
 
 def _check_path(name: str, value: object) -> None:

@@ -91,7 +91,7 @@ class Prepared:
     Attributes:
         cache_dir: the cache that entries are written to.
         model_dir: folder of the cache for the model's weights.
-        items: the inputs, at least one.
+        items: the inputs; only a shard has none.
         memo: remembers checksums of files.
         planner: decides; it goes through the items once.
         known_failures: what failed before with this model, by `Failure.key`.

@@ -52,7 +52,7 @@ def prepare(
         ModelError: if the weights file named does not exist.
     """
     check_is_folder(cache_dir)
-    return prepare_items(find_items(inputs, list_file), cache_dir, options)
+    return prepare_items(find_items(inputs, list_file, shard=options.shard), cache_dir, options)
 
 
 def check_is_folder(cache_dir: Path) -> None:
@@ -70,7 +70,7 @@ def check_is_folder(cache_dir: Path) -> None:
 
 
 def prepare_items(items: Sequence[Item], cache_dir: Path, options: ExtractOptions) -> PreparedPictures:
-    """Like `prepare`, for items that were found already, at least one.
+    """Like `prepare`, for items that were found already; only a shard has none.
 
     Raises:
         As `prepare`.

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..cache.common.quoting import quoted
+from .cluster.shards import Shard
 from .inputs import HashedItem
 
 
@@ -23,6 +24,7 @@ class RunSummary:
         failed_before: items skipped because they failed in an earlier run.
         seconds: wall-clock time.
         failures: what was given up and why, by path.
+        shard: the part of the inputs that the run took; None for all.
     """
 
     extracted: int = 0
@@ -32,18 +34,21 @@ class RunSummary:
     failed_before: int = 0
     seconds: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
+    shard: Shard | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; every key names its unit."""
-        return asdict(self)
+        return {**asdict(self), "shard": None if self.shard is None else str(self.shard)}
 
     def as_json(self) -> str:
         """For programs; surrogates of names that are not UTF-8 are escaped."""
         return json.dumps(self.as_dict(), indent=2, allow_nan=False)
 
-    def _counts(self, also: str = "") -> str:
-        """How many items ended how, in words; `also` stands before those that failed in an earlier run."""
-        counts = f"{self.extracted} extracted, {self.cached} cached, {self.partial} partial, {self.failed} failed{also}"
+    def _counts(self, what: str, also: str = "") -> str:
+        """How many items, named `what`, ended how; `also` stands before those that failed in an earlier run."""
+        part = "" if self.shard is None else f" of shard {self.shard}"
+        counts = f"{what}{part}: {self.extracted} extracted, {self.cached} cached"
+        counts += f", {self.partial} partial, {self.failed} failed{also}"
         if self.failed_before:
             counts += f", {self.failed_before} failed before (--retry-failed tries them again)"
         return counts
@@ -77,9 +82,9 @@ class Summary(RunSummary):
     def as_text(self) -> str:
         """For people: a line of items and, where something was extracted, one of frames and one of times."""
         if not self.extracted:
-            return f"Items: {self._counts()}"
+            return self._counts("Items")
         return (
-            f"Items: {self._counts()}\n"
+            f"{self._counts('Items')}\n"
             f"Frames: {self.frames} cached, {self.frames_per_second:.1f} frames/s; "
             f"{self.encoded} pictures encoded, identical neighbours once\n"
             f"Time: {self.seconds:.1f} s, of it waiting on decode {self.decode_wait_seconds:.1f} s, "
@@ -103,7 +108,7 @@ class SoundSummary(RunSummary):
 
     def as_text(self) -> str:
         """For people: a line of files and, where something was extracted, one of windows."""
-        files = f"Sound: {self._counts(f', {self.without_audio} without audio track' if self.without_audio else '')}"
+        files = self._counts("Sound", f", {self.without_audio} without audio track" if self.without_audio else "")
         if not self.extracted:
             return files
         return (

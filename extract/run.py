@@ -122,7 +122,8 @@ class _PictureSession(Session):
     def __init__(self, prepared: PreparedPictures, engine: PictureEngine | None) -> None:
         self._options = prepared.options
         self._given_engine = engine
-        super().__init__(prepared, Summary(), Progress("frames", verbose=self._options.verbose))
+        summary = Summary(shard=self._options.shard)
+        super().__init__(prepared, summary, Progress("frames", verbose=self._options.verbose))
 
     def carry_out(self) -> None:
         """See `Session`; says then which cached entries are not quite what is asked for."""

@@ -146,7 +146,7 @@ class DigestMemo:
             UsageError: if the file cannot be read.
         """
         before = _status(path)
-        if (known := self._known(path, before)) is not None:
+        if (known := self._recall(path, before)) is not None:
             return known
         settled = time.time_ns() - before.st_mtime_ns > SETTLED_AFTER_NS
         digest = sha256_file(path, on_bytes)
@@ -154,15 +154,15 @@ class DigestMemo:
             self._remember((_key(path), _stamp(before), settled, digest))
         return digest
 
-    def remembered(self, path: StrPath) -> str | None:
-        """Sha256 of the content of `path`, 64 hex digits, if it is known without reading the file.
+    def known(self, path: StrPath) -> str | None:
+        """Sha256 of the content of `path` if it is remembered and the file unchanged; None if not. Nothing is read.
 
         Raises:
-            UsageError: if the file cannot be read.
+            UsageError: if there is no such file.
         """
-        return self._known(path, _status(path))
+        return self._recall(path, _status(path))
 
-    def _known(self, path: StrPath, status: os.stat_result) -> str | None:
+    def _recall(self, path: StrPath, status: os.stat_result) -> str | None:
         key = _key(path)
         with self._lock:
             row = self._pending.get(key) or self._select_path(key)

@@ -53,7 +53,7 @@ def prepare_sounds(items: Sequence[Item], cache_dir: Path, options: SoundOptions
     check_is_folder(cache_dir)
     memo = DigestMemo()
     candidates = [item for item in items if not item.images]
-    if not candidates:
+    if not candidates and options.shard is None:
         raise UsageError("There is no video and no audio file among the inputs", "name one, or leave out the sound")
     files = find_clap(options.weights, memo)
     model_dir = model_dir_name(files.model, files.sha256)

@@ -52,8 +52,9 @@ def extract_sounds(
         ModelError: if there is no such model, or it cannot be used.
         CacheError: if the cache cannot be written.
     """
-    items = find_items(inputs, list_file, sounds=True, on_left_out=lambda _: None)
-    return carry_out(prepare_sounds(items, Path(cache_dir), options or SoundOptions()))
+    options = options or SoundOptions()
+    items = find_items(inputs, list_file, sounds=True, shard=options.shard, on_left_out=lambda _: None)
+    return carry_out(prepare_sounds(items, Path(cache_dir), options))
 
 
 def carry_out(prepared: PreparedSound) -> SoundSummary:
@@ -100,7 +101,8 @@ class _SoundSession(Session):
 
     def __init__(self, prepared: PreparedSound) -> None:
         self._options = prepared.options
-        super().__init__(prepared, SoundSummary(), Progress("windows", verbose=self._options.verbose))
+        summary = SoundSummary(shard=self._options.shard)
+        super().__init__(prepared, summary, Progress("windows", verbose=self._options.verbose))
         self._without_audio = prepared.without_audio()
 
     def _run(self) -> None:

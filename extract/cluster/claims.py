@@ -20,6 +20,7 @@ from typing import Any
 from ...cache.common.atomic import host_name, is_alive
 from ...cache.common.reading import read_bounded
 from ...cache.format.sampling import Sampling
+from ...cache.format.schema import storable_path, utc_now
 from ..inputs import HashedItem
 
 HEARTBEAT_S = 60.0
@@ -28,7 +29,8 @@ STALE_AFTER_S = 10 * HEARTBEAT_S
 share a disk may differ by minutes, so it is several heartbeats."""
 
 _FOLDER = ".claims"
-_MAX_BYTES = 4096
+_ASIDE = ".stale-"
+_MAX_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,6 @@ class Claims:
     def __init__(self, model_folder: Path) -> None:
         self._folder = model_folder / _FOLDER
         self._owner = Owner.this_process()
-        self._text = json.dumps(asdict(self._owner), allow_nan=False)
         self._held: set[Path] = set()
         self._lock = threading.Lock()
         self._is_over = threading.Event()
@@ -85,7 +86,7 @@ class Claims:
         if path in self._held:
             return True
         try:
-            return self._create(path) or (self._is_stale(path) and self._take_over(path))
+            return self._create(path, item) or (_is_stale(path) and self._take_over(path, item))
         except OSError:
             return True
 
@@ -100,47 +101,38 @@ class Claims:
             self._remove(path)
         with contextlib.suppress(OSError):
             for path in list(self._folder.iterdir()):  # of runs that were killed
-                if self._is_stale(path):
+                if _is_stale(path):
                     self._put_aside(path)
             self._folder.rmdir()  # the last run leaves nothing
 
     def _path(self, item: HashedItem, sampling: Sampling) -> Path:
-        suffix = "" if sampling.is_all else f".{sampling}"
-        return self._folder / f"{item.sha256[:16]}{suffix}"
+        return self._folder / claim_name(item.sha256, sampling)
 
-    def _create(self, path: Path) -> bool:
+    def _create(self, path: Path, item: HashedItem) -> bool:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "w") as file:
-            file.write(self._text)
+            said = {**asdict(self._owner), "since": utc_now(), "path": storable_path(item.item.path)}
+            file.write(json.dumps(said, allow_nan=False))
         with self._lock:
             self._held.add(path)
         self._start_heartbeat()
         return True
 
-    def _is_stale(self, path: Path) -> bool:
-        try:
-            age_s = time.time() - path.stat().st_mtime
-            owner = owner_of(path)
-        except FileNotFoundError:
-            return True  # released meanwhile
-        is_gone = owner.is_gone if owner is not None else None
-        return age_s > STALE_AFTER_S if is_gone is None else is_gone
-
-    def _take_over(self, path: Path) -> bool:
+    def _take_over(self, path: Path, item: HashedItem) -> bool:
         """Remove a stale claim and make our own; of several runs that try, one succeeds."""
         self._put_aside(path)
-        return self._create(path)
+        return self._create(path, item)
 
     def _put_aside(self, path: Path) -> None:
         """Remove a stale claim; where another run took it over since we looked, it gets it back."""
-        aside = path.with_name(f"{path.name}.stale-{self._owner.token}")
+        aside = path.with_name(f"{path.name}{_ASIDE}{self._owner.token}")
         with contextlib.suppress(OSError):
             path.rename(aside)
-            if not self._is_stale(aside):
+            if not _is_stale(aside):
                 os.link(aside, path)
         with contextlib.suppress(OSError):
             aside.unlink()
@@ -168,13 +160,72 @@ class Claims:
                     os.utime(path)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it lies in the cache.
+
+    Attributes:
+        name: of its file, as `claim_name` gives it.
+        owner: who holds it; None where the file does not say.
+        since: when it was made, ISO 8601 in UTC; "" where the file does not say.
+        path: of the item on the owner's host, as `storable_path` gives it; "" where the file does not say.
+        is_stale: whether the next run may take it over.
+    """
+
+    name: str
+    owner: Owner | None
+    since: str
+    path: str
+    is_stale: bool
+
+
+def claim_name(sha256: str, sampling: Sampling) -> str:
+    """Name of the file that claims a content: "0123456789abcdef", of some frames "0123456789abcdef.fps=2"."""
+    return sha256[:16] + ("" if sampling.is_all else f".{sampling}")
+
+
+def list_claims(model_folder: Path) -> list[Claim]:
+    """Every claim on items of one model, sorted by name; none where there are none, or they cannot be read."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in sorted((model_folder / _FOLDER).iterdir()):
+            if _ASIDE not in path.name and not path.name.startswith("."):
+                said = _read(path)
+                since, place = (str(said.get(name, "")) for name in ("since", "path"))
+                found.append(Claim(path.name, _owner(said), since, place, _is_stale(path)))
+    return found
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        age_s = time.time() - path.stat().st_mtime
+        owner = owner_of(path)
+    except FileNotFoundError:
+        return True  # released meanwhile
+    is_gone = owner.is_gone if owner is not None else None
+    return age_s > STALE_AFTER_S if is_gone is None else is_gone
+
+
 def owner_of(path: Path) -> Owner | None:
     """Who holds a claim; None if the file is not one, is being written, or is gone."""
+    return _owner(_read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a claim says; nothing if the file is not one, is being written, or is gone."""
     try:
-        said: dict[str, Any] = json.loads(read_bounded(path, _MAX_BYTES))
-        return Owner(str(said["host"]), int(said["pid"]), str(said["started"]), str(said["token"]))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        said = json.loads(read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _owner(said: dict[str, Any]) -> Owner | None:
+    try:
+        owner = Owner(str(said["host"]), int(said["pid"]), str(said["started"]), str(said["token"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
+    return owner if 0 < owner.pid < 1 << 31 else None  # beyond that the system cannot be asked
 
 
 def _started(pid: int) -> str:

@@ -68,6 +68,19 @@ def test_a_file_is_read_once(tmp_path: Path, hashed: list[Path]) -> None:
     assert hashed == [path]
 
 
+def test_what_is_known_is_told_without_reading(tmp_path: Path, hashed: list[Path]) -> None:
+    memo, file = DigestMemo(tmp_path / "memo"), settled(tmp_path / "file", b"content")
+    assert memo.known(file) is None
+    assert hashed == []
+    digest = memo.sha256(file)
+    assert memo.known(file) == digest
+    assert hashed == [file]
+    settled(file, b"changed")
+    assert memo.known(file) is None
+    with pytest.raises(UsageError, match="Cannot read"):
+        memo.known(tmp_path / "missing")
+
+
 def test_a_changed_file_has_a_new_digest(tmp_path: Path) -> None:
     path = settled(tmp_path / "video", b"content")
     memo = DigestMemo(tmp_path / "memo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def workplace(demo_library: DemoLibrary, tmp_path: Path, monkeypatch: pytest.Mon
     """A folder with everything that the commands name: the demo library, and stand-ins for files of the user."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLIPCACHE_MODEL", "demo")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
     shutil.copytree(demo_library.folder, "demo/videos")
     for folder in ("demo/features", "features", "features_a", "features_b"):
         shutil.copytree(demo_library.cache_dir, folder)
@@ -83,7 +85,7 @@ def test_documented_commands_run_as_typed(page: str, workplace: Path) -> None:
     failed = []
     for words in command_lines.of_page(text_of(page)):
         if is_run(words):
-            result = CliRunner().invoke(cli, words)
+            result = CliRunner().invoke(cli, [os.path.expandvars(word) for word in words])
             if result.exit_code != 0:
                 failed.append((" ".join(words), result.stderr or result.exception))
         else:

@@ -21,6 +21,7 @@ from clipcache.extract.audio.clap import SoundEncoder, TextEncoder, load_text_en
 from clipcache.extract.audio.run import extract_sounds
 from clipcache.extract.audio.weights import find_clap
 from clipcache.extract.audio.windows import Windows
+from clipcache.extract.cluster.shards import Shard, number_of
 from clipcache.extract.options import SoundOptions
 from extract_runs import Outcome, read_failures
 from video_files import make_video
@@ -182,6 +183,26 @@ def test_audio_files_beside_videos_get_sound_and_videos_both(
     said = json.loads(outcome.out)
     assert outcome.code == 0
     assert (said["pictures"]["extracted"], said["sound"]["extracted"], said["sound"]["without_audio"]) == (1, 1, 1)
+
+
+def test_shards_of_sound_rejoin(run: Run, clap: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    for number in range(5):
+        write_sound(folder / f"{number}.wav", tone(1.0 + number / 8, 48_000), 48_000, "pcm_s16le")
+    words = [folder, "--model", "clap", "--audio-weights", clap, "--json"]
+    said = [json.loads(run("extract", *words, "--shard", f"{index}/3").out) for index in range(3)]
+    expected = [sum(number_of(f"{number}.wav", 3) == index for number in range(5)) for index in range(3)]
+    assert [one["extracted"] for one in said] == expected
+    assert [one["shard"] for one in said] == ["0/3", "1/3", "2/3"]
+    assert len(FeatureCache(tmp_path / "cache")) == 5
+    in_python = extract_sounds([folder], tmp_path / "cache", SoundOptions(clap, shard=Shard(1, 3)))
+    assert in_python.cached == expected[1]
+    full = {number_of(f"{number}.wav", 64) for number in range(5)}
+    empty = f"{min(set(range(64)) - full)}/64"
+    outcome = run("extract", *words[:1], "--audio", *words[3:], "--weights", tiny_weights, "--shard", empty)
+    assert outcome.code == 0, "a shard without items is no error, nor for sound"
+    assert {one["shard"] for one in json.loads(outcome.out).values()} == {empty}
 
 
 def test_no_audio_track_is_recorded_and_no_failure(run: Run, clap: Path, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from clipcache.cache.common.hashing import sha256_file
 from clipcache.cache.format.sampling import Sampling
 from clipcache.extract.cluster import claims as claims_module
-from clipcache.extract.cluster.claims import STALE_AFTER_S, Claims, Owner, owner_of
+from clipcache.extract.cluster.claims import _ASIDE, STALE_AFTER_S, Claim, Claims, Owner, list_claims, owner_of
 from clipcache.extract.cluster.work_queue import Known, WorkQueue
 from clipcache.extract.inputs import HashedItem, Item
 from extract_runs import Cli, assert_sound, extract_words, start_extract, wait_until
@@ -56,7 +57,26 @@ def test_a_claim_says_whose_it_is(tmp_path: Path) -> None:
     assert owner is not None
     assert owner.pid == os.getpid()
     assert owner.is_gone is False
+    (files(tmp_path)[0].parent / f"other{_ASIDE}0").touch()
+    [listed] = list_claims(tmp_path)
+    assert (listed.name, listed.owner, listed.is_stale) == (item().sha256[:16], owner, False)
+    assert listed.path == str(Path("0.mp4").absolute())
+    assert abs(datetime.fromisoformat(listed.since).timestamp() - time.time()) < 60
     claims.close()
+    assert list_claims(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[1]", "[" * 100_000, '{"host": 1, "pid": 9e999}', "\0" * (1 << 17)),
+        *(json.dumps({**asdict(Owner.this_process()), "pid": pid}) for pid in (-1, 0, 10**30)),
+    ],
+)
+def test_what_is_no_claim_is_listed_as_nobodys(text: str, tmp_path: Path) -> None:
+    (tmp_path / ".claims").mkdir()
+    (tmp_path / ".claims" / "0123456789abcdef").write_text(text)
+    assert list_claims(tmp_path) == [Claim("0123456789abcdef", None, "", "", is_stale=False)]
 
 
 def of_a_dead_process(owner: Owner) -> Owner:
