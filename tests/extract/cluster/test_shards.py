@@ -234,7 +234,7 @@ def test_shards_rejoin_and_none_hashes_what_is_in_another(
     assert clipcache(library, "--cache", tmp_path / "plain").code == 0
     hashed: list[str] = []
     computed = hashing.sha256_file
-    monkeypatch.setattr(hashing, "sha256_file", lambda path: hashed.append(str(path)) or computed(path))
+    monkeypatch.setattr(hashing, "sha256_file", lambda path, tell: hashed.append(str(path)) or computed(path, tell))
     monkeypatch.setenv("CLIPCACHE_MEMO", str(tmp_path / "memo.sqlite3"))
     counts = Counter[str]()
     for index in range(LIBRARY_SHARDS):
