@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,11 @@ from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
 from . import interrupts
 from .cluster.work_queue import WorkQueue
+from .devices.group import DeviceGroup
 from .encoded import EncodedItem
 from .inputs import HashedItem
-from .models.frame_encoder import FrameEncoder
-from .models.placement import place
+from .models.frame_encoder import FrameEncoder, PictureEncoder
+from .models.placement import Placement, place_each
 from .options import ExtractOptions
 from .pipeline import Run
 from .prepare import PreparedPictures, find_cached, mismatches, prepare
@@ -86,12 +88,29 @@ class _PictureSession(Session):
     def _run(self) -> None:
         options = self._options
         self._cache = FeatureCache(self._prepared.cache_dir)
-        placement = place(options.device, options.precision, options.batch_size)
-        workers = choose_workers(options.num_workers, placement.device, options.memory_limit)
+        placements = place_each(options.device, options.precision, options.batch_size)
+        devices = ",".join(placement.device for placement in placements)
+        workers = choose_workers(options.num_workers, devices, options.memory_limit)
         self._resize = workers.resize
-        self._encoder = FrameEncoder(self._prepared.weights, placement, trust=options.trust_weights)
-        with self._queue(options.sampling, claims=options.claims) as queue:
+        with (
+            contextlib.closing(self._open_encoder(placements)) as self._encoder,
+            self._queue(options.sampling, claims=options.claims) as queue,
+        ):
             self._work_off(queue, workers)
+
+    def _open_encoder(self, placements: Sequence[Placement]) -> PictureEncoder:
+        """In this process for one device; a process each for several."""
+        weights, options = self._prepared.weights, self._options
+        if len(placements) == 1:
+            return FrameEncoder(weights, placements[0], trust=options.trust_weights)
+        return DeviceGroup(
+            weights,
+            placements,
+            lambda sentence: self._progress.say(f"clipcache: {sentence}"),
+            trust=options.trust_weights,
+            quiet=not options.debug,
+            start_seconds=options.start_seconds,
+        )
 
     def _work_off(self, queue: WorkQueue, workers: Workers) -> None:
         options = self._options
