@@ -31,8 +31,9 @@ class DeviceProcess:
         quiet: throw away what it writes to stderr.
 
     Attributes:
-        ready: what it said when it had started; None before.
-        running: the batches that it was given and has not answered, by number, oldest first.
+        device: where it computes, as a torch device string.
+        capacity: batches that it takes at once; 0 until it has started.
+        running: the batches that it was given and has not answered, oldest first: pictures by number.
         encoded: pictures that it has encoded.
     """
 

@@ -142,7 +142,8 @@ class FrameEncoder(PictureEncoder):
 
     def wait(self, pending: Sequence[PendingFeatures]) -> None:
         """See `PictureEncoder`."""
-        self._device.wait([one.started for one in pending])
+        with self._memory_errors():
+            self._device.wait([one.started for one in pending])
 
     @contextlib.contextmanager
     def _memory_errors(self) -> Iterator[None]:

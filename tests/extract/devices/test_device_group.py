@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,11 @@ def harm(monkeypatch: pytest.MonkeyPatch, number: int | None, code: str) -> None
     monkeypatch.setattr(process, "_BOOT", program)
 
 
-def open_group(weights: Path, said: list[str] | None = None, **more: Any) -> DeviceGroup:
+def open_group(
+    weights: Path, said: list[str] | None = None, placements: Sequence[Placement] = (CPU, CPU), **more: Any
+) -> DeviceGroup:
     found = find_weights("tiny", weights, DigestMemo())
-    return DeviceGroup(found, [CPU, CPU], ([] if said is None else said).append, **more)
+    return DeviceGroup(found, placements, ([] if said is None else said).append, **more)
 
 
 def test_two_devices_give_the_features_of_one(
@@ -152,15 +155,16 @@ def test_devices_lost_on_the_way(
 
 @pytest.mark.once
 def test_the_fastest_device_takes_most(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are as large as its own; the other divides them."""
     slowly = (
         "import time\n"
         "from clipcache.extract.models.frame_encoder import FrameEncoder\n"
         "encode = FrameEncoder.encode\n"
-        "FrameEncoder.encode = lambda *arguments: time.sleep(0.5) or encode(*arguments)\n"
+        "FrameEncoder.encode = lambda *arguments: time.sleep(0.7) or encode(*arguments)\n"
     )
     harm(monkeypatch, 0, slowly)
     pictures = np.random.default_rng(0).integers(0, 256, (30 * CPU.batch_size + 3, 224, 224, 3), np.uint8)
-    group = open_group(tiny_weights)
+    group = open_group(tiny_weights, placements=[CPU, replace(CPU, batch_size=2 * CPU.batch_size)])
     slow, fast = group._processes
     try:
         found = through_batcher(group, pictures)
