@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..cache.common.options import CACHE, COUNT, LOADING, PATH, POSITIVE
+from ..cache.common.options import CACHE, COUNT, PATH, POSITIVE, WEIGHTS, device_option
 from .cluster.shards import Shard
 from .interrupts import noticed
 from .workers.sizing import STALL_SECONDS, START_SECONDS
@@ -44,7 +44,11 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
     show_default=True,
     help="Name of the model; clap: encode sound only.",
 )
-@LOADING
+@WEIGHTS
+@device_option(
+    "auto, cpu, cuda, cuda:N, cuda:all, or several, such as cuda:0,cuda:1: a process encodes on each; sound is encoded "
+    "on the first."
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),

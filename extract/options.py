@@ -31,7 +31,7 @@ class ExtractOptions:
             a registered encoder, or any name together with `weights`.
         weights: path of a file with the model's weights; None takes OpenAI's, downloaded on first use.
         trust_weights: open a TorchScript archive that is not OpenAI's own; such a file can run code.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N", "cuda:all", or several with commas between: a process encodes on each.
         precision: "auto", "fp32", "bf16" or "fp16"; auto is fp16 on CUDA, bf16 on CPUs that compute in it, else fp32.
         batch_size: pictures per batch, 1 or more; None chooses by device.
         num_workers: decoding processes, 0 or more; None chooses, 0 decodes in this process.
@@ -98,7 +98,7 @@ class SoundOptions:
     Attributes:
         weights: path of the folder of a saved CLAP model; None takes the published one, downloaded on first use.
         windows: which windows of the sound are encoded.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: as in `ExtractOptions`; of several the first is used.
         batch_size: windows per batch, 1 or more; None chooses by device.
         num_workers: decoding processes, 0 or more; None chooses, 0 decodes in this process, without protection.
         dtype: "float16" or "float32", of the cached features.

@@ -17,7 +17,7 @@ from .cluster.work_queue import WorkQueue
 from .encoded import EncodedItem, join_features
 from .inputs import HashedItem
 from .models.batching import Batcher
-from .models.frame_encoder import FloatArray, FrameEncoder
+from .models.frame_encoder import FloatArray, PictureEncoder
 from .unfinished import Unfinished
 from .video.index import VideoIndex
 from .video.proof import are_proved
@@ -77,7 +77,7 @@ class Run:
     def __init__(
         self,
         items: WorkQueue,
-        encoder: FrameEncoder,
+        encoder: PictureEncoder,
         events: RunEvents,
         *,
         sampling: Sampling,

@@ -14,13 +14,13 @@ from ..cache.format.sampling import Sampling
 from ..cache.format.schema import SCHEMA_VERSION, EntryAttributes, storable_path, utc_now
 from .encoded import EncodedItem
 from .inputs import HashedItem
-from .models.frame_encoder import FrameEncoder
+from .models.frame_encoder import PictureEncoder
 from .models.placement import Placement
 from .options import ExtractOptions
 from .video.resize import backend_used
 
 
-def attributes_of(encoded: EncodedItem, encoder: FrameEncoder, sampling: Sampling, resize: str) -> EntryAttributes:
+def attributes_of(encoded: EncodedItem, encoder: PictureEncoder, sampling: Sampling, resize: str) -> EntryAttributes:
     """The attributes of the entry that an encoded item becomes."""
     picture = _picture(encoded)
     return EntryAttributes(
@@ -99,7 +99,7 @@ def common_attributes(
     }
 
 
-def _preprocessing(encoder: FrameEncoder, picture: _Picture, resize: str) -> str:
+def _preprocessing(encoder: PictureEncoder, picture: _Picture, resize: str) -> str:
     spec = encoder.spec
     return spec.describe_preprocessing(
         backend_used(picture.height, picture.width, spec.input_size, resize, spec.resize)
@@ -135,7 +135,7 @@ def _duration_s(encoded: EncodedItem) -> float:
     return float(np.ptp(times)) / 1000.0 + (1.0 / index.fps if index.fps > 0 else 0.0)
 
 
-def recipe_of(encoder: FrameEncoder, options: ExtractOptions, resize: str, threads: int) -> dict[str, str]:
+def recipe_of(encoder: PictureEncoder, options: ExtractOptions, resize: str, threads: int) -> dict[str, str]:
     """All that features depend on beside the content and the sampling, by name.
 
     Args:
@@ -162,12 +162,16 @@ def recipe_of(encoder: FrameEncoder, options: ExtractOptions, resize: str, threa
     }
 
 
-def _device_name(device: str) -> str:
-    """What computes, as far as its rounding depends on it: the kind of GPU, or the instructions of the CPU."""
+def _device_name(devices: str) -> str:
+    """What computes, as far as its rounding depends on it: the kinds of GPU, and the instructions of the CPU."""
     import torch
 
-    is_gpu = device.startswith("cuda")
-    return str(torch.cuda.get_device_name(device) if is_gpu else torch.backends.cpu.get_cpu_capability())
+    capability = torch.backends.cpu.get_cpu_capability
+    names = {
+        str(torch.cuda.get_device_name(device) if device.startswith("cuda") else capability())
+        for device in devices.split(",")
+    }
+    return " + ".join(sorted(names))
 
 
 def decoder_version(decoder: str) -> str:

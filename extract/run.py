@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..cache.common.errors import NoLibraryError
@@ -12,10 +12,11 @@ from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
 from . import interrupts
 from .cluster.work_queue import WorkQueue
+from .devices.group import DeviceGroup
 from .encoded import EncodedItem
 from .inputs import HashedItem
-from .models.frame_encoder import FrameEncoder
-from .models.placement import place
+from .models.frame_encoder import FrameEncoder, PictureEncoder
+from .models.placement import Placement, place_each
 from .models.weights import WeightsFile
 from .options import ExtractOptions
 from .pipeline import Run
@@ -56,7 +57,12 @@ def extract(
 
 
 class PictureEngine:
-    """What encodes pictures: the model on its device, and the workers that decode. It serves one run after another.
+    """What encodes pictures: the model on its devices, and the workers that decode. It serves one run after another.
+
+    Args:
+        weights: of the model.
+        options: as asked for.
+        say: called with a sentence if a device is lost.
 
     Attributes:
         encoder: encodes.
@@ -69,12 +75,13 @@ class PictureEngine:
         ModelError: if weights are missing, damaged or of another model.
     """
 
-    def __init__(self, weights: WeightsFile, options: ExtractOptions) -> None:
-        placement = place(options.device, options.precision, options.batch_size)
-        workers = choose_workers(options.num_workers, placement.device, options.memory_limit)
+    def __init__(self, weights: WeightsFile, options: ExtractOptions, say: Callable[[str], None]) -> None:
+        placements = place_each(options.device, options.precision, options.batch_size)
+        devices = ",".join(placement.device for placement in placements)
+        workers = choose_workers(options.num_workers, devices, options.memory_limit)
         self.resize = workers.resize
         self.threads = min(workers.count, 1)
-        self.encoder = FrameEncoder(weights, placement, trust=options.trust_weights)
+        self.encoder = _open_encoder(weights, placements, options, say)
         self.pool = self._pool(workers, options)
 
     def _pool(self, workers: Workers, options: ExtractOptions) -> WorkerPool | InProcessPool:
@@ -92,8 +99,25 @@ class PictureEngine:
         )
 
     def close(self, *, kill: bool = False) -> None:
-        """End the workers, at once if `kill`."""
+        """End the workers, at once if `kill`, and the encoder."""
         self.pool.close(kill=kill)
+        self.encoder.close()
+
+
+def _open_encoder(
+    weights: WeightsFile, placements: Sequence[Placement], options: ExtractOptions, say: Callable[[str], None]
+) -> PictureEncoder:
+    """In this process for one device; a process each for several."""
+    if len(placements) == 1:
+        return FrameEncoder(weights, placements[0], trust=options.trust_weights)
+    return DeviceGroup(
+        weights,
+        placements,
+        say,
+        trust=options.trust_weights,
+        quiet=not options.debug,
+        start_seconds=options.start_seconds,
+    )
 
 
 def carry_out(prepared: PreparedPictures, engine: PictureEngine | None = None) -> Summary:
@@ -133,7 +157,7 @@ class _PictureSession(Session):
 
     def _run(self) -> None:
         self._cache = FeatureCache(self._prepared.cache_dir)
-        self._engine = self._given_engine or PictureEngine(self._prepared.weights, self._options)
+        self._engine = self._given_engine or self._new_engine()
         whole = False
         try:
             with self._queue(self._options.sampling, claims=self._options.claims) as queue:
@@ -142,6 +166,10 @@ class _PictureSession(Session):
         finally:
             if self._given_engine is None or not whole:
                 self._engine.close(kill=not whole)
+
+    def _new_engine(self) -> PictureEngine:
+        say = self._progress.say
+        return PictureEngine(self._prepared.weights, self._options, lambda sentence: say(f"clipcache: {sentence}"))
 
     def _work_off(self, queue: WorkQueue) -> None:
         options, engine = self._options, self._engine

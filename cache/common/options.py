@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from .errors import UsageError
 from .quoting import one_line
 
 PATH = click.Path(path_type=Path)
@@ -61,8 +62,33 @@ CACHE = click.option(
     help="Directory of the cache.",
 )
 DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
-LOADING = options(
+WEIGHTS = options(
     click.option("--weights", type=PATH, envvar="CLIPCACHE_WEIGHTS", help="File of the model's weights."),
     click.option("--trust-weights", is_flag=True, help="Open a TorchScript archive that OpenAI did not publish."),
-    click.option("--device", default="auto", envvar="CLIPCACHE_DEVICE", help="auto, cpu, cuda or cuda:N."),
 )
+
+
+def check_one_device(device: str) -> None:
+    """Refuse the names of several devices.
+
+    Raises:
+        UsageError: if there is a comma, or it is "cuda:all".
+    """
+    if "," in device or device == "cuda:all":
+        raise UsageError(
+            f"--device {device} means several devices, which clipcache extract alone can use",
+            "name one of them with --device",
+        )
+
+
+def _one_device(context: click.Context, option: click.Parameter, device: str) -> str:  # noqa: ARG001  a callback
+    check_one_device(device)
+    return device
+
+
+def device_option(text: str, callback: Any = None) -> Callable[[_Command], _Command]:
+    """The option that names where to compute, with its help text."""
+    return click.option("--device", default="auto", envvar="CLIPCACHE_DEVICE", callback=callback, help=text)
+
+
+LOADING = options(WEIGHTS, device_option("auto, cpu, cuda or cuda:N.", _one_device))

@@ -16,6 +16,7 @@ from ...cache.store import FeatureCache
 from .. import interrupts
 from ..cluster.work_queue import WorkQueue
 from ..inputs import HashedItem, find_items
+from ..models.placement import first_device
 from ..options import SoundOptions
 from ..progress import Progress, SoundSummary
 from ..provenance import common_attributes
@@ -108,7 +109,7 @@ class _SoundSession(Session):
     def _run(self) -> None:
         options = self._options
         self._cache = FeatureCache(self._prepared.cache_dir)
-        self._encoder = SoundEncoder(self._prepared.files, options.device, options.batch_size)
+        self._encoder = SoundEncoder(self._prepared.files, first_device(options.device), options.batch_size)
         if options.windows.samples > self._encoder.max_samples:
             most = self._encoder.max_samples / SAMPLE_RATE
             raise UsageError(

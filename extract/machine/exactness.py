@@ -179,6 +179,9 @@ class _PictureReader:
         done.set_result(np.array([self._feature_of(picture) for picture in pictures.numpy()], np.float32))
         return done
 
+    def wait(self, pending: Any) -> None:
+        """Nothing is computed beside this process."""
+
 
 def checksum_features(checksum: int) -> tuple[int, int]:
     """A checksum as two numbers that float32 holds."""

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import socket
 import subprocess
-import sys
 import time
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy.typing as npt
 
 from ..video.resize import ResizeRule
+from . import child
 from .messages import PageFree, Reply, Stop, Task
 from .shared_pages import SharedPages
 
-# The child gets the parent's module search path and nothing from the current folder; being started as a program of its
-# own, it never imports the caller's script again, and needs no `if __name__ == "__main__"` there.
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
-    "from clipcache.extract.workers.worker import main; main()"
-)
-_GRACE_SECONDS = 2.0
+_BOOT = child.boot_code("clipcache.extract.workers.worker")
 
 
 class WorkerProcess:
@@ -51,17 +42,10 @@ class WorkerProcess:
                 "rule": dataclasses.asdict(rule),
                 "socket": theirs.fileno(),
                 "pages": self._pages.descriptor,
-                "parent": os.getpid(),
                 "memory": memory,
             }
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(settings), json.dumps(sys.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL if quiet else None,
-                pass_fds=(theirs.fileno(), self._pages.descriptor),
-                env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-            )
+            descriptors = (theirs.fileno(), self._pages.descriptor)
+            self._process = child.start(_BOOT, settings, descriptors, quiet=quiet, threads=1)
             self.connection = Connection(ours.detach())
         self._last_sign = time.monotonic()
         self.was_ready = False
@@ -113,22 +97,17 @@ class WorkerProcess:
 
     def exit_code(self) -> int | None:
         """How the process ended, negative for a signal; None where it runs on without its connection."""
-        try:
-            return self._process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            return None
+        return child.exit_code(self._process)
 
     def close(self, *, kill: bool = False) -> None:
         """End the process, by a message unless `kill`, and give its memory back."""
         if not kill:
             self._send(Stop())
             try:
-                self._process.wait(_GRACE_SECONDS)
+                self._process.wait(child.GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 kill = True
         if kill:
-            self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # a process that waits for a dead disk cannot even be killed
-                self._process.wait(_GRACE_SECONDS)
+            child.kill(self._process)
         self.connection.close()
         self._pages.close()

@@ -42,7 +42,7 @@ class SharedPages:
         shape = (PAGES, PAGE_SAMPLES) if size is None else (PAGES, page_frames(size), size, size, 3)
         dtype = np.dtype(np.float32 if size is None else np.uint8)
         length = int(np.prod(shape)) * dtype.itemsize
-        self.descriptor = _anonymous_memory(length) if descriptor is None else descriptor
+        self.descriptor = anonymous_memory(length) if descriptor is None else descriptor
         self._memory = mmap.mmap(self.descriptor, length)
         self._pages: npt.NDArray[Any] = np.frombuffer(self._memory, dtype).reshape(shape)
 
@@ -66,7 +66,8 @@ class SharedPages:
         del self._pages
 
 
-def _anonymous_memory(length: int) -> int:
+def anonymous_memory(length: int) -> int:
+    """The descriptor of new memory of so many bytes, which others can join."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("clipcache-pages", os.MFD_CLOEXEC)
     else:

@@ -49,7 +49,7 @@ class SoundWorkers:
     memory: int
 
 
-def choose_workers(requested: int | None, device: str, memory_limit: int | None) -> Workers:
+def choose_workers(requested: int | None, devices: str, memory_limit: int | None) -> Workers:
     """Workers for a run.
 
     On a CPU encoding takes most of the time and shares the cores: ViT-B/32 needs four times the core-seconds that a
@@ -58,21 +58,24 @@ def choose_workers(requested: int | None, device: str, memory_limit: int | None)
 
     Args:
         requested: number of workers asked for; None chooses.
-        device: where the encoder runs, as a torch device string.
+        devices: where the encoder runs, as a torch device string; several are separated by commas, and
+            each has a process of its own.
         memory_limit: bytes that the whole run may hold; None for no limit.
 
     Raises:
         UsageError: if the limit does not allow one worker, or as many as were asked for.
     """
     cores = usable_cores()
-    count = requested if requested is not None else cores if device.startswith("cuda") else max(1, (cores + 1) // 3)
+    count = requested if requested is not None else cores if "cuda" in devices else max(1, (cores + 1) // 3)
     if memory_limit is None or count == 0:
         return Workers(count, "torch")
+    number = devices.count(",") + 1
+    encoding = PARENT_BYTES * (number + 1 if number > 1 else 1)
     for resize in ("torch", "pil"):
-        affordable = (memory_limit - PARENT_BYTES) // WORKER_BYTES[resize]
+        affordable = (memory_limit - encoding) // WORKER_BYTES[resize]
         if affordable >= (requested or 1):
             return Workers(min(count, affordable), resize)
-    raise _too_low(requested or 1, WORKER_BYTES["pil"])
+    raise _too_low(encoding, requested or 1, WORKER_BYTES["pil"])
 
 
 def choose_sound_workers(requested: int | None, device: str, memory_limit: int | None) -> SoundWorkers:
@@ -83,13 +86,13 @@ def choose_sound_workers(requested: int | None, device: str, memory_limit: int |
         return SoundWorkers(count, SOUND_MEMORY_BYTES)
     for_workers = memory_limit - PARENT_BYTES
     if for_workers < (requested or 1) * SOUND_WORKER_BYTES:
-        raise _too_low(requested or 1, SOUND_WORKER_BYTES)
+        raise _too_low(PARENT_BYTES, requested or 1, SOUND_WORKER_BYTES)
     count = min(count, for_workers // SOUND_WORKER_BYTES)
     return SoundWorkers(count, min(SOUND_MEMORY_BYTES, for_workers // count))
 
 
-def _too_low(count: int, worker_bytes: int) -> UsageError:
-    least = math.ceil(10 * (PARENT_BYTES + count * worker_bytes) / GIB) / 10
+def _too_low(encoding: int, count: int, worker_bytes: int) -> UsageError:
+    least = math.ceil(10 * (encoding + count * worker_bytes) / GIB) / 10
     return UsageError(f"--limit-memory is too low for {count} worker(s); the least that works is {least:.1f}GB")
 
 

@@ -6,13 +6,9 @@ no beat), and goes on without it. See `pool` for the other side.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import resource
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -30,6 +26,7 @@ from ..video.delivery import DecodeReport
 from ..video.images import read_image
 from ..video.index import read_index
 from ..video.resize import Pixels, Resize, ResizeRule, make_resize
+from .child import follow_parent
 from .messages import (
     Beat,
     ImagesTask,
@@ -51,8 +48,6 @@ from .messages import (
 from .shared_pages import PAGES, SharedPages, page_frames
 
 _BEAT_SECONDS = 1.0
-_ORPHAN_CHECK_SECONDS = 1.0
-_PR_SET_PDEATHSIG = 1
 
 
 def run_task(
@@ -179,27 +174,10 @@ class _Mailbox:
         self._last_beat = time.monotonic()
 
 
-def _leave_with_parent(parent: int) -> None:
-    """End this process when its parent is gone, even while a decoder hangs; for systems other than Linux."""
-    while os.getppid() == parent:
-        time.sleep(_ORPHAN_CHECK_SECONDS)
-    os._exit(1)
-
-
-def _die_with_parent(parent: int) -> None:
-    """Let Linux end this process the moment its parent is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before this was said
-        os._exit(1)
-
-
 def main() -> None:
     """Entry point of a worker process; its settings are JSON on the command line."""
     settings = json.loads(sys.argv[1])
-    _die_with_parent(settings["parent"])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_leave_with_parent, args=(settings["parent"],), daemon=True).start()
+    follow_parent(settings["parent"])
     _limit_memory(settings["memory"])
     mailbox = _Mailbox(Connection(settings["socket"]), SharedPages(settings["size"], settings["pages"]))
     do = _doer(settings, mailbox)

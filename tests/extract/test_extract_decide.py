@@ -254,3 +254,13 @@ def test_a_memory_limit_means_fewer_and_then_leaner_workers() -> None:
     assert (choose_workers(None, "cpu", tight).count, choose_workers(None, "cpu", tight).resize) == (1, "pil")
     with pytest.raises(UsageError, match=r"--limit-memory is too low for 3 worker"):
         choose_workers(3, "cuda", tight)
+
+
+def test_every_process_that_encodes_counts_against_the_memory_limit() -> None:
+    most = 3 * PARENT_BYTES + 2 * WORKER_BYTES["torch"]
+    assert choose_workers(None, "cuda:0,cuda:1", None).count == choose_workers(None, "cuda", None).count
+    assert choose_workers(3, "cpu,cpu", most + WORKER_BYTES["torch"]).count == 3
+    with pytest.raises(
+        UsageError, match=rf"the least that works is {(3 * PARENT_BYTES + WORKER_BYTES['pil']) / GIB:.1f}"
+    ):
+        choose_workers(1, "cpu,cpu", 3 * PARENT_BYTES)

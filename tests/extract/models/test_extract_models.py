@@ -14,7 +14,7 @@ from clipcache.cache.common.hashing import DigestMemo, sha256_file
 from clipcache.cache.format.names import canonical_model
 from clipcache.extract.models import weights
 from clipcache.extract.models.frame_encoder import FrameEncoder
-from clipcache.extract.models.placement import Placement, place
+from clipcache.extract.models.placement import Placement, check_device, first_device, place, place_each
 from clipcache.extract.models.prompts import load_reference_encoder
 from clipcache.extract.models.weights import OPENAI_MODELS, WeightsFile, find_weights, load_clip
 from numpy.testing import assert_allclose
@@ -297,8 +297,57 @@ def test_places_that_do_not_exist(device: str, precision: str, sentence: str) ->
         place(device, precision)
 
 
+@pytest.mark.parametrize(
+    "device", ["", "cpu,", ",cpu", "auto,cpu", "cpu,auto", "cpu, cpu", "cuda:", "cuda:0;cuda:1", "all", None, ["cpu"]]
+)
+def test_lists_of_devices_that_mean_nothing(device: Any) -> None:
+    with pytest.raises(UsageError, match="Unknown device"):
+        check_device(device)
+
+
+@pytest.fixture
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+
+
+@pytest.mark.usefixtures("three_gpus")
+@pytest.mark.parametrize(
+    ("devices", "names"),
+    [
+        ("cuda:all", ["cuda:0", "cuda:1", "cuda:2"]),
+        ("cuda:2,cuda:0", ["cuda:2", "cuda:0"]),
+        ("cuda:1", ["cuda:1"]),
+        ("auto", ["cuda"]),
+    ],
+)
+def test_a_placement_for_each_device(devices: str, names: list[str]) -> None:
+    assert place_each(devices) == [Placement(name, "fp16", 512) for name in names]
+    assert place_each(devices, "bf16", 7) == [Placement(name, "bf16", 7) for name in names]
+    assert first_device(devices) == {"cuda:all": "cuda"}.get(devices, names[0] if "," in devices else devices)
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_several_devices_compute_in_one_precision() -> None:
+    with pytest.raises(UsageError, match=r"--precision auto means \w+ on cpu, fp16 on cuda:0.*--precision fp32"):
+        place_each("cpu,cuda:0")
+    assert place_each("cpu,cuda:0", "fp32") == [Placement("cpu", "fp32", 16), Placement("cuda:0", "fp32", 512)]
+    with pytest.raises(UsageError, match="needs a CUDA device"):
+        place_each("cuda:0,cpu", "fp16")
+    with pytest.raises(UsageError, match="has 3 CUDA device"):
+        place_each("cuda:0,cuda:3")
+
+
+@pytest.mark.parametrize("devices", ["cpu,cpu", "cuda:all"])
+def test_what_computes_on_one_device_refuses_several(devices: str) -> None:
+    with pytest.raises(UsageError, match="means several devices"):
+        place(devices)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_without_cuda_is_one_sentence() -> None:
     with pytest.raises(UsageError, match="--device cpu"):
         place("cuda")
+    with pytest.raises(UsageError, match=r"--device cuda:all: .* sees no CUDA device; use --device cpu"):
+        place_each("cuda:all")
     assert place("auto").device == "cpu"

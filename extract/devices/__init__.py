@@ -1,0 +1,1 @@
+"""How is encoding spread over several devices?"""
