@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .models.prompts import LoadedModel, load_model
     from .options import ExtractOptions
-    from .progress import Summary
+    from .progress import ProgressReport, Summary
     from .run import extract
 
-__all__ = ["ExtractOptions", "LoadedModel", "Summary", "extract", "load_model"]
+__all__ = ["ExtractOptions", "LoadedModel", "ProgressReport", "Summary", "extract", "load_model"]
 
 _HOME = {
     "ExtractOptions": "options",
     "LoadedModel": "models.prompts",
+    "ProgressReport": "progress",
     "Summary": "progress",
     "extract": "run",
     "load_model": "models.prompts",

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from ..cache.common.options import CACHE, COUNT, LOADING, PATH, POSITIVE
+from ..cache.common.messages import say
+from ..cache.common.options import CACHE, COUNT, LOADING, LOG_FILE, PATH, POSITIVE
 from .interrupts import noticed
 from .workers.sizing import STALL_SECONDS, START_SECONDS
 
@@ -130,6 +131,7 @@ def _auto_or_at_least(least: int) -> Callable[[click.Context, click.Parameter, A
 @click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="One line for each input on stderr.")
+@LOG_FILE
 @click.option("--debug", is_flag=True, help="Tracebacks, and the decoders' own messages.")
 def extract(
     inputs: tuple[str, ...],
@@ -179,6 +181,7 @@ def _resumable() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean end
         command = shlex.join(["clipcache", *sys.argv[1:]])
-        click.echo(f"\nStopped. What is finished is kept; to go on, run the same command again: {command}", err=True)
+        kept = "Stopped. What is finished is kept; to go on, run the same command again"
+        say(f"\n{kept}: {command}", by_itself=True)
         code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
         raise click.exceptions.Exit(int(code)) from None

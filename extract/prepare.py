@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..cache.common.errors import EntryError, UsageError
 from ..cache.common.hashing import DigestMemo
+from ..cache.common.progress import Bar
 from ..cache.common.quoting import quoted
 from ..cache.failure_log import Failure, FailureLog
 from ..cache.format.names import model_dir_name
@@ -119,15 +120,13 @@ def decide_steps(
 
 
 def hash_readable(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
-    """Hash items, with a progress bar; one that cannot be read says why in `problem`.
+    """Hash items; one that cannot be read says why in `problem`.
 
     Raises:
         UsageError: if not one of them can be read.
     """
-    from tqdm import tqdm
-
-    with tqdm(desc="Hashing", unit="B", unit_scale=True, delay=1.0, leave=False, disable=None) as bar:
-        hashed = list(hash_items(items, memo, bar.update))
+    with Bar("Hashing", None, "B") as bar:
+        hashed = list(hash_items(items, memo, bar.advance))
     memo.flush()
     problems = [item.problem for item in hashed if item.problem is not None]
     if len(problems) == len(hashed):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.common.errors import NoLibraryError
+from ..cache.common.messages import is_shown
 from ..cache.common.quoting import quoted
 from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
@@ -19,7 +20,7 @@ from .models.placement import place
 from .options import ExtractOptions
 from .pipeline import Run
 from .prepare import PreparedPictures, find_cached, mismatches, prepare
-from .progress import Progress, Summary
+from .progress import OnProgress, Progress, Summary
 from .provenance import attributes_of, recipe_of
 from .session import Session
 from .unfinished import Unfinished, remove_old
@@ -34,6 +35,7 @@ def extract(
     options: ExtractOptions | None = None,
     *,
     list_file: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Summary:
     """Encode every frame of videos, images and folders of both into a cache, and skip what is there.
 
@@ -42,6 +44,7 @@ def extract(
         cache_dir: the cache; made if need be.
         options: how; None for the defaults.
         list_file: a file with further paths, one a line or in the `path` column of a CSV.
+        on_progress: called with a `ProgressReport` about twice a second and at the end; what it raises ends the run.
 
     Returns:
         How it went. Items that could not be decoded are in `failures` and in `<cache>/failed.jsonl`.
@@ -51,18 +54,22 @@ def extract(
         ModelError: if weights are missing, damaged or of another model.
         CacheError: if the cache cannot be written.
     """
-    return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file))
+    return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file), on_progress)
 
 
-def carry_out(prepared: PreparedPictures) -> Summary:
+def carry_out(prepared: PreparedPictures, on_progress: OnProgress | None = None) -> Summary:
     """Do what was decided.
+
+    Args:
+        prepared: it.
+        on_progress: as of `extract`.
 
     Raises:
         UsageError: if this machine does not have the device or the precision.
         ModelError: if weights are missing, damaged or of another model.
         CacheError: if the cache cannot be written.
     """
-    session = _PictureSession(prepared)
+    session = _PictureSession(prepared, on_progress)
     session.carry_out()
     return session.summary
 
@@ -73,9 +80,11 @@ class _PictureSession(Session):
     _prepared: PreparedPictures
     summary: Summary
 
-    def __init__(self, prepared: PreparedPictures) -> None:
+    def __init__(self, prepared: PreparedPictures, on_progress: OnProgress | None) -> None:
         self._options = prepared.options
-        super().__init__(prepared, Summary(), Progress(prepared.work, "frames", verbose=self._options.verbose))
+        verbose = self._options.verbose
+        progress = Progress("frames", verbose=verbose, show=is_shown(), on_progress=on_progress)
+        super().__init__(prepared, Summary(), progress)
 
     def carry_out(self) -> None:
         """See `Session`; says first which cached entries are not quite what is asked for."""
@@ -143,6 +152,7 @@ class _PictureSession(Session):
 
     def _on_wait(self, seconds: float) -> None:
         self.summary.decode_wait_seconds += seconds
+        self._progress.tick()
         interrupts.check()
 
     def _is_cached(self, item: HashedItem) -> bool:
@@ -163,9 +173,9 @@ class _PictureSession(Session):
         """See `RunEvents`."""
         self._progress.resume(item, frames)
 
-    def on_frames(self, item: HashedItem, frames: int) -> None:  # noqa: ARG002  one bar for all
+    def on_frames(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`."""
-        self._progress.advance(frames)
+        self._progress.advance(item, frames)
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """See `RunEvents`."""

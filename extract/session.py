@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from abc import ABC, abstractmethod
@@ -49,6 +50,8 @@ class Session(ABC):
         self._given_up: set[str] = set()
         self._started = time.monotonic()
         self._is_waiting = False
+        progress.found(len(prepared.work), sum(item.size for item in prepared.work))
+        progress.hashed(sum(item.size for item in prepared.work))
 
     def carry_out(self) -> None:
         """Do what was decided.
@@ -84,8 +87,10 @@ class Session(ABC):
         """Wait where all that is left is claimed by other runs."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._progress.say(f"clipcache: other runs are at the last {len(queue)} item(s); waiting for them")
+            line = f"clipcache: other runs are at the last {len(queue)} item(s); waiting for them"
+            self._progress.say(line, logging.INFO)
         queue.wait()
+        self._progress.tick()
         interrupts.check()
 
     def _was_done_by_another(self, item: HashedItem, was_claimed: bool) -> bool:
@@ -99,6 +104,7 @@ class Session(ABC):
         self._prepared.known_failures.update(self._failures.read(self._prepared.model_dir))
         if item.sha256 not in self._prepared.known_failures:
             return False
+        self._progress.skip(item)
         self._note_failed_before(item)
         return True
 
@@ -158,7 +164,10 @@ class Session(ABC):
         self.summary.failed += 1
         self.summary.failures[path] = sentence
         self._given_up.add(item.sha256)
-        self._progress.item(item, f"failed: {sentence}")
+        if item.problem is not None:  # it was not found as work
+            self._progress.detail(item, f"failed: {sentence}")
+        else:
+            self._progress.item(item, f"failed: {sentence}", failed=True)
         if not self._progress.verbose:
             self._progress.say(f"clipcache: {sentence}")
         if is_remembered:
