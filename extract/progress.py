@@ -298,9 +298,8 @@ class Progress:
         if not (self._show and has_bars()):
             return
         if self._bar is None:
-            self._bar = new_bar(total=1, bar_format=_BAR)
-            self._bar.start_t -= now - self._started
-        self._draw_hashing()
+            self._bar = new_bar(now - self._started, total=1, bar_format=_BAR)
+        self._draw_hashing(now)
         report = self._report(now)
         self._bar.total = max(report.bytes_total, 1)
         self._bar.n = report.bytes_done
@@ -308,10 +307,10 @@ class Progress:
         self._bar.set_postfix_str(", ".join([self._counts(report), *self._left(report), *name]), refresh=False)
         self._bar.refresh()
 
-    def _draw_hashing(self) -> None:
+    def _draw_hashing(self, now: float) -> None:
         estimate = self._estimate
         if estimate.is_hashing and self._hash_bar is None:
-            self._hash_bar = new_bar(desc="Hashing", unit="B", unit_scale=True)
+            self._hash_bar = new_bar(now - self._started, desc="Hashing", unit="B", unit_scale=True)
         if self._hash_bar is not None and estimate.is_hashing:
             self._hash_bar.total = estimate.bytes_found
             self._hash_bar.update(estimate.bytes_hashed - self._hash_bar.n)

@@ -47,9 +47,12 @@ class Bar:
         if self._bar is not None:
             self._bar.update(count)
         elif now - self._started >= SHOW_AFTER_S and has_bars():
-            self._bar = new_bar(desc=self._what, total=self._total, unit=self._unit, unit_scale=self._unit == "B")
-            self._bar.start_t -= now - self._started
+            unit = self._unit if self._unit == "B" else f" {self._unit}"
+            self._bar = new_bar(
+                now - self._started, desc=self._what, total=self._total, unit=unit, unit_scale=unit == "B"
+            )
             self._bar.update(self._done)
+            self._bar.refresh()
         if now - self._said >= LINE_EVERY_S:
             self._said = now
             say_progress(self._line(now - self._started))
@@ -78,11 +81,15 @@ def counted(things: Iterable[_Thing], what: str, total: int, unit: str = "entrie
             bar.advance()
 
 
-def new_bar(**settings: Any) -> Any:
-    """A bar of tqdm on stderr that vanishes when it is closed; in a notebook a widget."""
+def new_bar(seconds: float, **settings: Any) -> Any:
+    """A bar of tqdm on stderr for work begun `seconds` ago; it vanishes when it is closed. In a notebook a widget."""
     from tqdm.auto import tqdm
 
-    return tqdm(**{"dynamic_ncols": True, "leave": False, "file": sys.stderr, **settings})
+    bar = tqdm(dynamic_ncols=True, leave=False, file=sys.stderr, delay=1e-3, **settings)
+    bar.delay = 0  # was there so that nothing is drawn before the bar has its right time
+    bar.start_t -= seconds
+    bar.last_print_t = bar.start_t
+    return bar
 
 
 def duration(seconds: float) -> str:
