@@ -16,7 +16,7 @@ from .estimate import Estimate
 from .inputs import HashedItem
 
 _REPORT_EVERY_S = 0.5
-_BAR = "{percentage:3.0f}%|{bar:20}| {elapsed}{postfix}"
+_BAR = "{percentage:3.0f}%|{bar:10}| {elapsed}{postfix}"
 
 
 @dataclass
@@ -304,7 +304,7 @@ class Progress:
         self._bar.total = max(report.bytes_total, 1)
         self._bar.n = report.bytes_done
         name = [ascii(self._name[:40])] if self._name else []
-        self._bar.set_postfix_str(", ".join([self._counts(report), *self._left(report), *name]), refresh=False)
+        self._bar.set_postfix_str(", ".join([*self._left(report), self._counts(report), *name]), refresh=False)
         self._bar.refresh()
 
     def _draw_hashing(self, now: float) -> None:

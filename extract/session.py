@@ -50,8 +50,9 @@ class Session(ABC):
         self._given_up: set[str] = set()
         self._started = time.monotonic()
         self._is_waiting = False
-        progress.found(len(prepared.work), sum(item.size for item in prepared.work))
-        progress.hashed(sum(item.size for item in prepared.work))
+        size = sum(item.size for item in prepared.work)
+        progress.hashed(size)
+        progress.found(len(prepared.work), size)
 
     def carry_out(self) -> None:
         """Do what was decided.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import sys
 import termios
@@ -52,13 +53,19 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What stands there in the end, line by line: what was written over by carriage returns is gone."""
-        rows = self.text.replace("\r\n", "\n").split("\n")
-        return [line for line in (_shown(row) for row in rows) if line]
-
-
-def _shown(row: str) -> str:
-    cells: list[str] = []
-    for part in row.split("\r"):
-        cells[: len(part)] = part
-    return "".join(cells).rstrip()
+        """What stands there in the end, without empty lines."""
+        rows: list[list[str]] = [[]]
+        row = column = 0
+        for mark in re.findall(r"\x1b\[A|.", self.text, re.DOTALL):
+            if mark == "\x1b[A":
+                row -= 1
+            elif mark == "\r":
+                column = 0
+            elif mark == "\n":
+                row += 1
+                rows += [[]] * (row == len(rows))
+            else:
+                rows[row] = [*rows[row], *" " * (column - len(rows[row]))]
+                rows[row][column : column + 1] = mark
+                column += 1
+        return [line for line in ("".join(cells).rstrip() for cells in rows) if line]
