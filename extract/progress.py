@@ -233,8 +233,7 @@ class Progress:
         if now - self._reported >= _REPORT_EVERY_S:
             self._reported = now
             self._draw(now)
-            if self._on_progress is not None:
-                self._on_progress(self._report(now))
+            self._tell(self._report(now))
         if self._show and now - self._said >= LINE_EVERY_S:
             self._said = now
             say_progress(self._line(self._report(now)))
@@ -244,17 +243,25 @@ class Progress:
         if self._is_closed:
             return
         self._is_closed = True
-        for bar in (self._hash_bar, self._bar):
-            if bar is not None:
-                bar.close()
         now = time.monotonic()
+        if self._bar is not None:
+            self._draw(now)  # in a notebook a bar that is not full looks like a failure
+            self._bar.close()
+        if self._hash_bar is not None:
+            self._hash_bar.close()
         seconds = self._estimate.speed.seconds(now)
         last = replace(self._report(now), frames_per_second=self._estimate.encoded / seconds if seconds > 0 else 0.0)
         if self._show and last.items_total:
             line = f"{self._counts(last)}, in {duration(now - self._started)}"
             say_progress(line, log_only=self._said == self._started)  # of a short run the summary is enough
-        if self._on_progress is not None:
-            self._on_progress(last)
+        self._tell(last)
+
+    def _tell(self, report: ProgressReport) -> None:
+        """Call `on_progress`; not again after it has raised something."""
+        called, self._on_progress = self._on_progress, None
+        if called is not None:
+            called(report)
+        self._on_progress = called
 
     def _report(self, now: float) -> ProgressReport:
         estimate = self._estimate

@@ -85,10 +85,10 @@ def new_bar(seconds: float, **settings: Any) -> Any:
     """A bar of tqdm on stderr for work begun `seconds` ago; it vanishes when it is closed. In a notebook a widget."""
     from tqdm.auto import tqdm
 
+    # With a delay nothing is drawn before the bar has its right time.
     bar = tqdm(dynamic_ncols=True, leave=False, file=sys.stderr, delay=1e-3, **settings)
-    bar.delay = 0  # was there so that nothing is drawn before the bar has its right time
     bar.start_t -= seconds
-    bar.last_print_t = bar.start_t
+    bar.last_print_t = bar.start_t + bar.delay
     return bar
 
 

@@ -188,12 +188,16 @@ def test_python_gets_reports_and_says_nothing(
 
 @pytest.mark.usefixtures("impatient")
 def test_what_on_progress_raises_ends_the_run(library: Path, tmp_path: Path, tiny_weights: Path) -> None:
-    def stop(_: ProgressReport) -> None:
+    told: list[ProgressReport] = []
+
+    def stop(report: ProgressReport) -> None:
+        told.append(report)
         raise InterruptedError("enough")
 
     options = ExtractOptions("tiny", tiny_weights, device="cpu", num_workers=0)
     with pytest.raises(InterruptedError, match="enough"):
         extract([library], tmp_path / "cache", options, on_progress=stop)
+    assert len(told) == 1
 
 
 @pytest.mark.usefixtures("impatient")
