@@ -12,12 +12,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from .cache.command import cache_group
 from .cache.common.errors import ClipcacheError
+from .cache.common.messages import show_progress
 from .cache.common.options import warn
 from .cache.common.standard_streams import OutputError, close_standard_streams, give_up, open_standard_streams
 from .cache.common.system_errors import explained, shortage_behind
@@ -47,7 +48,16 @@ if TYPE_CHECKING:
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-@click.group(context_settings=CONTEXT_SETTINGS)
+class _Program(click.Group):
+    """The group of all commands; what they say is shown, and their work has bars."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See `click.Group`."""
+        with show_progress():
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Program, context_settings=CONTEXT_SETTINGS)
 @click.version_option(package_name="clipcache")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -135,18 +145,20 @@ def main() -> NoReturn:
     # take four times as long beside another program. (torch has threads of its own.)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     open_standard_streams()
-    try:
-        code = cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.Abort:
-        code = 130
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        code = _tell(error)
-    sys.exit(close_standard_streams(code or 0))
+    with show_progress():  # until the last word, which a log file gets too
+        try:
+            code = cli.main(standalone_mode=False)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except click.Abort:
+            code = 130
+        except Exception as error:
+            if "--debug" in sys.argv:
+                raise
+            code = _tell(error)
+        code = close_standard_streams(code or 0)
+    sys.exit(code)
 
 
 def _tell(error: Exception) -> int:

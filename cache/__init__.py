@@ -21,6 +21,7 @@ from .common.errors import (
 
 if TYPE_CHECKING:
     from .common.hashing import DigestMemo
+    from .common.messages import show_progress
     from .entry import Entry
     from .format.names import model_dir_name
     from .format.sampling import Sampling
@@ -51,6 +52,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "model_dir_name",
+    "show_progress",
     "write_entry",
 ]
 
@@ -64,6 +66,7 @@ _HOME = {
     "ReferenceStore": "vector_store",
     "Sampling": "format.sampling",
     "model_dir_name": "format.names",
+    "show_progress": "common.messages",
     "write_entry": "format.write",
 }
 

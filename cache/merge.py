@@ -12,6 +12,7 @@ from .common.errors import CacheError, EntryError, UncheckedEntryError, UsageErr
 from .common.hashing import DigestMemo, content_sha256, image_files
 from .common.media_types import is_audio, is_image, is_video
 from .common.paths import StrPath, is_file, is_folder
+from .common.progress import counted
 from .common.quoting import quoted
 from .entry import Entry
 from .format.sampling import Sampling
@@ -193,7 +194,8 @@ def _digests(folder: Path, memo: DigestMemo) -> Iterable[str]:
         raise UsageError(f"There is no folder {quoted(folder)}", "name one that holds the videos")
     files = [path for path in folder.rglob("[!.]*") if path.is_file()]
     pictures = [path for path in files if is_image(path)]
-    for path in [*pictures, *(path for path in files if is_video(path) or is_audio(path))]:
+    media = [*pictures, *(path for path in files if is_video(path) or is_audio(path))]
+    for path in counted(media, "Hashing", len(media), "files"):
         yield content_sha256(path, memo)
     for images in {path.parent for path in pictures}:
         if image_files(images):

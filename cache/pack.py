@@ -16,6 +16,7 @@ import numpy as np
 from .common.atomic import replacing
 from .common.errors import CacheError, ContentError, EntryError, UsageError
 from .common.paths import StrPath, exists, is_folder
+from .common.progress import Bar
 from .common.quoting import quoted
 from .entry import Entry
 from .format.names import ENTRY_SUFFIX
@@ -176,9 +177,11 @@ def _write(file: Any, pieces: list[_Piece], model_dir: str) -> None:
         columns["frame_names"] = file.create_dataset("frame_names", (total,), f"S{_name_width(pieces)}")
     _write_table(file, pieces)
     digest, start = hashlib.sha256(), 0
-    for piece in pieces:
-        _write_rows(piece, features, columns, start, digest)
-        start += piece.frames
+    with Bar("Packing", total, "frames") as bar:
+        for piece in pieces:
+            _write_rows(piece, features, columns, start, digest)
+            start += piece.frames
+            bar.advance(piece.frames)
     file.attrs["packed_version"] = PACKED_VERSION
     file.attrs["clipcache_version"] = metadata.version("clipcache")
     file.attrs["created"] = utc_now()

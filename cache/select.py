@@ -16,6 +16,7 @@ from .common.errors import CacheError, ClipcacheError, NotCachedError, UsageErro
 from .common.hashing import Digests, content_sha256, image_files
 from .common.media_types import VIDEO_SUFFIXES, is_audio, is_image, is_video
 from .common.paths import StrPath, exists, is_file, is_folder
+from .common.progress import counted
 from .common.quoting import one_line, quoted
 from .failure_log import NO_AUDIO, FailureLog
 from .format.names import ENTRY_SUFFIX, is_clap, model_dir_name, parse_entry_name, parse_model_dir_name
@@ -151,7 +152,7 @@ class Selector:
     def _find_all(self, items: Sequence[_Item]) -> list[list[Path]]:
         """Return the paths of each item's entries, none for an item that is not cached."""
         cache = FeatureCache(self._directory, self._memo) if exists(self._directory) else None
-        return [self._find_item(item, cache) for item in items]
+        return [self._find_item(item, cache) for item in counted(items, "Finding", len(items), "files")]
 
     def _find_item(self, item: _Item, cache: FeatureCache | None) -> list[Path]:
         """Look an item up; one that is not required and cannot be read counts as not cached."""
@@ -177,7 +178,7 @@ class Selector:
 
     def _open(self, paths: Mapping[Path, Path | None]) -> list[Chosen]:
         """Read the attributes of entries; those that cannot be read, or are of another model, are left out."""
-        opened = (self._open_one(path, relative) for path, relative in paths.items())
+        opened = (self._open_one(path, relative) for path, relative in counted(paths.items(), "Reading", len(paths)))
         return [one for one in opened if one is not None and self._is_wanted(one)]
 
     def _open_one(self, path: Path, relative_path: Path | None = None) -> Chosen | None:

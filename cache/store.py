@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .common.errors import CacheError, EntryError, NotCachedError, UsageError
 from .common.hashing import DigestMemo, Digests, content_sha256, natural_key
 from .common.paths import StrPath, is_file, is_folder
+from .common.progress import counted
 from .common.quoting import quoted
 from .entry import Entry
 from .format.names import ENTRY_SUFFIX, EntryName, ModelDir, parse_model_dir_name
@@ -114,7 +115,8 @@ class FeatureCache:
 
         Each is kept open until the next one is asked for.
         """
-        for path in self._paths(model):
+        paths = self._paths(model)
+        for path in counted(paths, "Reading", len(paths)):
             with contextlib.ExitStack() as stack:
                 entry = Entry(path)
                 try:

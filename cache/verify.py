@@ -9,6 +9,7 @@ from pathlib import Path
 from .common.atomic import remove_file
 from .common.errors import EntryError, UncheckedEntryError
 from .common.paths import StrPath, is_file
+from .common.progress import counted
 from .common.quoting import quoted
 from .format.blocks import features_problem
 from .format.guard import OpenEntry
@@ -47,12 +48,12 @@ def verify(cache: FeatureCache, model: str | None = None) -> Iterator[Finding]:
     if is_packed and (problem := checksum_problem(cache.directory)):
         yield Finding(cache.directory, problem)
     folders = {one.name for one in cache.models() if model is None or one.matches(model)}
-    for path in cache.files():
-        if model is None or path.parent.parent.name in folders:
-            finding = _finding(path)
-            # Another run may have replaced it by an entry with more frames: a file that is gone is not bad.
-            if finding.problem is None or packed_file_of(path) or path.exists():
-                yield finding
+    paths = [path for path in cache.files() if model is None or path.parent.parent.name in folders]
+    for path in counted(paths, "Verifying", len(paths)):
+        finding = _finding(path)
+        # Another run may have replaced it by an entry with more frames: a file that is gone is not bad.
+        if finding.problem is None or packed_file_of(path) or path.exists():
+            yield finding
     for folder in sorted(folders):
         store = ReferenceStore(reference_folder(cache.directory), folder)
         for path, trouble in store.problems():

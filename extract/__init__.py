@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from .cluster.shards import Shard
     from .models.prompts import LoadedModel, load_model
     from .options import ExtractOptions
-    from .progress import Summary
+    from .progress import ProgressReport, Summary
     from .run import extract
 
-__all__ = ["ExtractOptions", "LoadedModel", "Shard", "Summary", "extract", "load_model"]
+__all__ = ["ExtractOptions", "LoadedModel", "ProgressReport", "Shard", "Summary", "extract", "load_model"]
 
 _HOME = {
     "ExtractOptions": "options",
     "LoadedModel": "models.prompts",
     "Shard": "cluster.shards",
+    "ProgressReport": "progress",
     "Summary": "progress",
     "extract": "run",
     "load_model": "models.prompts",

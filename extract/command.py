@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from ..cache.common.options import CACHE, COUNT, PATH, POSITIVE, WEIGHTS, device_option
+from ..cache.common.messages import say
+from ..cache.common.options import CACHE, COUNT, LOG_FILE, PATH, POSITIVE, WEIGHTS, device_option
 from .cluster.shards import Shard
 from .interrupts import noticed
 from .workers.sizing import STALL_SECONDS, START_SECONDS
@@ -145,6 +146,7 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="One line for each input on stderr.")
+@LOG_FILE
 @click.option("--debug", is_flag=True, help="Tracebacks, and the decoders' own messages.")
 def extract(
     inputs: tuple[str, ...],
@@ -194,6 +196,7 @@ def _resumable() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean end
         command = shlex.join(["clipcache", *sys.argv[1:]])
-        click.echo(f"\nStopped. What is finished is kept; to go on, run the same command again: {command}", err=True)
+        kept = "Stopped. What is finished is kept; to go on, run the same command again"
+        say(f"\n{kept}: {command}", by_itself=True)
         code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
         raise click.exceptions.Exit(int(code)) from None

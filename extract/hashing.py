@@ -11,6 +11,7 @@ from types import TracebackType
 
 from ..cache.common.errors import UsageError
 from ..cache.common.hashing import DigestMemo
+from ..cache.common.progress import Bar
 from .inputs import HashedItem, Item, hash_item, size_of
 from .workers.sizing import usable_cores
 
@@ -201,20 +202,16 @@ def hash_all(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
     Raises:
         UsageError: if not one of them can be read.
     """
-    from tqdm import tqdm
-
     known: dict[int, HashedItem] = {}
-    with (
-        HashStream(items, memo) as stream,
-        tqdm(desc="Hashing", unit="B", unit_scale=True, delay=1.0, leave=False, disable=None) as bar,
-    ):
+    shown = 0
+    with HashStream(items, memo) as stream, Bar("Hashing", sum(map(size_of, items)), "B") as bar:
         while not stream.is_over:
             stream.wait(0.1)
             for hashed in stream.take():
                 known[id(hashed.item)] = hashed
                 stream.go_on(hashed)
-            bar.total = stream.found_bytes
-            bar.update(stream.known_bytes - bar.n)
+            bar.advance(stream.known_bytes - shown)
+            shown = stream.known_bytes
     ordered = [known[id(item)] for item in items]
     check_readable(ordered)
     return ordered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import io
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path, PurePath
 from ..cache.common.errors import ClipcacheError, UsageError
 from ..cache.common.hashing import Digests, content_sha256, image_files, natural_key
 from ..cache.common.media_types import is_audio, is_image, is_video, still_format
+from ..cache.common.messages import say
 from ..cache.common.options import warn
 from ..cache.common.quoting import quoted
 from ..cache.common.reading import read_bounded
@@ -89,7 +91,7 @@ def find_items(
         inputs: files, folders and globs.
         list_file: a file with further paths.
         sounds: whether audio files, known by their suffix, are items too.
-        shard: give the items of this one alone, which may be none, and say on stderr how many they are.
+        shard: give the items of this one alone, which may be none, and say how many they are.
         on_left_out: called with one sentence on the images beside videos that are left out, if there are any.
 
     Raises:
@@ -115,7 +117,7 @@ def find_items(
         on_left_out(_left_out(left_out, beside[left_out[0]]))
     kept = [item for item in items.values() if shard is None or shard.contains(item.place)]
     if shard is not None:
-        warn(f"shard {shard}: {len(kept):,} of {len(items):,} items")
+        say(f"shard {shard}: {len(kept):,} of {len(items):,} items", logging.INFO)
     return [item if item.kind else _looked_at(item, sounds) for item in kept]
 
 

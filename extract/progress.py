@@ -1,15 +1,23 @@
-"""What a person sees of a run: a bar, one line per item when asked, a summary at the end."""
+"""What is seen of a run: how far it is, a line for each item when asked, a summary at the end."""
 
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
+from ..cache.common.messages import has_bars, say, say_progress
+from ..cache.common.progress import LINE_EVERY_S, duration, new_bar
 from ..cache.common.quoting import quoted
 from .cluster.shards import Shard
+from .estimate import Estimate
 from .inputs import HashedItem
+
+_REPORT_EVERY_S = 0.5
+_BAR = "{percentage:3.0f}%|{bar:10}| {elapsed}{postfix}"
 
 
 @dataclass
@@ -116,76 +124,209 @@ class SoundSummary(RunSummary):
         )
 
 
-class Progress:
-    """One bar over the whole run, on stderr if that is a terminal; bytes stand for frames of what is not opened yet.
+@dataclass(frozen=True)
+class ProgressReport:
+    """How far a run is, for programs; `on_progress` gets one about twice a second and one at the end.
 
-    Args:
-        unit: what the bar counts: "frames" or "windows".
-        verbose: print a line per item.
+    Attributes:
+        items_done: items that are over, failed ones included.
+        items_total: items to do: found so far, without those that need no work.
+        failed: items given up.
+        frames: frames done (of sound: windows), those kept of an interrupted run included.
+        frames_per_second: encoded in the recent past, at the end in the whole run; without frames kept.
+        bytes_done: bytes of what is done; those of an item begun count in proportion to its frames.
+        bytes_total: bytes of the items to do.
+        eta_seconds: how long the rest takes, at most so long while inputs are hashed; None where nothing tells.
     """
 
-    def __init__(self, unit: str, *, verbose: bool) -> None:
-        from tqdm import tqdm
+    items_done: int
+    items_total: int
+    failed: int
+    frames: int
+    frames_per_second: float
+    bytes_done: int
+    bytes_total: int
+    eta_seconds: float | None
 
-        self._tqdm = tqdm
+
+OnProgress = Callable[[ProgressReport], object]
+"""Called with how far a run is, in the thread that runs it; what it raises ends the run."""
+
+
+class Progress:
+    """How far a run is: a bar on a terminal, a line every 30 seconds elsewhere and in a log, reports for programs.
+
+    Args:
+        unit: what is counted: "frames" or "windows".
+        verbose: say a line for each item.
+        show: draw bars and say lines of progress; messages go to the logger in any case.
+        on_progress: called with reports.
+    """
+
+    def __init__(
+        self, unit: Literal["frames", "windows"], *, verbose: bool, show: bool, on_progress: OnProgress | None = None
+    ) -> None:
         self.verbose = verbose
-        self._bytes = 0
-        self._known_bytes = 0
-        self._known_frames = 0
-        self._done = 0
-        self._items = 0
-        self._bar = tqdm(total=None, unit=f" {unit}", smoothing=0.1, dynamic_ncols=True, disable=None, file=sys.stderr)
+        self._unit = unit
+        self._items = "items" if unit == "frames" else "files"
+        self._show = show
+        self._on_progress = on_progress
+        self._estimate = Estimate()
+        self._failed = 0
+        self._name = ""
+        self._is_closed = False
+        self._started = self._said = self._reported = time.monotonic()
+        self._bar: Any = None
+        self._hash_bar: Any = None
 
     def found(self, items: int, size_bytes: int) -> None:
-        """Take in so many more items, of so many bytes in sum."""
-        self._items += items
-        self._bytes += size_bytes
+        """More items are found, of so many bytes; each of them is told of later by `skip` or `item`."""
+        self._estimate.found(items, size_bytes)
+        self.tick()
 
     def hashed(self, size_bytes: int) -> None:
-        """Take in that so many more bytes are hashed."""
+        """So many more bytes of what was found are hashed."""
+        self._estimate.bytes_hashed += size_bytes
+        self.tick()
 
     def skip(self, item: HashedItem) -> None:
-        """Take in that an item needs no work."""
-        self.found(-1, -item.size)
+        """An item that was found needs no work."""
+        self._estimate.skip(item.size)
+        self.tick()
 
     def begin(self, item: HashedItem) -> None:
-        """Show the item that is next."""
-        self._bar.set_postfix_str(f"{self._done + 1}/{self._items} {item.item.path.name[:40]!a}", refresh=False)
+        """An item is next."""
+        self._name = item.item.path.name
+        self._estimate.begin(item.sha256, item.size, time.monotonic())
+        self.tick()
 
     def expect(self, item: HashedItem, frames: int) -> None:
-        """Take in the number of frames of one more item."""
-        self._known_bytes += item.size
-        self._known_frames += frames
-        share = self._known_bytes / self._bytes if self._bytes else 1.0
-        self._bar.total = max(self._known_frames, round(self._known_frames / share)) if share else self._known_frames
+        """Take in the number of frames of one more item; said again, it replaces what was said before."""
+        self._estimate.expect(item.sha256, item.size, frames, time.monotonic())
         self.begin(item)
 
-    def advance(self, count: int) -> None:
+    def advance(self, item: HashedItem, count: int) -> None:
         """Count so many more frames or windows; negative where work was lost and is done again."""
-        self._bar.update(count)
+        self._estimate.advance(item.sha256, count, time.monotonic())
+        self.tick()
 
     def resume(self, item: HashedItem, frames: int) -> None:
         """Count frames of an item that are there from an interrupted run; they say nothing of the speed of this one."""
-        if not self._bar.disable:
-            self._bar.initial += frames
-            self._bar.last_print_n += frames
-            self._bar.n += frames
-        self.say(f"clipcache: {quoted(item.item.path)}: {frames} frames are encoded already, by an earlier run")
+        self._estimate.resume(item.sha256, frames)
+        said = f"{quoted(item.item.path)}: {frames} frames are encoded already, by an earlier run"
+        self.say(f"clipcache: {said}", logging.INFO)
 
-    def item(self, item: HashedItem, outcome: str) -> None:
-        """Count an item as done."""
-        self._done += 1
+    def item(self, item: HashedItem, outcome: str, failed: bool = False) -> None:
+        """Count an item as over, and say its line, if there is to be one."""
+        self._estimate.finish(item.sha256, item.size)
+        self._failed += failed
         self.detail(item, outcome)
+        self.tick()
 
     def detail(self, item: HashedItem, outcome: str) -> None:
-        """Print the line of an item, if there is to be one."""
+        """Say the line of an item, if there is to be one."""
         if self.verbose:
-            self.say(f"{quoted(item.item.path)}: {outcome}")
+            say(f"{quoted(item.item.path)}: {outcome}", logging.INFO, by_itself=True)
 
-    def say(self, line: str) -> None:
-        """Print a line without breaking the bar."""
-        self._tqdm.write(line, file=sys.stderr)
+    def say(self, line: str, level: int = logging.WARNING) -> None:
+        """Say a line; a command shows it without breaking the bar."""
+        say(line, level)
+
+    def tick(self) -> None:
+        """Show how far the run is, if it is time to; also to be called while nothing happens."""
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_EVERY_S:
+            self._reported = now
+            self._draw(now)
+            self._tell(self._report(now))
+        if self._show and now - self._said >= LINE_EVERY_S:
+            self._said = now
+            say_progress(self._line(self._report(now)))
 
     def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
+        """The run is over: take the bars away, and tell a last time how far it is."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        now = time.monotonic()
+        if self._bar is not None:
+            self._draw(now)  # in a notebook a bar that is not full looks like a failure
+            self._bar.close()
+        if self._hash_bar is not None:
+            self._hash_bar.close()
+        seconds = self._estimate.speed.seconds(now)
+        last = replace(self._report(now), frames_per_second=self._estimate.encoded / seconds if seconds > 0 else 0.0)
+        if self._show and last.items_total:
+            line = f"{self._counts(last)}, in {duration(now - self._started)}"
+            say_progress(line, log_only=self._said == self._started)  # of a short run the summary is enough
+        self._tell(last)
+
+    def _tell(self, report: ProgressReport) -> None:
+        """Call `on_progress`; not again after it has raised something."""
+        called, self._on_progress = self._on_progress, None
+        if called is not None:
+            called(report)
+        self._on_progress = called
+
+    def _report(self, now: float) -> ProgressReport:
+        estimate = self._estimate
+        return ProgressReport(
+            items_done=estimate.items_done,
+            items_total=estimate.items,
+            failed=self._failed,
+            frames=estimate.frames,
+            frames_per_second=estimate.speed.at(now),
+            bytes_done=estimate.bytes_done,
+            bytes_total=estimate.bytes,
+            eta_seconds=estimate.seconds_left(now),
+        )
+
+    def _line(self, report: ProgressReport) -> str:
+        """All on one line: "12 of 40 items, 18,204 frames, 94.1 frames/s, 2 failed, about 4 min left"."""
+        return ", ".join([self._counts(report), *self._hashing(), *self._left(report)])
+
+    def _counts(self, report: ProgressReport) -> str:
+        parts = [
+            f"{report.items_done:,} of {report.items_total:,} {self._items}",
+            f"{report.frames:,} {self._unit}",
+            f"{report.frames_per_second:.1f} {self._unit}/s",
+            *([f"{report.failed:,} failed"] if report.failed else []),
+        ]
+        return ", ".join(parts)
+
+    def _hashing(self) -> list[str]:
+        estimate = self._estimate
+        if not estimate.is_hashing:
+            return []
+        return [f"{estimate.bytes_hashed / 1e9:.1f} of {estimate.bytes_found / 1e9:.1f} GB hashed"]
+
+    def _left(self, report: ProgressReport) -> list[str]:
+        if report.eta_seconds is None:
+            return []
+        return [f"{'at most' if self._estimate.is_hashing else 'about'} {duration(report.eta_seconds)} left"]
+
+    def _draw(self, now: float) -> None:
+        """Bring the bars up to date, where there can be some."""
+        if not (self._show and has_bars()):
+            return
+        if self._bar is None:
+            self._bar = new_bar(now - self._started, total=1, bar_format=_BAR)
+        self._draw_hashing(now)
+        report = self._report(now)
+        self._bar.total = max(report.bytes_total, 1)
+        self._bar.n = report.bytes_done
+        name = [ascii(self._name[:40])] if self._name else []
+        self._bar.set_postfix_str(", ".join([*self._left(report), self._counts(report), *name]), refresh=False)
+        self._bar.refresh()
+
+    def _draw_hashing(self, now: float) -> None:
+        estimate = self._estimate
+        is_first = estimate.is_hashing and not estimate.frames  # later it goes on a little ahead of the frames
+        if is_first and self._hash_bar is None:
+            self._hash_bar = new_bar(now - self._started, desc="Hashing", unit="B", unit_scale=True)
+        if self._hash_bar is not None and is_first:
+            self._hash_bar.total = estimate.bytes_found
+            self._hash_bar.update(estimate.bytes_hashed - self._hash_bar.n)
+        elif self._hash_bar is not None:
+            self._hash_bar.close()
+            self._hash_bar = None

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..cache.common.errors import NoLibraryError
+from ..cache.common.messages import is_shown
 from ..cache.common.quoting import quoted
 from ..cache.format.write import write_entry
 from ..cache.store import FeatureCache
 from . import interrupts
 from .cluster.work_queue import WorkQueue
-from .devices.group import DeviceGroup
 from .encoded import EncodedItem
+from .engine import PictureEngine
 from .inputs import HashedItem
-from .models.frame_encoder import FrameEncoder, PictureEncoder
-from .models.placement import Placement, place_each
-from .models.weights import WeightsFile
 from .options import ExtractOptions
 from .pipeline import Run
 from .prepare import PreparedPictures, find_cached, prepare
-from .progress import Progress, Summary
+from .progress import OnProgress, Progress, Summary
 from .provenance import attributes_of, recipe_of
 from .session import Session
 from .unfinished import Unfinished, remove_old
 from .video.pixel_measures import by_name
-from .workers.pool import InProcessPool, WorkerPool
-from .workers.sizing import Workers, choose_workers
 
 
 def extract(
@@ -36,6 +32,7 @@ def extract(
     options: ExtractOptions | None = None,
     *,
     list_file: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Summary:
     """Encode every frame of videos, images and folders of both into a cache, and skip what is there.
 
@@ -44,6 +41,7 @@ def extract(
         cache_dir: the cache; made if need be.
         options: how; None for the defaults.
         list_file: a file with further paths, one a line or in the `path` column of a CSV.
+        on_progress: called with a `ProgressReport` about twice a second and at the end; what it raises ends the run.
 
     Returns:
         How it went. Items that could not be decoded are in `failures` and in `<cache>/failed.jsonl`.
@@ -53,78 +51,17 @@ def extract(
         ModelError: if weights are missing, damaged or of another model.
         CacheError: if the cache cannot be written.
     """
-    return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file))
+    return carry_out(prepare(inputs, Path(cache_dir), options or ExtractOptions(), list_file=list_file), on_progress)
 
 
-class PictureEngine:
-    """What encodes pictures: the model on its devices, and the workers that decode. It serves one run after another.
-
-    Args:
-        weights: of the model.
-        options: as asked for.
-        say: called with a sentence if a device is lost.
-
-    Attributes:
-        encoder: encodes.
-        pool: decodes.
-        resize: the backend that resizes, "torch" or "pil".
-        threads: of each decoder; 0 for its own choice.
-
-    Raises:
-        UsageError: if this machine does not have the device or the precision.
-        ModelError: if weights are missing, damaged or of another model.
-    """
-
-    def __init__(self, weights: WeightsFile, options: ExtractOptions, say: Callable[[str], None]) -> None:
-        placements = place_each(options.device, options.precision, options.batch_size)
-        devices = ",".join(placement.device for placement in placements)
-        workers = choose_workers(options.num_workers, devices, options.memory_limit)
-        self.resize = workers.resize
-        self.threads = min(workers.count, 1)
-        self.encoder = _open_encoder(weights, placements, options, say)
-        self.pool = self._pool(workers, options)
-
-    def _pool(self, workers: Workers, options: ExtractOptions) -> WorkerPool | InProcessPool:
-        size, rule = self.encoder.input_size, self.encoder.spec.resize
-        if workers.count == 0:
-            return InProcessPool(size, workers.resize, rule)
-        return WorkerPool(
-            workers.count,
-            size,
-            workers.resize,
-            rule,
-            quiet=not options.debug,
-            stall_seconds=options.stall_seconds,
-            start_seconds=options.start_seconds,
-        )
-
-    def close(self, *, kill: bool = False) -> None:
-        """End the workers, at once if `kill`, and the encoder."""
-        self.pool.close(kill=kill)
-        self.encoder.close()
-
-
-def _open_encoder(
-    weights: WeightsFile, placements: Sequence[Placement], options: ExtractOptions, say: Callable[[str], None]
-) -> PictureEncoder:
-    """In this process for one device; a process each for several."""
-    if len(placements) == 1:
-        return FrameEncoder(weights, placements[0], trust=options.trust_weights)
-    return DeviceGroup(
-        weights,
-        placements,
-        say,
-        trust=options.trust_weights,
-        quiet=not options.debug,
-        start_seconds=options.start_seconds,
-    )
-
-
-def carry_out(prepared: PreparedPictures, engine: PictureEngine | None = None) -> Summary:
+def carry_out(
+    prepared: PreparedPictures, on_progress: OnProgress | None = None, engine: PictureEngine | None = None
+) -> Summary:
     """Do what was decided.
 
     Args:
         prepared: what was decided.
+        on_progress: as of `extract`.
         engine: of an earlier run with the same weights and options, left open; None makes one if there is work.
 
     Raises:
@@ -132,7 +69,7 @@ def carry_out(prepared: PreparedPictures, engine: PictureEngine | None = None) -
         ModelError: if weights are missing, damaged or of another model.
         CacheError: if the cache cannot be written.
     """
-    session = _PictureSession(prepared, engine)
+    session = _PictureSession(prepared, on_progress, engine)
     session.carry_out()
     return session.summary
 
@@ -143,11 +80,14 @@ class _PictureSession(Session):
     _prepared: PreparedPictures
     summary: Summary
 
-    def __init__(self, prepared: PreparedPictures, engine: PictureEngine | None) -> None:
+    def __init__(
+        self, prepared: PreparedPictures, on_progress: OnProgress | None, engine: PictureEngine | None
+    ) -> None:
         self._options = prepared.options
         self._given_engine = engine
-        summary = Summary(shard=self._options.shard)
-        super().__init__(prepared, summary, Progress("frames", verbose=self._options.verbose))
+        verbose = self._options.verbose
+        progress = Progress("frames", verbose=verbose, show=is_shown(), on_progress=on_progress)
+        super().__init__(prepared, Summary(shard=self._options.shard), progress)
 
     def carry_out(self) -> None:
         """See `Session`; says then which cached entries are not quite what is asked for."""
@@ -202,6 +142,7 @@ class _PictureSession(Session):
 
     def _on_wait(self, seconds: float) -> None:
         self.summary.decode_wait_seconds += seconds
+        self._progress.tick()
         interrupts.check()
 
     def _is_cached(self, item: HashedItem) -> bool:
@@ -222,9 +163,9 @@ class _PictureSession(Session):
         """See `RunEvents`."""
         self._progress.resume(item, frames)
 
-    def on_frames(self, item: HashedItem, frames: int) -> None:  # noqa: ARG002  one bar for all
+    def on_frames(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`."""
-        self._progress.advance(frames)
+        self._progress.advance(item, frames)
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """See `RunEvents`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from abc import ABC, abstractmethod
@@ -87,8 +88,10 @@ class Session(ABC):
         """Wait where all that is known is claimed by other runs, and more is being hashed or nothing is left."""
         if queue.waits_for_others and not self._is_waiting:
             self._is_waiting = True
-            self._progress.say(f"clipcache: other runs are at the last {len(queue)} item(s); waiting for them")
+            line = f"clipcache: other runs are at the last {len(queue)} item(s); waiting for them"
+            self._progress.say(line, logging.INFO)
         queue.wait()
+        self._progress.tick()
         interrupts.check()
 
     def _was_done_by_another(self, item: HashedItem, was_claimed: bool) -> bool:
@@ -102,6 +105,7 @@ class Session(ABC):
         self._prepared.known_failures.update(self._failures.read(self._prepared.model_dir))
         if item.sha256 not in self._prepared.known_failures:
             return False
+        self._progress.skip(item)
         self._note_failed_before(item)
         return True
 
@@ -118,6 +122,7 @@ class Session(ABC):
         if step.item.problem is not None:
             self._fail(step.item, type(step.item.problem).__name__, str(step.item.problem))
             return
+        self._progress.skip(step.item)
         if step.action is Action.HIT:
             self.summary.cached += 1
         elif step.action is Action.FAILED_BEFORE:
@@ -162,7 +167,10 @@ class Session(ABC):
         self.summary.failed += 1
         self.summary.failures[path] = sentence
         self._given_up.add(item.sha256)
-        self._progress.item(item, f"failed: {sentence}")
+        if item.problem is not None:  # it was not found as work
+            self._progress.detail(item, f"failed: {sentence}")
+        else:
+            self._progress.item(item, f"failed: {sentence}", failed=True)
         if not self._progress.verbose:
             self._progress.say(f"clipcache: {sentence}")
         if is_remembered:
@@ -227,7 +235,6 @@ class _Feed:
             if step.is_work:
                 work.append(item)
             else:
-                self._progress.skip(item)
                 self._stream.go_on(item)
             self._sort_out(step)
         if self._unreadable and self._stream.is_over:

@@ -68,6 +68,7 @@ def consistency(
     --every, --start and --end leave.
     """
     from ..cache import DigestMemo, Entry
+    from ..cache.common.progress import counted
     from ..cache.common.render import render_rows, write_text
     from .consistency import measure
     from .question import choose
@@ -75,7 +76,8 @@ def consistency(
     if jump_count is not None and duplicates is not None:
         raise UsageError("--jumps and --duplicates give different lists", "ask for one at a time")
     context = scoring.context()
-    entries = (Entry(one.path) for one in choose(targets, context, DigestMemo()))
+    chosen = choose(targets, context, DigestMemo())
+    entries = (Entry(one.path) for one in counted(chosen, "Measuring", len(chosen)))
     found: Iterable[Consistency] = _warning_of_single_frames(measure(entries, selection, context.on_skip))
     if plot:
         found = list(found)

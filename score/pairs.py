@@ -14,6 +14,7 @@ from pathlib import Path
 from ..cache import DigestMemo, Entry
 from ..cache.common.errors import CacheError, ClipcacheError, UsageError
 from ..cache.common.paths import exists
+from ..cache.common.progress import counted
 from ..cache.common.quoting import quoted
 from ..cache.select import Chosen
 from .calibration import read_baseline, resolve_baseline
@@ -153,7 +154,8 @@ def _compare(
             said.add(str(error))
             context.on_skip(path, error)
 
-    for path, group in groupby(pairs, key=lambda pair: entries[pair.video].path):  # copies of a video share an entry
+    rows_done = counted(pairs, "Scoring", len(pairs), "pairs")
+    for path, group in groupby(rows_done, key=lambda pair: entries[pair.video].path):  # copies share an entry
         first = null
         for rows in _runs(group):
             references = [vectors[pair.kind, pair.reference] for pair in rows if pair.kind != "video"]

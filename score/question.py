@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..cache import DigestMemo, Entry
 from ..cache.common.errors import CacheError, NotCachedError, UsageError
+from ..cache.common.progress import counted
 from ..cache.common.quoting import one_line, quoted
 from ..cache.select import Chosen, ExtractMissing, OnSkip, Selector, check_one_model, differences
 from .calibration import calibrate, read_baseline, resolve_baseline
@@ -103,7 +104,8 @@ def ask(question: Question, context: ScoringContext) -> Answer:
     ]
     check_question(question, [*(one.kind for one in references), *("video" for _ in partners)])
     null = resolve_baseline(baseline, resolver, prefix=prefix) if baseline else []
-    entries, videos = (Entry(one.path) for one in chosen), [Entry(one.path) for one in partners]
+    entries = (Entry(one.path) for one in counted(chosen, "Scoring", len(chosen)))
+    videos = [Entry(one.path) for one in partners]
     comparisons = evaluate(entries, [*null, *references], videos, question.selection, context.on_skip)
     warn_of_scales(question.metric, chosen, context.warn)
     return answer_of(question, comparisons, chosen, len(chosen), len(references) + len(videos))

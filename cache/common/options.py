@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from .errors import UsageError
+from .messages import is_shown, log_to, say
 from .quoting import one_line
 
 PATH = click.Path(path_type=Path)
@@ -36,9 +36,13 @@ COUNT = click.IntRange(1)
 
 
 def warn(sentence: str) -> None:
-    """Print one line on stderr; line breaks and terminal escapes in names of files are escaped."""
-    with contextlib.suppress(OSError):  # stderr is full or gone: what is to be said cannot end the run
-        click.echo(f"clipcache: {one_line(sentence)}", err=True)
+    """Say one line, as `messages.say`; line breaks and terminal escapes in names of files are escaped."""
+    say(one_line(sentence))
+
+
+def _open_log(_: click.Context, __: click.Parameter, path: Path | None) -> None:
+    if path is not None and is_shown():  # not where a command line is only parsed
+        log_to(path)
 
 
 def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
@@ -61,7 +65,16 @@ CACHE = click.option(
     show_default=True,
     help="Directory of the cache.",
 )
-DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+LOG_FILE = click.option(
+    "--log-file",
+    type=PATH,
+    callback=_open_log,
+    expose_value=False,
+    help="Add what is said on stderr to this file, with the time, and the progress every 30 seconds.",
+)
+DEBUG = options(
+    LOG_FILE, click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")
+)
 WEIGHTS = options(
     click.option("--weights", type=PATH, envvar="CLIPCACHE_WEIGHTS", help="File of the model's weights."),
     click.option("--trust-weights", is_flag=True, help="Open a TorchScript archive that OpenAI did not publish."),

@@ -26,7 +26,19 @@ STDIN = "-"
 
 _MAX_RATIO = 100  # features do not compress that well
 _SMALL_BYTES = 64 << 20  # does no harm, whatever it was
+_LOOKED_AT_BYTES = 8192
 _MAX_EXTENTS = 10_000  # a file in more pieces than that is none of ours
+
+
+def may_be_replaced(path: Path) -> bool:
+    """Whether text may be put in the place of a file, or added to it.
+
+    There is none, it is text itself, or it is no file but a device.
+    """
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return b"\0" not in file.read(_LOOKED_AT_BYTES)
 
 
 def open_regular(path: StrPath) -> io.BufferedReader:

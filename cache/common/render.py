@@ -18,11 +18,12 @@ from pathlib import Path
 from .atomic import replacing_output
 from .csv_cells import safe_cell
 from .errors import UsageError
+from .messages import above_bars, shares_terminal
 from .quoting import one_line, quoted
+from .reading import may_be_replaced
 
 Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]
-_LOOKED_AT_BYTES = 8192
 ROWS_MEASURED = 1000  # the rows of a table that its column widths are taken from
 
 
@@ -83,9 +84,12 @@ def write_text(pieces: Iterable[str], output: str | os.PathLike[str] | None) -> 
         CacheError: the disk is full or damaged.
     """
     if output is None:
-        sys.stdout.writelines(pieces)
+        if shares_terminal():
+            _write_above_bars(pieces)
+        else:
+            sys.stdout.writelines(pieces)
         return
-    if not _may_be_replaced(Path(output)):
+    if not may_be_replaced(Path(output)):
         raise UsageError(f"{quoted(output)} exists and is not a text file", "choose another name")
     with (
         replacing_output(Path(output)) as temporary,
@@ -94,12 +98,15 @@ def write_text(pieces: Iterable[str], output: str | os.PathLike[str] | None) -> 
         file.writelines(pieces)
 
 
-def _may_be_replaced(path: Path) -> bool:
-    """Whether text may be put in the place of a file: there is none, it is text itself, or no file but a device."""
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return b"\0" not in file.read(_LOOKED_AT_BYTES)
+def _write_above_bars(pieces: Iterable[str]) -> None:
+    """Write whole lines to the terminal: a bar is drawn over a line that is not at its end."""
+    pending = ""
+    for piece in pieces:
+        whole, end, pending = (pending + piece).rpartition("\n")
+        if end:
+            with above_bars():
+                sys.stdout.write(whole + end)
+    sys.stdout.write(pending)
 
 
 def _csv(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:

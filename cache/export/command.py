@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +10,7 @@ import click
 
 from ..common.errors import ClipcacheError
 from ..common.options import CACHE, COUNT, DEBUG, LOADING, PATH, POSITIVE, SECOND, warn
+from ..common.progress import Bar
 from .formats import FORMATS, find_format
 
 if TYPE_CHECKING:
@@ -98,8 +98,6 @@ def export(
     way are kept; a file that no export made is never replaced. A manifest of JSON lines says which entries each file
     was made from, and how.
     """
-    from tqdm import tqdm
-
     from ..common.hashing import DigestMemo
     from ..select import Selector, check_one_model, differences
     from .recipe import Recipe, parse_pool
@@ -125,8 +123,8 @@ def export(
         columns = functools.partial(
             wiring.score_columns, cache_dir=cache_dir, weights=weights, device=device, trust=trust_weights
         )
-    with tqdm(total=len(chosen), unit="video", disable=None, file=sys.stderr) as bar:
-        summary = Export(target, recipe, skip, columns, bar.update, memo).run(chosen)
+    with Bar("Exporting", len(chosen), "entries") as bar:
+        summary = Export(target, recipe, skip, columns, bar.advance, memo).run(chosen)
     summary.failed += unreadable
     click.echo(summary.as_text(target))
     if skipped:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -11,6 +10,7 @@ import click
 
 from ..common.errors import ClipcacheError, UsageError
 from ..common.options import CACHE, DEBUG, PATH, POSITIVE, warn
+from ..common.progress import Bar
 
 if TYPE_CHECKING:
     from .entry_of import PublishedModel
@@ -66,8 +66,6 @@ def import_features(
     .parquet. Each entry records that it was imported, and by which rule. The video is searched by NAME, in --videos
     and beside the features, and the rows must fit its frames; without it the entry is found only by its own path.
     """
-    from tqdm import tqdm
-
     from ..common.hashing import DigestMemo
     from .formats import find_files
     from .run import Claim, Import
@@ -81,9 +79,9 @@ def import_features(
     claim = Claim(model, weights_sha256, logit_scale, wiring.published_model)
     timing = _timing(fps, interval_s, sampling)
     files = find_files(targets)
-    with tqdm(total=len(files), unit="file", disable=None, file=sys.stderr) as bar:
+    with Bar("Importing", len(files), "files") as bar:
         read = None if unchecked else wiring.read_frames
-        work = Import(cache_dir, claim, timing, videos, DigestMemo(), skip, bar.update, read, unread)
+        work = Import(cache_dir, claim, timing, videos, DigestMemo(), skip, bar.advance, read, unread)
         summary = work.run(files)
     for sentence in summary.inferred():
         warn(sentence)

@@ -44,8 +44,8 @@ class SoundEvents(Protocol):
     def on_open(self, item: HashedItem) -> None:
         """A file is next."""
 
-    def on_windows(self, count: int) -> None:
-        """So many more windows are encoded; negative where work was lost."""
+    def on_windows(self, item: HashedItem, count: int) -> None:
+        """So many more windows of a file are encoded; negative where work was lost."""
 
     def on_encoded(self, encoded: EncodedSound) -> None:
         """A sound is encoded and can be written."""
@@ -117,7 +117,7 @@ class SoundRun:
             self._finish(job, reply)
             self._items.release(job.item)
         elif isinstance(reply, TaskFailed) and reply.is_lost and not job.is_second:
-            self._events.on_windows(-len(job.lengths))
+            self._events.on_windows(job.item, -len(job.lengths))
             self._again.append(_Attempt(job.item, is_second=True))
         elif isinstance(reply, TaskFailed):
             self._events.on_failed(job.item, reply.error, reply.sentence)
@@ -134,7 +134,7 @@ class SoundRun:
         batch, job.waiting = job.waiting[:count], job.waiting[count:]
         job.features.append(self._encoder.encode(batch).astype(self._dtype))
         job.lengths += map(len, batch)
-        self._events.on_windows(count)
+        self._events.on_windows(job.item, count)
 
     def _finish(self, job: _Attempt, done: SoundDone) -> None:
         features = np.concatenate(job.features)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...cache.common.errors import ContentError, NoAudioError, UsageError
+from ...cache.common.messages import is_shown
 from ...cache.failure_log import NO_AUDIO
 from ...cache.format.schema import EntryAttributes
 from ...cache.format.write import write_entry
@@ -18,7 +19,7 @@ from ..cluster.work_queue import WorkQueue
 from ..inputs import HashedItem, find_items
 from ..models.placement import first_device
 from ..options import SoundOptions
-from ..progress import Progress, SoundSummary
+from ..progress import OnProgress, Progress, SoundSummary
 from ..provenance import common_attributes
 from ..session import Session
 from ..workers.pool import InProcessPool, WorkerPool
@@ -36,6 +37,7 @@ def extract_sounds(
     options: SoundOptions | None = None,
     *,
     list_file: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SoundSummary:
     """Encode the sound of videos and audio files into a cache, and skip what is there.
 
@@ -44,6 +46,7 @@ def extract_sounds(
         cache_dir: the cache; made if need be.
         options: how; None for the defaults.
         list_file: a file with further paths, one a line or in the `path` column of a CSV.
+        on_progress: called with a `ProgressReport` about twice a second and at the end; what it raises ends the run.
 
     Returns:
         How it went. Files that could not be decoded are in `failures` and in `<cache>/failed.jsonl`.
@@ -55,18 +58,22 @@ def extract_sounds(
     """
     options = options or SoundOptions()
     items = find_items(inputs, list_file, sounds=True, shard=options.shard, on_left_out=lambda _: None)
-    return carry_out(prepare_sounds(items, Path(cache_dir), options))
+    return carry_out(prepare_sounds(items, Path(cache_dir), options), on_progress)
 
 
-def carry_out(prepared: PreparedSound) -> SoundSummary:
+def carry_out(prepared: PreparedSound, on_progress: OnProgress | None = None) -> SoundSummary:
     """Do what was decided.
+
+    Args:
+        prepared: it.
+        on_progress: as of `extract_sounds`.
 
     Raises:
         UsageError: if this machine does not have the device, or windows are longer than the model takes.
         ModelError: if the model cannot be loaded.
         CacheError: if the cache cannot be written.
     """
-    session = _SoundSession(prepared)
+    session = _SoundSession(prepared, on_progress)
     session.carry_out()
     return session.summary
 
@@ -100,10 +107,11 @@ class _SoundSession(Session):
     _prepared: PreparedSound
     summary: SoundSummary
 
-    def __init__(self, prepared: PreparedSound) -> None:
+    def __init__(self, prepared: PreparedSound, on_progress: OnProgress | None) -> None:
         self._options = prepared.options
-        summary = SoundSummary(shard=self._options.shard)
-        super().__init__(prepared, summary, Progress("windows", verbose=self._options.verbose))
+        verbose = self._options.verbose
+        progress = Progress("windows", verbose=verbose, show=is_shown(), on_progress=on_progress)
+        super().__init__(prepared, SoundSummary(shard=self._options.shard), progress)
         self._without_audio = prepared.without_audio()
 
     def _run(self) -> None:
@@ -125,12 +133,16 @@ class _SoundSession(Session):
         whole = False
         try:
             while run.has_work:
-                pool.run(run, lambda _: interrupts.check())
+                pool.run(run, self._on_wait)
                 if run.has_work:
                     self._wait(queue)
             whole = True
         finally:
             pool.close(kill=not whole)
+
+    def _on_wait(self, _: float) -> None:
+        self._progress.tick()
+        interrupts.check()
 
     def _pool(self) -> WorkerPool | InProcessPool:
         options = self._options
@@ -169,9 +181,9 @@ class _SoundSession(Session):
         """See `SoundEvents`."""
         self._progress.begin(item)
 
-    def on_windows(self, count: int) -> None:
+    def on_windows(self, item: HashedItem, count: int) -> None:
         """See `SoundEvents`."""
-        self._progress.advance(count)
+        self._progress.advance(item, count)
 
     def on_failed(self, item: HashedItem, error: str, sentence: str) -> None:
         """See `SoundEvents`; a file without an audio track did not fail."""

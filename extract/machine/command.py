@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ...cache.common.options import CACHE, DEBUG, LOADING, PATH
+from ...cache.common.messages import above_bars, say
+from ...cache.common.options import CACHE, DEBUG, LOADING, PATH, warn
 
 
 @click.command(short_help="List models: size, cost, and where their weights are.")
@@ -25,9 +26,9 @@ def models(pattern: str | None, as_json: bool) -> None:
     rows = listing.list_models(pattern)
     click.echo(listing.as_json(rows) if as_json else listing.as_text(rows))
     if pattern is None and not as_json:
-        click.echo("open_clip's models, if the extra open-clip is installed: clipcache models 'open_clip:*'", err=True)
+        say("open_clip's models, if the extra open-clip is installed: clipcache models 'open_clip:*'", by_itself=True)
     if not rows:
-        click.echo(f"clipcache: No model is named like {pattern!r}; list them with: clipcache models", err=True)
+        warn(f"No model is named like {pattern!r}; list them with: clipcache models")
         raise click.exceptions.Exit(1)
 
 
@@ -57,7 +58,12 @@ def doctor(
     if videos:
         from . import exactness
 
-        reports = exactness.examine_videos(videos, lambda report: None if as_json else click.echo(report.as_line()))
+        def show(report: exactness.Report) -> None:
+            if not as_json:
+                with above_bars():
+                    click.echo(report.as_line())
+
+        reports = exactness.examine_videos(videos, show)
         click.echo(exactness.as_json(reports) if as_json else f"\n{exactness.summary_lines(reports)}")
         raise click.exceptions.Exit(1 if any(report.verdict != exactness.EXACT for report in reports) else 0)
     from . import doctor as examination

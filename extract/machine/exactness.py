@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache.common.errors import UsageError
+from ...cache.common.progress import Bar
 from ...cache.common.quoting import one_line
 from ...cache.common.render import table_lines
 from ...cache.format.sampling import Sampling
@@ -213,15 +214,12 @@ class _Examination:
     """Receives what the run says (`RunEvents`), starts plain decodes, and compares."""
 
     def __init__(self, on_report: Callable[[Report], None], executor: ThreadPoolExecutor, count: int) -> None:
-        from tqdm import tqdm
-
         self.reports: list[Report] = []
         self._on_report = on_report
         self._executor = executor
         self._plain: dict[Path, Future[PlainVideo]] = {}
         self._pending: list[_Pending] = []
-        self._frames = 0
-        self._bar = tqdm(total=count, unit=" videos", dynamic_ncols=True, disable=None)
+        self._bar = Bar("Examining", count, "videos")
 
     def on_open(self, item: HashedItem) -> None:
         """See `RunEvents`."""
@@ -233,10 +231,9 @@ class _Examination:
     def on_resumed(self, item: HashedItem, frames: int) -> None:
         """See `RunEvents`; nothing is kept."""
 
-    def on_frames(self, item: HashedItem, frames: int) -> None:  # noqa: ARG002  one bar for all
+    def on_frames(self, item: HashedItem, frames: int) -> None:  # noqa: ARG002  the bar counts videos
         """See `RunEvents`."""
-        self._frames += frames
-        self._bar.set_postfix_str(f"{self._frames} frames")
+        self._bar.advance(0)
 
     def on_encoded(self, encoded: EncodedItem) -> None:
         """See `RunEvents`."""
@@ -252,8 +249,7 @@ class _Examination:
             self._pending.remove(pending)
             report = compare(pending.item.item.path, pending.encoded, pending.failure, pending.plain.result())
             self.reports.append(report)
-            self._bar.update()
-            self._bar.clear()
+            self._bar.advance()
             self._on_report(report)
 
     def close(self) -> None:

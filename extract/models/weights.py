@@ -20,6 +20,7 @@ from ...cache.common.atomic import replacing, write_atomically
 from ...cache.common.errors import CacheError, ModelError, UsageError
 from ...cache.common.hashing import DigestMemo, sha256_file
 from ...cache.common.options import warn
+from ...cache.common.progress import Bar
 from ...cache.common.quoting import quoted
 from ...cache.format.names import canonical_model
 from .checkpoint import SIZES, Checkpoint, load_safetensors, load_torchscript, misfit, read_checkpoint, weights_file
@@ -285,10 +286,8 @@ def _download(weights: WeightsFile) -> None:
 
 
 def _copy_with_bar(source: Any, target: Any, name: str) -> None:
-    from tqdm import tqdm
-
     total = int(source.headers.get("Content-Length") or 0) or None
-    with tqdm(total=total, desc=f"Downloading {name}", unit="B", unit_scale=True, disable=None) as bar:
+    with Bar(f"Downloading {name}", total, "B") as bar:
         while block := source.read(1 << 20):
             target.write(block)
-            bar.update(len(block))
+            bar.advance(len(block))

@@ -11,6 +11,7 @@ import click
 import cloup
 
 from ...cache.common.errors import CacheError, UsageError
+from ...cache.common.messages import say
 from ...cache.common.options import PATH, Number, warn
 from ...cache.common.quoting import quoted
 from ..options import TARGETS, Scoring, output_options, scoring_command
@@ -108,7 +109,7 @@ def align(
         note = _NOTE + _CKA_NOTE * cka + _set_text(aligned, bank.items)
     else:
         note = ""
-        click.echo(_set_text(aligned, bank.items), err=True, nl=False)
+        say(_set_text(aligned, bank.items).rstrip("\n"), by_itself=True)
     write_text(render_rows(_rows(aligned), style, _COLUMNS, _COLUMNS[:-1], note), output)
     if save_bank:
         write_bank(bank, save_bank)
@@ -128,9 +129,10 @@ def _picture_model(cache_dir: Path) -> str | None:
 def _describe_all(
     pairs: list[Pair], anchors: Anchors, silence: float, cka: bool, on_skip: OnSkip
 ) -> Iterator[Described]:
+    from ...cache.common.progress import counted
     from .measure import describe
 
-    for pair in pairs:
+    for pair in counted(pairs, "Measuring", len(pairs), "videos"):
         try:
             yield describe(pair, anchors, silence, with_change=cka)
         except CacheError as error:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...cache import DigestMemo, Entry, EntryAttributes
 from ...cache.common.errors import UsageError
+from ...cache.common.progress import counted
 from ..question import ScoringContext, choose, resolver_for, warn_of_scales
 from ..references import ReferenceResolver
 from .aesthetic import Column
@@ -52,7 +53,7 @@ def run_benchmark(config: BenchmarkConfig, context: ScoringContext) -> Results:
     measures = [measure for measure in MEASURES if measure.name in wanted]
     columns = {column.name: column for scorer in scorers for column in scorer.columns}
     columns |= {measure.name: measure for measure in measures}
-    entries = (Entry(one.path) for one in chosen)
+    entries = (Entry(one.path) for one in counted(chosen, "Rating", len(chosen)))
     names, frames, scores = [], [], []
     for scored in score_videos(entries, scorers, config.selection, context.on_skip, measures):
         for name, rows in _items(scored):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...cache import DigestMemo, Entry
 from ...cache.common.errors import UsageError
+from ...cache.common.progress import counted
 from ...cache.select import OnSkip, fullest
 from ..compare import FrameSelection
 from ..question import ScoringContext, choose, resolver_for, warn_of_scales
@@ -52,7 +53,8 @@ class Rated:
 
     def frames(self, measures: Sequence[Column] = ()) -> Iterator[ScoredVideo]:
         """Score the frames of each video; cached measures become columns too."""
-        return score_videos(map(Entry, self.entries), self.scorers, self.selection, self.on_skip, measures)
+        entries = map(Entry, counted(self.entries, "Rating", len(self.entries)))
+        return score_videos(entries, self.scorers, self.selection, self.on_skip, measures)
 
 
 def prepare(

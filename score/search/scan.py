@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...cache import Entry
 from ...cache.common.errors import CacheError, UsageError
+from ...cache.common.progress import counted
 from ...cache.format.schema import TIMED_KINDS
 from ...cache.select import OnSkip
 from ..compare import FrameSelection, check_finite, check_frames
@@ -48,7 +49,7 @@ class VideoScores:
 
 
 def scan(
-    entries: Iterable[Path], directions: NDArray[np.float32], selection: FrameSelection, on_skip: OnSkip
+    entries: Sequence[Path], directions: NDArray[np.float32], selection: FrameSelection, on_skip: OnSkip
 ) -> Iterator[VideoScores]:
     """Score every frame of every entry with every query.
 
@@ -61,7 +62,7 @@ def scan(
     Yields:
         The videos in order; one more than once only where N * Q cosines would exceed COSINES_IN_MEMORY.
     """
-    for path in entries:
+    for path in counted(entries, "Searching", len(entries)):
         entry = Entry(path)
         try:
             with entry.kept_open():

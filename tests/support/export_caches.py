@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from click.testing import CliRunner, Result
-from clipcache.cache import Entry, FeatureCache
+from clipcache.cache import Entry, FeatureCache, show_progress
 from clipcache.cache.common.errors import ClipcacheError, MediaError
 from clipcache.cache.export.command import export
 from clipcache.cache.format.names import canonical_model
@@ -74,7 +74,8 @@ def run(command: Any, *arguments: object) -> Result:
         published_model=lambda name: PUBLISHED.get(canonical_model(name)),
         read_frames=read_frames,
     )
-    result = CliRunner().invoke(command, [str(one) for one in arguments], obj=wiring)
+    with show_progress():  # as the program does
+        result = CliRunner().invoke(command, [str(one) for one in arguments], obj=wiring)
     if isinstance(result.exception, ClipcacheError):
         raise result.exception
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info

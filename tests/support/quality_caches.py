@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 from click.testing import CliRunner, Result
-from clipcache.cache import Entry, write_entry
+from clipcache.cache import Entry, show_progress, write_entry
 from clipcache.cache.common.hashing import DigestMemo
 from clipcache.score.options import Wiring
 from clipcache.score.references import ReferenceEncoder
@@ -38,7 +38,8 @@ def run(command: click.Command, *words: object, load_encoder: Callable[..., Refe
         read_frames=lambda _: None,
         score_columns=lambda *_, **__: {},
     )
-    result = CliRunner().invoke(command, [*map(str, words)], obj=wiring)
+    with show_progress():  # as the program does
+        result = CliRunner().invoke(command, [*map(str, words)], obj=wiring)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -35,6 +35,7 @@ from clipcache.extract.audio.windows import Samples, Windows, cut_windows, level
 from clipcache.extract.cluster.work_queue import Known, WorkQueue
 from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.options import SoundOptions
+from clipcache.extract.progress import ProgressReport
 from clipcache.extract.video.resize import CLIP_RULE
 from clipcache.extract.workers import pool, process
 from clipcache.extract.workers.messages import Beat, ImagesTask, PageFull, SoundDone, Task, TaskFailed
@@ -204,6 +205,14 @@ def test_workers_change_no_bit(
     assert (summary.extracted, summary.windows) == (4, sum(len(arrays[0]) for arrays in expected.values()))
     assert_same(contents(tmp_path / "cache"), expected)
     assert_sound(tmp_path / "cache")
+
+
+def test_windows_are_reported(library: Path, clap: Path, tmp_path: Path) -> None:
+    reports: list[ProgressReport] = []
+    summary = extract_sounds([library], tmp_path / "cache", options(clap, 0), on_progress=reports.append)
+    assert (reports[-1].items_done, reports[-1].items_total) == (4, 4)
+    assert reports[-1].frames == summary.windows
+    assert reports[-1].bytes_done == reports[-1].bytes_total > 0
 
 
 def test_this_process_decodes_nothing_unless_told_to(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 from collections import Counter
@@ -288,16 +289,17 @@ def test_auto_on_the_command_line(tmp_path: Path, clipcache: Cli, monkeypatch: p
     ]
 
 
-def test_in_python(tmp_path: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_python(tmp_path: Path, tiny_weights: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "library"
     folder.mkdir()
     for number in range(3):
         make_video(folder / f"{number}.mp4", frames=3 + number, size=(64, 48))
+    caplog.set_level(logging.INFO)
     total = 0
     for index in range(2):
         options = ExtractOptions(model="tiny", weights=tiny_weights, device="cpu", num_workers=0, shard=Shard(index, 2))
         total += extract([folder], tmp_path / "cache", options).extracted
     assert total == 3
-    assert "shard 1/2: " in capsys.readouterr().err
+    assert "shard 1/2: " in caplog.text
     with pytest.raises(UsageError, match="shard cannot be '0/2'; give one, such as"):
         ExtractOptions(shard="0/2")  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from clipcache.cache import show_progress
 from clipcache.cache.common.errors import ModelError
 from clipcache.extract.machine import codec_check, doctor
 from clipcache.extract.machine.command import doctor as doctor_command
@@ -19,7 +20,8 @@ from tiny_models import write_tiny_weights
 
 
 def run(command: click.Command, *arguments: object) -> Result:
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    with show_progress():  # as the program does
+        result = CliRunner().invoke(command, [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -80,19 +80,19 @@ def test_a_state_dict_inside_a_dictionary_is_found(tmp_path: Path, state: dict[s
 
 
 def test_of_several_sets_of_weights_the_average_is_taken_and_said(
-    tmp_path: Path, state: dict[str, Any], plain: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, state: dict[str, Any], plain: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = {"model": tiny_clip_state_dict(5, input_size=64, patch_size=16), "ema": state}
     assert_allclose(features(save(tmp_path / "w.pt", content)), plain, atol=1e-6)
-    assert "those of 'ema' are taken, not those of 'model'" in capsys.readouterr().err
+    assert "those of 'ema' are taken, not those of 'model'" in caplog.text
 
 
 def test_what_stands_beside_a_clip_is_left_out_and_said(
-    tmp_path: Path, state: dict[str, Any], plain: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, state: dict[str, Any], plain: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = under("clip_model.", state) | {"classifier.weight": torch.zeros(10, 512)}
     assert_allclose(features(save(tmp_path / "w.pt", content)), plain, atol=1e-6)
-    assert "left out: 'classifier.weight'" in capsys.readouterr().err
+    assert "left out: 'classifier.weight'" in caplog.text
 
 
 def without(state: dict[str, Any], *parts: str) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_old_configurations_leave_out_defaults_and_have_a_second_dictionary(tmp_
     assert_allclose(features(tmp_path), expected(model), rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_configuration_it_is_said_what_is_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_configuration_it_is_said_what_is_assumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sizes = [(768, 12), (512, 8)]
     vision, text = (
         {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": heads, "num_hidden_layers": 1}
@@ -218,9 +218,9 @@ def test_without_a_configuration_it_is_said_what_is_assumed(tmp_path: Path, caps
     )
     model = write_hugging_face(tmp_path, vision, text)
     (tmp_path / "config.json").unlink()
-    capsys.readouterr()
+    caplog.clear()
     assert_allclose(features(tmp_path / "model.safetensors"), expected(model), rtol=1e-3, atol=1e-3)
-    assert "QuickGELU and attention heads of 64 values are assumed" in capsys.readouterr().err
+    assert "QuickGELU and attention heads of 64 values are assumed" in caplog.text
     write_hugging_face(tmp_path, {}, {})
     (tmp_path / "config.json").unlink()
     with pytest.raises(ModelError, match=r"nothing tells its activation.*config\.json"):
