@@ -53,7 +53,11 @@ class Stopped(BaseException):
 class Spoilt:
     """Features of which each first value is not a number."""
 
+    started: Any
     features: Any
+
+    def done(self) -> bool:
+        return True
 
     def result(self) -> Any:
         return np.where(np.arange(self.features.shape[1]) == 0, np.nan, self.features).astype(np.float32)
@@ -78,7 +82,7 @@ class Counter:
             raise Stopped
         self.pictures += len(pictures)
         encoded = self.encode(encoder, pictures)
-        return Spoilt(encoded.result()) if self.spoil else encoded
+        return Spoilt(encoded.started, encoded.result()) if self.spoil else encoded
 
 
 @pytest.fixture
