@@ -108,21 +108,29 @@ def carry_out(prepared: PreparedPictures, engine: PictureEngine | None = None) -
         ModelError: if weights are missing, damaged or of another model.
         CacheError: if the cache cannot be written.
     """
-    session = _PictureSession(prepared, engine)
+    session = PictureSession(prepared, engine)
     session.carry_out()
     return session.summary
 
 
-class _PictureSession(Session):
-    """One run over pictures: receives what happens (`RunEvents`) and writes entries."""
+class PictureSession(Session):
+    """One run over pictures: receives what happens (`RunEvents`) and writes entries.
+
+    Args:
+        prepared: what was decided.
+        engine: as in `carry_out`.
+        progress: where to report; None for a bar of its own.
+    """
 
     _prepared: PreparedPictures
     summary: Summary
 
-    def __init__(self, prepared: PreparedPictures, engine: PictureEngine | None) -> None:
+    def __init__(
+        self, prepared: PreparedPictures, engine: PictureEngine | None, progress: Progress | None = None
+    ) -> None:
         self._options = prepared.options
         self._given_engine = engine
-        super().__init__(prepared, Summary(), Progress("frames", verbose=self._options.verbose))
+        super().__init__(prepared, Summary(), progress or Progress("frames", verbose=self._options.verbose))
 
     def carry_out(self) -> None:
         """See `Session`; says then which cached entries are not quite what is asked for."""
@@ -131,7 +139,7 @@ class _PictureSession(Session):
             self._progress.say(f"clipcache: {sentence}")
 
     def _run(self) -> None:
-        self._cache = FeatureCache(self._prepared.cache_dir)
+        self._cache = self._open_cache()
         self._engine = self._given_engine or PictureEngine(self._prepared.weights, self._options)
         whole = False
         try:
@@ -141,6 +149,9 @@ class _PictureSession(Session):
         finally:
             if self._given_engine is None or not whole:
                 self._engine.close(kill=not whole)
+
+    def _open_cache(self) -> FeatureCache:
+        return FeatureCache(self._prepared.cache_dir)
 
     def _work_off(self, queue: WorkQueue) -> None:
         options, engine = self._options, self._engine

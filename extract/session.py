@@ -64,14 +64,18 @@ class Session(ABC):
             with HashStream(self._prepared.items, self._prepared.memo) as stream:
                 self._feed = _Feed(stream, self._prepared.planner, self._note, self._progress)
                 if self._feed.has_work():
-                    make_folder(self._prepared.cache_dir)
-                    remove_stale_temporaries(self._prepared.cache_dir)
+                    self._make_ready()
                     self._run()
             for item in self._duplicates:
                 self._note_duplicate(item)
         finally:
             self._progress.close()
             self.summary.seconds = time.monotonic() - self._started
+
+    def _make_ready(self) -> None:
+        """Make the cache, and remove what killed runs left in it."""
+        make_folder(self._prepared.cache_dir)
+        remove_stale_temporaries(self._prepared.cache_dir)
 
     @contextlib.contextmanager
     def _queue(self, sampling: Sampling, *, claims: bool) -> Iterator[WorkQueue]:

@@ -92,6 +92,12 @@ class WorkQueue:
         if self._claims is not None:
             self._claims.release(item, self._sampling)
 
+    def leave(self) -> list[HashedItem]:
+        """Give up, and return, what is known and not given out."""
+        items = list(self._items)
+        self._items.clear()
+        return items
+
     def wait(self) -> None:
         """Wait a little, where `take` gave nothing: for what comes next, or for other runs."""
         if self._feed.is_over:

@@ -32,7 +32,7 @@ ALLOWED = {
     "demo/training": {"cache/common", "demo"},
     "extract": {*_STORE, "extract/audio", "extract/cluster", "extract/models", "extract/video", "extract/workers"},
     "extract/audio": {*_STORE, "extract", "extract/cluster", "extract/models", "extract/video", "extract/workers"},
-    "extract/cluster": {"cache/common", "cache/format", "extract"},
+    "extract/cluster": {*_STORE, "extract", "extract/models", "extract/workers"},
     "extract/machine": {*_STORE, "extract", "extract/cluster", "extract/models", "extract/video", "extract/workers"},
     "extract/models": {"cache/common", "cache/format", "extract/video"},
     "extract/video": {"cache/common", "cache/format", "extract/video/file_checks"},

@@ -1,0 +1,363 @@
+"""The driver of a run on Ray: starts an actor for each device, gives out the work, and bears the loss of actors.
+
+Ray itself is handed in as a module: importing this one imports nothing of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...cache.common.errors import ClipcacheError, ModelError
+from ...cache.common.quoting import quoted
+from .. import interrupts
+from ..inputs import HashedItem, Item
+from ..prepare import Mismatches
+from ..progress import Progress, Summary
+from .claims import drop_claims
+from .ray_actor import Job, News, RayActor, Started, Told
+from .scheduling import Chunk, Schedule, may_have_another
+
+START_S = 600.0
+"""How long a run waits for an actor to start, where it has none: other jobs may be using the cluster."""
+
+_POLL_S = 0.5
+_REPORT_S = 2.0
+_LOOK_S = 10.0
+_POSTPONED_S = 5.0
+_STOP_S = 10.0
+_MOST_TRIES = 2
+_SAID_OFTEN = 5
+_SUMS = ("extracted", "cached", "partial", "failed", "failed_before", "frames", "encoded")
+_SECONDS = ("decode_wait_seconds", "encode_seconds")
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Room for an actor.
+
+    Attributes:
+        node: Ray's id of the node.
+        host: its name, for messages.
+        gpus: 1, or 0 for an actor that encodes on the CPU.
+        cpus: cores that belong to it.
+    """
+
+    node: str
+    host: str
+    gpus: int
+    cpus: int
+
+
+def seats_of(nodes: Iterable[dict[str, Any]], device: str) -> list[Seat]:
+    """Where actors can be: one a GPU, each with its part of the node's cores; without GPUs one a node.
+
+    Args:
+        nodes: what `ray.nodes()` says.
+        device: "auto", "cpu" or "cuda".
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    gpus = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in alive}
+    seats = []
+    for node in alive:
+        count, cores = gpus[node["NodeID"]], int(node["Resources"].get("CPU", 0))
+        host = str(node.get("NodeManagerHostname") or node["NodeID"])
+        if device == "cuda" or (device == "auto" and any(gpus.values())):
+            seats += [Seat(node["NodeID"], host, 1, cores // count) for _ in range(count)]
+        elif cores:
+            seats.append(Seat(node["NodeID"], host, 0, cores))
+    return seats
+
+
+@dataclass(eq=False)
+class _Hand:
+    """An actor and what it is at."""
+
+    seat: Seat
+    actor: Any
+    starting: Any
+    token: str = ""
+    calls: deque[tuple[Any, Chunk]] = field(default_factory=deque)
+    reporting: Any = None
+    frames: int = 0
+    settled_frames: int = 0
+    is_ready: bool = False
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        return [chunk for _, chunk in self.calls]
+
+
+class Driver:
+    """One run.
+
+    Args:
+        ray: the module, connected to a cluster.
+        job: what actors are told.
+        items: what to encode, with absolute paths.
+        sizes: their bytes.
+        model_dir: folder of the cache for the model's weights.
+        progress: where to report.
+    """
+
+    def __init__(
+        self, ray: Any, job: Job, items: Sequence[Item], sizes: Sequence[int], model_dir: str, progress: Progress
+    ) -> None:
+        self._ray = ray
+        self._job = job
+        self._items = items
+        self._sizes = sizes
+        self._model_folder = job.cache_dir / model_dir
+        self._progress = progress
+        self._schedule = Schedule(sizes)
+        self._postponed: deque[int] = deque()
+        self._look_at_postponed = 0.0
+        self._hands: list[_Hand] = []
+        self._closed = Counter[str]()  # seats whose actor could not start, by node
+        self._problem: ClipcacheError | None = None
+        self._precision = ""
+        self._tries = Counter[int]()
+        self._said = Counter[str]()
+        self._mismatches = Mismatches(job.options)
+        self.summary = Summary()
+        self._seen = self._looked = self._reported = 0.0
+
+    def run(self) -> None:
+        """Work until every item is over.
+
+        Raises:
+            ClipcacheError: if no actor can go on, with what the last one said.
+            KeyboardInterrupt: see `interrupts`.
+        """
+        self._seen = time.monotonic()
+        self._progress.found(len(self._items), sum(self._sizes))
+        try:
+            while self._is_work_left():
+                self._start_actors()
+                self._check_alive()
+                self._give_out()
+                self._wait()
+                interrupts.check()
+        finally:
+            self._end()
+            self._progress.close()
+        for sentence in self._mismatches.sentences():
+            self._progress.say(f"clipcache: {sentence}")
+
+    def _is_work_left(self) -> bool:
+        return bool(len(self._schedule) or self._postponed or any(hand.calls for hand in self._hands))
+
+    # Actors
+
+    def _start_actors(self) -> None:
+        """Start an actor at each free seat: at the beginning, and later where nodes have joined or actors were lost."""
+        if self._looked and time.monotonic() - self._looked < _LOOK_S:
+            return
+        self._looked = time.monotonic()
+        free = Counter(seats_of(self._ray.nodes(), self._job.options.device))
+        free.subtract(hand.seat for hand in self._hands)
+        for seat, count in free.items():
+            for _ in range(count - self._closed[seat.node]):
+                self._hands.append(self._start(seat))
+
+    def _start(self, seat: Seat) -> _Hand:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        remote = self._ray.remote(concurrency_groups={"control": 1})(RayActor).options(
+            num_cpus=seat.cpus,
+            num_gpus=seat.gpus,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(seat.node, soft=False),
+        )
+        actor = remote.remote(self._job.on("cuda" if seat.gpus else "cpu"), seat.cpus)
+        return _Hand(seat, actor, actor.start.remote())
+
+    def _check_alive(self) -> None:
+        if any(hand.is_ready for hand in self._hands):
+            self._seen = time.monotonic()
+        elif not self._hands and self._problem is not None:
+            raise self._problem
+        elif time.monotonic() - self._seen > START_S:
+            what = "CUDA device" if self._job.options.device == "cuda" else "device"
+            raise ClipcacheError(
+                f"For {START_S / 60:.0f} minutes no {what} of the Ray cluster could be used",
+                "see `ray status` for what it has and who uses it",
+            )
+
+    def _started(self, hand: _Hand, said: Started | ClipcacheError) -> None:
+        if isinstance(said, Started):
+            self._precision = self._precision or said.precision
+            if said.precision == self._precision:
+                hand.is_ready, hand.token = True, said.token
+                return
+            drop_claims(self._model_folder, said.token)
+            said = ModelError(
+                f"{hand.seat.host} would encode in {said.precision}, the others in {self._precision}",
+                f"choose one for all: --precision {self._precision}",
+            )
+        self._retire(hand, said)
+
+    def _retire(self, hand: _Hand, problem: ClipcacheError) -> None:
+        """An actor cannot start, or cannot go on: its videos go elsewhere, and no other takes its place."""
+        self._problem = problem
+        self._closed[hand.seat.node] += 1
+        self._say(str(problem))
+        self._ray.kill(hand.actor)
+        self._forget(hand, str(problem))
+
+    def _lose(self, hand: _Hand, error: Exception) -> None:
+        """An actor has died; one that never started is not started again."""
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if not hand.is_ready:
+            problem = f"No Ray actor could start on {hand.seat.host} ({why})"
+            self._retire(hand, ClipcacheError(problem, "see the log of Ray there"))
+            return
+        at = f"; its {sum(len(chunk.rows) for chunk in hand.chunks)} item(s) go elsewhere" if hand.calls else ""
+        self._say(f"The Ray actor on {hand.seat.host} is lost ({why}){at}.")
+        self._problem = ClipcacheError("All Ray actors are lost", "what is done is kept; run the command again")
+        self._looked = 0.0  # another one can begin at once, if the node is alive
+        self._forget(hand, why)
+
+    def _forget(self, hand: _Hand, why: str) -> None:
+        self._hands.remove(hand)
+        self._progress_by(hand.settled_frames - hand.frames)
+        if hand.token:
+            drop_claims(self._model_folder, hand.token)
+        for number, chunk in enumerate(hand.chunks):
+            if number == 0:  # what waited behind it was not begun
+                self._tries.update(chunk.rows)
+            self._try_elsewhere(chunk.rows, f"The actors of Ray that were at it ended twice, the second time so: {why}")
+
+    def _try_elsewhere(self, rows: Iterable[int], why_not: str) -> None:
+        """Hand items out again, but for those that had their two tries: these have failed."""
+        for row in rows:
+            if self._tries[row] < _MOST_TRIES:
+                self._schedule.put_back([row])
+                continue
+            path = self._items[row].path
+            sentence = why_not if quoted(path) in why_not else f"{quoted(path)}: {why_not}"
+            self.summary.failed += 1
+            self.summary.failures[str(path)] = sentence
+            self._over(row, f"failed: {sentence}")
+            if not self._progress.verbose:
+                self._say(sentence)
+
+    # Work
+
+    def _give_out(self) -> None:
+        """Give work to all in turn, so that the largest items are spread."""
+        if self._postponed and not len(self._schedule) and time.monotonic() >= self._look_at_postponed:
+            self._schedule.put_back(self._postponed)
+            self._postponed.clear()
+        ready = [hand for hand in self._hands if hand.is_ready]
+        for depth in (0, 1):
+            for hand in ready:
+                if len(hand.calls) == depth and may_have_another(hand.chunks):
+                    chunk = self._schedule.take(len(ready))
+                    if chunk is None:
+                        return
+                    call = hand.actor.encode.remote([(row, self._items[row]) for row in chunk.rows])
+                    hand.calls.append((call, chunk))
+
+    def _wait(self) -> None:
+        """Take in what is over, for half a second at most."""
+        self._ask_for_news()
+        refs = {ref: hand for hand in self._hands for ref in self._refs(hand)}
+        if not refs:
+            time.sleep(_POLL_S)
+            return
+        done, _ = self._ray.wait(list(refs), num_returns=1, timeout=_POLL_S)
+        done, _ = self._ray.wait(list(refs), num_returns=len(refs), timeout=0) if done else ([], None)
+        for ref in done:
+            if refs[ref] in self._hands:
+                self._take_in(refs[ref], ref)
+
+    def _refs(self, hand: _Hand) -> Iterator[Any]:
+        if not hand.is_ready:
+            yield hand.starting
+        if hand.reporting is not None:
+            yield hand.reporting
+        yield from (ref for ref, _ in hand.calls)
+
+    def _take_in(self, hand: _Hand, ref: Any) -> None:
+        try:
+            said = self._ray.get(ref)
+        except self._ray.exceptions.RayActorError as error:
+            self._lose(hand, error)
+            return
+        except self._ray.exceptions.RayError as error:  # a fault of the program, on that node
+            self._retire(hand, ClipcacheError(f"{hand.seat.host}: {str(error).strip().splitlines()[-1]}"))
+            return
+        if ref == hand.starting:
+            self._started(hand, said)
+        elif ref == hand.reporting:
+            hand.reporting = None
+            self._take_news(hand, said)
+        elif isinstance(said, Told):
+            chunk = next(chunk for call, chunk in hand.calls if call == ref)
+            hand.calls.remove((ref, chunk))
+            self._take_result(hand, chunk, said)
+        elif said is not None:
+            self._retire(hand, said)
+
+    def _ask_for_news(self) -> None:
+        if time.monotonic() - self._reported < _REPORT_S:
+            return
+        self._reported = time.monotonic()
+        for hand in self._hands:
+            if hand.calls and hand.reporting is None:
+                hand.reporting = hand.actor.report.options(concurrency_group="control").remote()
+
+    def _take_news(self, hand: _Hand, news: News) -> None:
+        self._progress_by(news.frames - hand.frames)
+        hand.frames = news.frames
+        for line in news.lines:
+            self._say_once_or_few_times(line)
+
+    def _take_result(self, hand: _Hand, chunk: Chunk, told: Told) -> None:
+        self._take_news(hand, told.news)
+        hand.settled_frames = hand.frames
+        for name in (*_SUMS, *_SECONDS):
+            setattr(self.summary, name, getattr(self.summary, name) + getattr(told.summary, name))
+        self.summary.failures.update(told.summary.failures)
+        self._mismatches.add(told.mismatches)
+        for row in set(chunk.rows) - set(told.unreadable) - set(told.postponed):
+            self._over(row, told.outcomes.get(row, "cached"))
+        self._tries.update(told.unreadable)
+        for row, sentence in told.unreadable.items():
+            self._try_elsewhere([row], sentence)
+        if told.postponed:
+            self._postponed.extend(told.postponed)
+            self._look_at_postponed = time.monotonic() + _POSTPONED_S
+
+    def _over(self, row: int, outcome: str) -> None:
+        self._progress.item(HashedItem(self._items[row], str(row), self._sizes[row]), outcome)
+
+    # Messages
+
+    def _progress_by(self, frames: int) -> None:
+        if frames:
+            self._progress.advance(frames)
+
+    def _say(self, sentence: str) -> None:
+        self._progress.say(f"clipcache: {sentence}")
+
+    def _say_once_or_few_times(self, line: str) -> None:
+        """Say what an actor says; of the same kind, such as what failed before, no more than a plain run says."""
+        kind = line[:40] if line.startswith("clipcache: failed before") else line
+        self._said[kind] += 1
+        if self._said[kind] <= (_SAID_OFTEN if kind != line else 1):
+            self._progress.say(line)
+
+    def _end(self) -> None:
+        """End all actors, cleanly where they answer."""
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            stopping = [hand.actor.stop.options(concurrency_group="control").remote() for hand in self._hands]
+            if stopping:
+                self._ray.wait(stopping, num_returns=len(stopping), timeout=_STOP_S)
+            for hand in self._hands:
+                self._ray.kill(hand.actor)
+                drop_claims(self._model_folder, hand.token)
