@@ -45,6 +45,8 @@ class Sizes:
         proof_rounds: Turns with and without the proof.
         sampled_frames: Frames of the video that sampling is measured on.
         sampled_rounds: Turns of its two ways.
+        ray_clips: Short clips that a run through Ray is measured on.
+        ray_rounds: Turns with and without Ray.
     """
 
     rounds: int = 3
@@ -71,6 +73,8 @@ class Sizes:
     proof_rounds: int = 20
     sampled_frames: int = 600
     sampled_rounds: int = 6
+    ray_clips: int = 40
+    ray_rounds: int = 2
 
 
 QUICK = Sizes(
@@ -98,6 +102,8 @@ QUICK = Sizes(
     proof_rounds=3,
     sampled_frames=120,
     sampled_rounds=2,
+    ray_clips=10,
+    ray_rounds=1,
 )
 
 

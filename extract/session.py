@@ -25,7 +25,8 @@ from .progress import Progress, RunSummary
 
 FILE_CHANGED = "FileChanged"
 
-_NAMED_FAILURES = 5
+NAMED_FAILURES = 5
+MORE_FAILED_BEFORE = "clipcache: more failed before; all are listed by: clipcache cache failures"
 _POLL_S = 0.5
 
 TRANSIENT_ERRORS = frozenset(
@@ -133,11 +134,11 @@ class Session(ABC):
     def _note_failed_before(self, item: HashedItem) -> None:
         self.summary.failed_before += 1
         self._given_up.add(item.sha256)
-        if not self._progress.verbose and self.summary.failed_before <= _NAMED_FAILURES:
+        if not self._progress.verbose and self.summary.failed_before <= NAMED_FAILURES:
             known = self._prepared.known_failures[item.sha256]
             self._progress.say(f"clipcache: failed before, not tried again without --retry-failed: {known.sentence}")
-        elif self.summary.failed_before == _NAMED_FAILURES + 1:
-            self._progress.say("clipcache: more failed before; all are listed by: clipcache cache failures")
+        elif self.summary.failed_before == NAMED_FAILURES + 1:
+            self._progress.say(MORE_FAILED_BEFORE)
 
     def _note_duplicate(self, item: HashedItem) -> None:
         """Count a copy like the item that it is a copy of: cached, or failed with it."""

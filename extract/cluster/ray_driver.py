@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ...cache.common.errors import ClipcacheError, ModelError
@@ -18,6 +18,7 @@ from .. import interrupts
 from ..inputs import HashedItem, Item
 from ..prepare import Mismatches
 from ..progress import Progress, Summary
+from ..session import MORE_FAILED_BEFORE, NAMED_FAILURES
 from .claims import drop_claims
 from .ray_actor import Job, News, RayActor, Started, Told
 from .scheduling import Chunk, Schedule, may_have_another
@@ -28,12 +29,11 @@ START_S = 600.0
 _POLL_S = 0.5
 _REPORT_S = 2.0
 _LOOK_S = 10.0
+_SETTLED_S = 5.0
 _POSTPONED_S = 5.0
 _STOP_S = 10.0
 _MOST_TRIES = 2
-_SAID_OFTEN = 5
-_SUMS = ("extracted", "cached", "partial", "failed", "failed_before", "frames", "encoded")
-_SECONDS = ("decode_wait_seconds", "encode_seconds")
+_FAILED_BEFORE = "clipcache: failed before"
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class Driver:
         self._hands: list[_Hand] = []
         self._closed = Counter[str]()  # seats whose actor could not start, by node
         self._problem: ClipcacheError | None = None
+        self._is_nobody_left = False
         self._precision = ""
         self._tries = Counter[int]()
         self._said = Counter[str]()
@@ -163,6 +164,7 @@ class Driver:
         for seat, count in free.items():
             for _ in range(count - self._closed[seat.node]):
                 self._hands.append(self._start(seat))
+        self._is_nobody_left = not self._hands
 
     def _start(self, seat: Seat) -> _Hand:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -178,7 +180,7 @@ class Driver:
     def _check_alive(self) -> None:
         if any(hand.is_ready for hand in self._hands):
             self._seen = time.monotonic()
-        elif not self._hands and self._problem is not None:
+        elif self._is_nobody_left and self._problem is not None:
             raise self._problem
         elif time.monotonic() - self._seen > START_S:
             what = "CUDA device" if self._job.options.device == "cuda" else "device"
@@ -205,21 +207,29 @@ class Driver:
         self._problem = problem
         self._closed[hand.seat.node] += 1
         self._say(str(problem))
-        self._ray.kill(hand.actor)
+        self._kill(hand)
         self._forget(hand, str(problem))
 
     def _lose(self, hand: _Hand, error: Exception) -> None:
         """An actor has died; one that never started is not started again."""
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if not hand.is_ready:
+        if not hand.is_ready and self._is_alive(hand.seat):
             problem = f"No Ray actor could start on {hand.seat.host} ({why})"
             self._retire(hand, ClipcacheError(problem, "see the log of Ray there"))
             return
         at = f"; its {sum(len(chunk.rows) for chunk in hand.chunks)} item(s) go elsewhere" if hand.calls else ""
         self._say(f"The Ray actor on {hand.seat.host} is lost ({why}){at}.")
         self._problem = ClipcacheError("All Ray actors are lost", "what is done is kept; run the command again")
-        self._looked = 0.0  # another one can begin at once, if the node is alive
+        self._looked = time.monotonic() - _LOOK_S + _SETTLED_S  # another one can begin soon, if the node is alive
+        self._kill(hand)  # it may only be out of reach
         self._forget(hand, why)
+
+    def _is_alive(self, seat: Seat) -> bool:
+        return any(node["NodeID"] == seat.node and node["Alive"] for node in self._ray.nodes())
+
+    def _kill(self, hand: _Hand) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(hand.actor)
 
     def _forget(self, hand: _Hand, why: str) -> None:
         self._hands.remove(hand)
@@ -256,7 +266,7 @@ class Driver:
         for depth in (0, 1):
             for hand in ready:
                 if len(hand.calls) == depth and may_have_another(hand.chunks):
-                    chunk = self._schedule.take(len(ready))
+                    chunk = self._schedule.take(len(self._hands))  # those that start still get their part
                     if chunk is None:
                         return
                     call = hand.actor.encode.remote([(row, self._items[row]) for row in chunk.rows])
@@ -315,14 +325,12 @@ class Driver:
         self._progress_by(news.frames - hand.frames)
         hand.frames = news.frames
         for line in news.lines:
-            self._say_once_or_few_times(line)
+            self._say_line(line)
 
     def _take_result(self, hand: _Hand, chunk: Chunk, told: Told) -> None:
         self._take_news(hand, told.news)
         hand.settled_frames = hand.frames
-        for name in (*_SUMS, *_SECONDS):
-            setattr(self.summary, name, getattr(self.summary, name) + getattr(told.summary, name))
-        self.summary.failures.update(told.summary.failures)
+        _add(self.summary, told.summary)
         self._mismatches.add(told.mismatches)
         for row in set(chunk.rows) - set(told.unreadable) - set(told.postponed):
             self._over(row, told.outcomes.get(row, "cached"))
@@ -345,19 +353,34 @@ class Driver:
     def _say(self, sentence: str) -> None:
         self._progress.say(f"clipcache: {sentence}")
 
-    def _say_once_or_few_times(self, line: str) -> None:
-        """Say what an actor says; of the same kind, such as what failed before, no more than a plain run says."""
-        kind = line[:40] if line.startswith("clipcache: failed before") else line
-        self._said[kind] += 1
-        if self._said[kind] <= (_SAID_OFTEN if kind != line else 1):
-            self._progress.say(line)
+    def _say_line(self, line: str) -> None:
+        """Say what an actor says, once; of what failed before no more than a plain run says."""
+        self._said[line] += 1
+        if self._said[line] > 1:
+            return
+        if line.startswith(_FAILED_BEFORE):
+            self._said[_FAILED_BEFORE] += 1
+            if self._said[_FAILED_BEFORE] > NAMED_FAILURES:
+                self._say_line(MORE_FAILED_BEFORE)
+                return
+        self._progress.say(line)
 
     def _end(self) -> None:
         """End all actors, cleanly where they answer."""
         with contextlib.suppress(self._ray.exceptions.RayError):
-            stopping = [hand.actor.stop.options(concurrency_group="control").remote() for hand in self._hands]
+            ready = [hand for hand in self._hands if hand.is_ready]
+            stopping = [hand.actor.stop.options(concurrency_group="control").remote() for hand in ready]
             if stopping:
                 self._ray.wait(stopping, num_returns=len(stopping), timeout=_STOP_S)
-            for hand in self._hands:
-                self._ray.kill(hand.actor)
-                drop_claims(self._model_folder, hand.token)
+        for hand in self._hands:
+            self._kill(hand)
+            drop_claims(self._model_folder, hand.token)
+
+
+def _add(summary: Summary, part: Summary) -> None:
+    """Count in a summary what a part of the run has counted; seconds are of this clock."""
+    for each in fields(summary):
+        value = getattr(part, each.name)
+        if isinstance(value, int | float) and each.name != "seconds":
+            setattr(summary, each.name, getattr(summary, each.name) + value)
+    summary.failures.update(part.failures)
