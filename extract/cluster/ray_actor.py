@@ -159,6 +159,8 @@ class RayActor:
             How it went; an error, if this actor cannot go on; None if it was stopped.
         """
         with self._busy:
+            if self._is_stopped.is_set():
+                return None
             try:
                 return self._encode(items)
             except KeyboardInterrupt:
@@ -263,8 +265,16 @@ class _Chunk(PictureSession):
         else:
             super()._note(step)
 
+    def on_frames(self, item: HashedItem, frames: int) -> None:
+        """See `PictureSession`."""
+        super().on_frames(item, frames)
+        self._check()
+
     def _on_wait(self, seconds: float) -> None:
         super()._on_wait(seconds)
+        self._check()
+
+    def _check(self) -> None:
         if self._is_stopped():
             raise KeyboardInterrupt
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from clipcache.cache.common.hashing import DigestMemo, sha256_file
 from clipcache.cache.format.names import model_dir_name
 from clipcache.cache.format.sampling import Sampling
 from clipcache.extract import ExtractOptions, extract
-from clipcache.extract.cluster import ray_run
+from clipcache.extract.cluster import ray_driver, ray_run
 from clipcache.extract.cluster.claims import Claims, drop_claims, owner_of
 from clipcache.extract.cluster.ray_actor import Job, RayActor, Started, Told
 from clipcache.extract.cluster.ray_run import extract_on_ray
 from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.models.registry import find_weights
+from clipcache.extract.run import PictureSession
 from extract_runs import Cli, assert_sound, extract_words, is_running, read_failures, start_extract, wait_until
 from video_files import make_video
 
@@ -178,8 +180,9 @@ def test_neither_a_killed_driver_nor_a_killed_node_costs_an_entry(
 @pytest.mark.once
 @pytest.mark.allow_error_logs
 def test_a_video_that_ends_its_actor_twice_has_failed(
-    cluster: Any, library: Path, options: ExtractOptions, tmp_path: Path
+    cluster: Any, library: Path, options: ExtractOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ray_driver, "_SETTLED_S", 0.2)
     cache, deadly = tmp_path / "cache", library / "9.mp4"
     name, killed = sha256_file(deadly)[:16], set[int]()
 
@@ -297,10 +300,18 @@ def test_an_actor_leaves_to_others_what_they_are_at_and_says_what_it_cannot_read
     assert list(told.unreadable) == [9], "alone it is no error of the run"
 
 
-def test_an_actor_that_is_stopped_ends(actor: RayActor, job: Job, library: Path) -> None:
-    actor.stop()
-    assert actor.encode([(0, Item(library / "0.mp4", "video"))]) is None
+def test_an_actor_that_is_stopped_ends_and_gives_back_what_it_is_at(
+    actor: RayActor, job: Job, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped at its first frames; `stop` itself waits for `encode`, which waits here."""
+    stopping = threading.Thread(target=actor.stop)
+    monkeypatch.setattr(PictureSession, "on_frames", lambda *_: (stopping.start(), time.sleep(0.1)))
+    items = [(0, Item(library / "0.mp4", "video"))]
+    assert actor.encode(items) is None
+    stopping.join()
+    assert actor.encode(items) is None, "what was waiting is not begun"
     assert claim_files(job.cache_dir) == []
+    assert list(job.cache_dir.rglob("*.h5")) == []
 
 
 def test_claims_of_one_run_alone_are_dropped(tmp_path: Path) -> None:
