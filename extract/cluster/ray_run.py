@@ -7,7 +7,9 @@ import dataclasses
 import importlib
 import logging
 import os
+import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +32,7 @@ from .ray_actor import Job
 from .ray_driver import Driver
 
 LOCAL = "local"
+_REACH_S = 10.0
 _OBJECT_STORE_BYTES = 100 << 20  # nothing large travels; more would only take memory
 
 
@@ -132,15 +135,22 @@ def _connect(ray: Any, address: str, *, debug: bool) -> None:
     level = logging.INFO if debug else logging.CRITICAL
     with _own_sigterm():
         try:
+            _check_reachable(address)
             ray.init(
                 address=address, log_to_driver=debug, logging_level=level, **(of_local if address == LOCAL else {})
             )
-        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ClipcacheError(
                 f"Cannot connect to a Ray cluster by --ray {address} ({why})",
                 "start one with `ray start --head`, or use this machine alone with --ray local",
             ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nobody answers: Ray itself tries for minutes, and ends the program."""
+    if match := re.fullmatch(r"([^/]+):(\d+)", address):
+        socket.create_connection((match[1].strip("[]"), int(match[2])), _REACH_S).close()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -337,6 +338,17 @@ def test_without_ray_the_command_says_how_to_install_it(
     assert outcome.code == 2
     assert outcome.complaints == ["clipcache: --ray needs Ray; install it with: pip install 'clipcache[ray]'"]
     assert not clipcache.cache_dir.exists()
+
+
+def test_an_address_where_nobody_answers_is_named_at_once(clipcache: Cli, library: Path) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        outcome = clipcache(library, "--ray", address)
+    assert outcome.code == 1
+    assert f"Cannot connect to a Ray cluster by --ray {address}" in outcome.err
+    assert list(clipcache.cache_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize(
