@@ -21,7 +21,7 @@ from ..progress import Progress, Summary
 from ..session import MORE_FAILED_BEFORE, NAMED_FAILURES
 from .claims import drop_claims
 from .ray_actor import Job, News, RayActor, Started, Told
-from .scheduling import Chunk, Schedule, may_have_another
+from .scheduling import Chunk, Schedule, Seat, may_have_another, seats_of
 
 START_S = 600.0
 """How long a run waits for an actor to start, where it has none: other jobs may be using the cluster."""
@@ -34,43 +34,6 @@ _POSTPONED_S = 5.0
 _STOP_S = 10.0
 _MOST_TRIES = 2
 _FAILED_BEFORE = "clipcache: failed before"
-
-
-@dataclass(frozen=True)
-class Seat:
-    """Room for an actor.
-
-    Attributes:
-        node: Ray's id of the node.
-        host: its name, for messages.
-        gpus: 1, or 0 for an actor that encodes on the CPU.
-        cpus: cores that belong to it.
-    """
-
-    node: str
-    host: str
-    gpus: int
-    cpus: int
-
-
-def seats_of(nodes: Iterable[dict[str, Any]], device: str) -> list[Seat]:
-    """Where actors can be: one a GPU, each with its part of the node's cores; without GPUs one a node.
-
-    Args:
-        nodes: what `ray.nodes()` says.
-        device: "auto", "cpu" or "cuda".
-    """
-    alive = [node for node in nodes if node["Alive"]]
-    gpus = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in alive}
-    seats = []
-    for node in alive:
-        count, cores = gpus[node["NodeID"]], int(node["Resources"].get("CPU", 0))
-        host = str(node.get("NodeManagerHostname") or node["NodeID"])
-        if device == "cuda" or (device == "auto" and any(gpus.values())):
-            seats += [Seat(node["NodeID"], host, 1, cores // count) for _ in range(count)]
-        elif cores:
-            seats.append(Seat(node["NodeID"], host, 0, cores))
-    return seats
 
 
 @dataclass(eq=False)
@@ -114,12 +77,13 @@ class Driver:
         self._model_folder = job.cache_dir / model_dir
         self._progress = progress
         self._schedule = Schedule(sizes)
-        self._postponed: deque[int] = deque()
+        self._again: list[tuple[int, str]] = []  # items to be tried once more, and the node that they failed on
+        self._postponed: list[int] = []
         self._look_at_postponed = 0.0
         self._hands: list[_Hand] = []
         self._closed = Counter[str]()  # seats whose actor could not start, by node
         self._problem: ClipcacheError | None = None
-        self._is_nobody_left = False
+        self._is_nobody_left = self._is_waiting = False
         self._precision = ""
         self._tries = Counter[int]()
         self._said = Counter[str]()
@@ -150,7 +114,7 @@ class Driver:
             self._progress.say(f"clipcache: {sentence}")
 
     def _is_work_left(self) -> bool:
-        return bool(len(self._schedule) or self._postponed or any(hand.calls for hand in self._hands))
+        return bool(len(self._schedule) or self._again or self._postponed or any(hand.calls for hand in self._hands))
 
     # Actors
 
@@ -212,7 +176,7 @@ class Driver:
 
     def _lose(self, hand: _Hand, error: Exception) -> None:
         """An actor has died; one that never started is not started again."""
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = _lines(error)[0]
         if not hand.is_ready and self._is_alive(hand.seat):
             problem = f"No Ray actor could start on {hand.seat.host} ({why})"
             self._retire(hand, ClipcacheError(problem, "see the log of Ray there"))
@@ -239,13 +203,15 @@ class Driver:
         for number, chunk in enumerate(hand.chunks):
             if number == 0:  # what waited behind it was not begun
                 self._tries.update(chunk.rows)
-            self._try_elsewhere(chunk.rows, f"The actors of Ray that were at it ended twice, the second time so: {why}")
+            self._try_elsewhere(
+                hand, chunk.rows, f"The actors of Ray that were at it ended twice, the second time so: {why}"
+            )
 
-    def _try_elsewhere(self, rows: Iterable[int], why_not: str) -> None:
-        """Hand items out again, but for those that had their two tries: these have failed."""
+    def _try_elsewhere(self, hand: _Hand, rows: Iterable[int], why_not: str) -> None:
+        """Hand items out again, each alone, but for those that had their two tries: these have failed."""
         for row in rows:
             if self._tries[row] < _MOST_TRIES:
-                self._schedule.put_back([row])
+                self._again.append((row, hand.seat.node))
                 continue
             path = self._items[row].path
             sentence = why_not if quoted(path) in why_not else f"{quoted(path)}: {why_not}"
@@ -259,18 +225,32 @@ class Driver:
 
     def _give_out(self) -> None:
         """Give work to all in turn, so that the largest items are spread."""
-        if self._postponed and not len(self._schedule) and time.monotonic() >= self._look_at_postponed:
-            self._schedule.put_back(self._postponed)
-            self._postponed.clear()
+        self._take_up_postponed()
         ready = [hand for hand in self._hands if hand.is_ready]
         for depth in (0, 1):
             for hand in ready:
-                if len(hand.calls) == depth and may_have_another(hand.chunks):
-                    chunk = self._schedule.take(len(self._hands))  # those that start still get their part
-                    if chunk is None:
-                        return
+                if len(hand.calls) == depth and may_have_another(hand.chunks) and (chunk := self._next_for(hand)):
                     call = hand.actor.encode.remote([(row, self._items[row]) for row in chunk.rows])
                     hand.calls.append((call, chunk))
+
+    def _next_for(self, hand: _Hand) -> Chunk | None:
+        """The next work for an actor: what failed elsewhere first; on its own node only where no other is."""
+        nodes = {other.seat.node for other in self._hands if other.is_ready}
+        for number, (row, node) in enumerate(self._again):
+            if node != hand.seat.node or nodes == {node}:
+                del self._again[number]
+                return Chunk((row,), self._sizes[row])
+        return self._schedule.take(len(self._hands))  # those that start still get their part
+
+    def _take_up_postponed(self) -> None:
+        """Ask again for what other runs were at, where nothing else waits."""
+        if not self._postponed or len(self._schedule) or time.monotonic() < self._look_at_postponed:
+            return
+        if not self._is_waiting and not any(hand.calls for hand in self._hands):
+            self._is_waiting = True
+            self._say(f"other runs are at the last {len(self._postponed)} item(s); waiting for them")
+        self._schedule.put_back(self._postponed)
+        self._postponed.clear()
 
     def _wait(self) -> None:
         """Take in what is over, for half a second at most."""
@@ -299,7 +279,7 @@ class Driver:
             self._lose(hand, error)
             return
         except self._ray.exceptions.RayError as error:  # a fault of the program, on that node
-            self._retire(hand, ClipcacheError(f"{hand.seat.host}: {str(error).strip().splitlines()[-1]}"))
+            self._retire(hand, ClipcacheError(f"{hand.seat.host}: {_lines(error)[-1]}"))
             return
         if ref == hand.starting:
             self._started(hand, said)
@@ -334,9 +314,9 @@ class Driver:
         self._mismatches.add(told.mismatches)
         for row in set(chunk.rows) - set(told.unreadable) - set(told.postponed):
             self._over(row, told.outcomes.get(row, "cached"))
-        self._tries.update(told.unreadable)
+        self._tries.update(list(told.unreadable))
         for row, sentence in told.unreadable.items():
-            self._try_elsewhere([row], sentence)
+            self._try_elsewhere(hand, [row], sentence)
         if told.postponed:
             self._postponed.extend(told.postponed)
             self._look_at_postponed = time.monotonic() + _POSTPONED_S
@@ -375,6 +355,10 @@ class Driver:
         for hand in self._hands:
             self._kill(hand)
             drop_claims(self._model_folder, hand.token)
+
+
+def _lines(error: Exception) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]
 
 
 def _add(summary: Summary, part: Summary) -> None:

@@ -1,10 +1,11 @@
-"""Who gets what next: the order and the size of the pieces of work that a driver hands to its devices."""
+"""Who gets what next: where actors can be, and the order and size of the pieces of work that they are given."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LONG_BYTES = 64 << 20
 """An item of so many bytes, about a minute of 1080p, is handed out alone; smaller ones together, up to as many."""
@@ -52,7 +53,7 @@ class Schedule:
         return len(self._left) + len(self._alone)
 
     def put_back(self, rows: Iterable[int]) -> None:
-        """Let items be handed out again, each alone and before all others: one of them may have ended its device."""
+        """Let items be handed out again, each alone and before all others."""
         self._alone.extend(rows)
 
     def take(self, devices: int) -> Chunk | None:
@@ -77,3 +78,40 @@ class Schedule:
 def may_have_another(in_flight: Sequence[Chunk]) -> bool:
     """Whether a device that is at these should get one more: a second one waits behind a short one only."""
     return not in_flight or (len(in_flight) == 1 and in_flight[0].is_short)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Room for an actor.
+
+    Attributes:
+        node: Ray's id of the node.
+        host: its name, for messages.
+        gpus: 1, or 0 for an actor that encodes on the CPU.
+        cpus: cores that belong to it.
+    """
+
+    node: str
+    host: str
+    gpus: int
+    cpus: int
+
+
+def seats_of(nodes: Iterable[dict[str, Any]], device: str) -> list[Seat]:
+    """Where actors can be: one a GPU, each with its part of the node's cores; without GPUs one a node.
+
+    Args:
+        nodes: what `ray.nodes()` says.
+        device: "auto", "cpu" or "cuda".
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    gpus = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in alive}
+    seats = []
+    for node in alive:
+        count, cores = gpus[node["NodeID"]], int(node["Resources"].get("CPU", 0))
+        host = str(node.get("NodeManagerHostname") or node["NodeID"])
+        if device == "cuda" or (device == "auto" and any(gpus.values())):
+            seats += [Seat(node["NodeID"], host, 1, cores // count) for _ in range(count)]
+        elif cores:
+            seats.append(Seat(node["NodeID"], host, 0, cores))
+    return seats

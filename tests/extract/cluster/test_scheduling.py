@@ -5,8 +5,15 @@ from __future__ import annotations
 import random
 
 import pytest
-from clipcache.extract.cluster.ray_driver import Seat, seats_of
-from clipcache.extract.cluster.scheduling import LONG_BYTES, MOST_ITEMS, Chunk, Schedule, may_have_another
+from clipcache.extract.cluster.scheduling import (
+    LONG_BYTES,
+    MOST_ITEMS,
+    Chunk,
+    Schedule,
+    Seat,
+    may_have_another,
+    seats_of,
+)
 
 MIB = 1 << 20
 
