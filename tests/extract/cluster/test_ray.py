@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clipcache.cache import FeatureCache
+from clipcache.cache.common.atomic import remove_stale_temporaries
 from clipcache.cache.common.errors import CacheError, ModelError, UsageError
 from clipcache.cache.common.hashing import DigestMemo, sha256_file
 from clipcache.cache.format.names import model_dir_name
@@ -33,6 +34,7 @@ from extract_runs import Cli, assert_sound, extract_words, is_running, read_fail
 from video_files import make_video
 
 VIDEOS = 10
+OBJECT_STORE = 100 << 20
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def plain(library: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def cluster(_isolated_session: None) -> Iterator[Any]:
-    """A cluster of this machine with one node; a test adds a second one, and may kill it."""
+    """A cluster of this machine, whose head encodes nothing; `with_nodes` adds nodes that do."""
     pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token is written to the home folder
@@ -70,21 +72,19 @@ def cluster(_isolated_session: None) -> Iterator[Any]:
         patch.setenv("RAY_worker_niceness", "0")  # else whatever else runs here goes first
         from ray.cluster_utils import Cluster
 
-        of_each = {"num_cpus": 1, "object_store_memory": 100 << 20}
-        cluster = Cluster(initialize_head=True, head_node_args={**of_each, "include_dashboard": False})
-        cluster.of_each = of_each
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         session = cluster.head_node.get_session_dir_path()
         yield cluster
         cluster.shutdown()
         shutil.rmtree(session, ignore_errors=True)
 
 
-@pytest.fixture
-def second_node(cluster: Any) -> Iterator[Any]:
-    node = cluster.add_node(**cluster.of_each)
-    yield node
-    with contextlib.suppress(Exception):
-        cluster.remove_node(node)
+def with_nodes(cluster: Any, count: int) -> Any:
+    """The cluster with so many nodes that encode, at least: an earlier test may have killed one."""
+    while len(cluster.worker_nodes) < count:
+        cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    return cluster
 
 
 def claim_files(cache: Path) -> list[Path]:
@@ -124,6 +124,7 @@ def beside(harm: Callable[[], bool]) -> Iterator[threading.Event]:
 
 def assert_equal(cache: Path, plain: Path) -> None:
     """The entries are those of the plain run, each once, with the same bits."""
+    remove_stale_temporaries(cache)  # of an actor that was killed while it wrote; the next run does it
     assert_sound(cache)
     entries, expected = ({entry.path.name: entry for entry in FeatureCache(folder)} for folder in (cache, plain))
     assert len(entries) == VIDEOS
@@ -145,9 +146,10 @@ def start_on(cluster_address: str, cache: Path, options: ExtractOptions, library
 @pytest.mark.once
 @pytest.mark.allow_error_logs
 def test_neither_a_killed_driver_nor_a_killed_node_costs_an_entry(
-    cluster: Any, second_node: Any, library: Path, plain: Path, options: ExtractOptions, tmp_path: Path, capfd: Any
+    cluster: Any, library: Path, plain: Path, options: ExtractOptions, tmp_path: Path, capfd: Any
 ) -> None:
     cache = tmp_path / "cache"
+    with_nodes(cluster, 2)
     driver = start_on(cluster.address, cache, options, library)
     actors = claimers(cache)
     driver.kill()
@@ -155,15 +157,18 @@ def test_neither_a_killed_driver_nor_a_killed_node_costs_an_entry(
     wait_until(lambda: not any(map(is_running, actors)), "the actors' end")
     done = len(FeatureCache(cache))
     assert 1 <= done < VIDEOS
-    raylet = second_node.all_processes["raylet"][0].process.pid
-    actors.clear()
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
+    assert len(raylets) == 2
 
     def kill() -> bool:
-        actors.update(claimers(cache))
-        if raylet not in {parent_of(pid) for pid in claimers(cache)}:
-            return False
-        cluster.remove_node(second_node, allow_graceful=False)
-        return True
+        """End the node of whichever actor is at a video, and the actor with it."""
+        for pid in claimers(cache):
+            if parent_of(pid) in raylets:
+                node = raylets[parent_of(pid)]
+                os.kill(pid, signal.SIGKILL)
+                cluster.remove_node(node, allow_graceful=False)
+                return True
+        return False
 
     with beside(kill) as was_killed:
         summary = extract_on_ray([library], cache, options, cluster.address)
@@ -194,13 +199,14 @@ def test_a_video_that_ends_its_actor_twice_has_failed(
         return len(killed) == 2
 
     with beside(kill):
-        summary = extract_on_ray([deadly, library / "0.mp4"], cache, options, cluster.address)
+        summary = extract_on_ray([deadly, library / "0.mp4"], cache, options, with_nodes(cluster, 1).address)
     assert len(killed) == 2
     assert list(summary.failures) == [str(deadly)]
     assert "ended twice" in summary.failures[str(deadly)]
     assert summary.failed == 1
     assert summary.extracted + summary.cached == 1
     assert read_failures(cache) == [], "it is tried again next time"
+    remove_stale_temporaries(cache)
     assert_sound(cache)
 
 
@@ -230,7 +236,7 @@ def test_actors_with_other_weights_encode_nothing(
 ) -> None:
     monkeypatch.setattr(ray_run, "find_weights", lambda *asked: other_weights(*asked))
     with pytest.raises(ModelError, match="are not those of the driver: their sha256 begins with"):
-        extract_on_ray([library / "0.mp4"], tmp_path / "cache", options, cluster.address)
+        extract_on_ray([library / "0.mp4"], tmp_path / "cache", options, with_nodes(cluster, 1).address)
     assert list(tmp_path.rglob("*.h5")) == []
 
 
