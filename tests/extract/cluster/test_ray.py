@@ -159,10 +159,11 @@ def test_neither_a_killed_driver_nor_a_killed_node_costs_an_entry(
     assert 1 <= done < VIDEOS
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
     assert len(raylets) == 2
+    ended = claimers(cache)
 
     def kill() -> bool:
         """End the node of whichever actor is at a video, and the actor with it."""
-        for pid in claimers(cache):
+        for pid in claimers(cache) - ended:
             if parent_of(pid) in raylets:
                 node = raylets[parent_of(pid)]
                 os.kill(pid, signal.SIGKILL)
