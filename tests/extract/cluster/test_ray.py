@@ -126,12 +126,14 @@ def assert_equal(cache: Path, plain: Path) -> None:
     """The entries are those of the plain run, each once, with the same bits."""
     remove_stale_temporaries(cache)  # of an actor that was killed while it wrote; the next run does it
     assert_sound(cache)
-    entries, expected = ({entry.path.name: entry for entry in FeatureCache(folder)} for folder in (cache, plain))
-    assert len(entries) == VIDEOS
-    assert entries.keys() == expected.keys(), "names tell the content"
-    for name, entry in entries.items():
-        assert np.array_equal(entry.features, expected[name].features)
-        assert np.array_equal(entry.timestamps_ms, expected[name].timestamps_ms)
+    entries, expected = (
+        {entry.attributes.video_sha256: entry for entry in FeatureCache(folder)} for folder in (cache, plain)
+    )
+    assert len(FeatureCache(cache)) == len(entries) == VIDEOS
+    assert entries.keys() == expected.keys()
+    for sha256, entry in entries.items():
+        assert np.array_equal(entry.features, expected[sha256].features)
+        assert np.array_equal(entry.timestamps_ms, expected[sha256].timestamps_ms)
     assert [path.name for path in cache.glob("*/.claims")] == []
 
 
