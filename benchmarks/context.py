@@ -48,6 +48,8 @@ class Sizes:
         shared_videos: Videos that one run and two runs go through.
         claimed_clips: Clips that are claimed.
         unhashed_files: Files of which no checksum is known at the start.
+        ray_clips: Short clips that a run through Ray is measured on.
+        ray_rounds: Turns with and without Ray.
     """
 
     rounds: int = 3
@@ -77,6 +79,8 @@ class Sizes:
     shared_videos: int = 40
     claimed_clips: int = 1000
     unhashed_files: int = 10_000
+    ray_clips: int = 40
+    ray_rounds: int = 2
 
 
 QUICK = Sizes(
@@ -107,6 +111,8 @@ QUICK = Sizes(
     shared_videos=6,
     claimed_clips=100,
     unhashed_files=300,
+    ray_clips=10,
+    ray_rounds=1,
 )
 
 

@@ -17,7 +17,20 @@ from pathlib import Path
 
 import click
 
-from . import baselines, ceilings, end_to_end, growth, memory, proof, rescoring, sampling, sharing, skip_path
+from . import (
+    baselines,
+    ceilings,
+    end_to_end,
+    growth,
+    memory,
+    proof,
+    ray_overhead,
+    rescoring,
+    sampling,
+    scheduling,
+    sharing,
+    skip_path,
+)
 from .context import QUICK, Context, Sizes
 from .report import Report, Section
 
@@ -32,6 +45,8 @@ SECTIONS: dict[str, Callable[[Context], Section]] = {
     "proof": proof.measure,
     "sampling": sampling.measure,
     "sharing": sharing.measure,
+    "scheduling": scheduling.measure,
+    "ray_overhead": ray_overhead.measure,
 }
 BY_HAND = "<!-- by hand -->"
 _RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -143,6 +143,12 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
     callback=_shard,
     help="Take the I-th of N parts of the inputs, counted from 0; auto: as this task of SLURM or torchrun is numbered.",
 )
+@click.option(
+    "--ray",
+    "ray_address",
+    metavar="ADDRESS|auto|local",
+    help="Encode on every device of a Ray cluster; auto: of the one that runs here; local: one made of this machine.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="One line for each input on stderr.")
@@ -159,6 +165,7 @@ def extract(
     audio_window: float,
     audio_hop: float | None,
     audio_weights: Path | None,
+    ray_address: str | None,
     dry_run: bool,
     as_json: bool,
     **choices: Any,
@@ -170,7 +177,7 @@ def extract(
     What is in the cache already is not decoded again, even if the file was moved or renamed.
     """
     from ..cache.format.sampling import Sampling
-    from .dispatch import decide, sound_options
+    from .dispatch import carry_out_on_ray, decide, sound_options
     from .options import ExtractOptions
     from .workers.sizing import parse_bytes
 
@@ -178,11 +185,14 @@ def extract(
     options = ExtractOptions(sampling=Sampling(fps, every), memory_limit=memory_limit, **choices)
     sound = sound_options(options, audio=audio, directory=audio_weights, window_s=audio_window, hop_s=audio_hop)
     with _resumable():
-        jobs = decide(inputs, list_file, cache_dir, options, sound)
-        if dry_run:
-            click.echo(jobs.as_json() if as_json else jobs.as_text())
-            return
-        outcome = jobs.carry_out()
+        if ray_address is not None and not dry_run:
+            outcome = carry_out_on_ray(inputs, list_file, cache_dir, options, sound, ray_address)
+        else:
+            jobs = decide(inputs, list_file, cache_dir, options, sound)
+            if dry_run:
+                click.echo(jobs.as_json() if as_json else jobs.as_text())
+                return
+            outcome = jobs.carry_out()
     click.echo(outcome.as_json() if as_json else outcome.as_text())
     click.get_current_context().exit(1 if outcome.failed else 0)
 

@@ -102,6 +102,26 @@ def decide(
     return Jobs(pictures, prepare_sounds(with_sound, cache_dir, sound) if with_sound or not items else None)
 
 
+def carry_out_on_ray(
+    inputs: Sequence[str | os.PathLike[str]],
+    list_file: Path | None,
+    cache_dir: Path,
+    options: ExtractOptions,
+    sound: SoundOptions | None,
+    address: str,
+) -> Outcome:
+    """Decide and encode on a Ray cluster; see `decide` and `ray_run.extract_on_ray`.
+
+    Raises:
+        UsageError: if sound is asked for, and as these.
+    """
+    from .cluster.ray_run import extract_on_ray
+
+    if sound is not None:
+        raise UsageError("--ray encodes pictures alone", "encode sound by a run without it")
+    return Outcome(extract_on_ray(inputs, cache_dir, options, address, list_file=list_file), None)
+
+
 def sound_options(
     options: ExtractOptions,
     *,

@@ -186,7 +186,10 @@ class Estimate:
         others = [one for one in self._open.values() if one.frames is None]
         left = sum(max((one.frames or 0) - one.done, 0) for one in exact)
         items = self.items - self.items_done - len(exact)
-        foretold = self._known.foretell(items, self.bytes - self._finished_bytes - sum(one.size for one in exact))
+        size = self.bytes - self._finished_bytes - sum(one.size for one in exact)
+        foretold = self._known.foretell(items, size)
+        if foretold is None and self._finished_bytes and self.frames:  # of no item it is known how many frames it has
+            foretold = self.frames / self._finished_bytes * size
         return None if foretold is None else left + max(foretold - sum(one.done for one in others), 0)
 
     def _share(self, one: _Open) -> float:

@@ -155,6 +155,11 @@ class Mismatches:
         if used is not None and (self._options.precision != "auto" or self._options.dtype != "float16"):
             self._found.update(_differences(used, self._options))
 
+    def add(self, other: Mismatches) -> None:
+        """Count what another one has counted as well."""
+        self._unmeasured += other._unmeasured
+        self._found.update(other._found)
+
     def sentences(self) -> Iterator[str]:
         """What to say of them at the end of a run."""
         if self._unmeasured:

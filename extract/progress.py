@@ -205,9 +205,9 @@ class Progress:
         self._estimate.expect(item.sha256, item.size, frames, time.monotonic())
         self.begin(item)
 
-    def advance(self, item: HashedItem, count: int) -> None:
-        """Count so many more frames or windows; negative where work was lost and is done again."""
-        self._estimate.advance(item.sha256, count, time.monotonic())
+    def advance(self, item: HashedItem | None, count: int) -> None:
+        """Count so many more frames or windows, of None if it is not known of what; negative where work was lost."""
+        self._estimate.advance(item.sha256 if item else "", count, time.monotonic())
         self.tick()
 
     def resume(self, item: HashedItem, frames: int) -> None:

@@ -69,24 +69,27 @@ def carry_out(
         ModelError: if weights are missing, damaged or of another model.
         CacheError: if the cache cannot be written.
     """
-    session = _PictureSession(prepared, on_progress, engine)
+    progress = Progress("frames", verbose=prepared.options.verbose, show=is_shown(), on_progress=on_progress)
+    session = PictureSession(prepared, progress, engine)
     session.carry_out()
     return session.summary
 
 
-class _PictureSession(Session):
-    """One run over pictures: receives what happens (`RunEvents`) and writes entries."""
+class PictureSession(Session):
+    """One run over pictures: receives what happens (`RunEvents`) and writes entries.
+
+    Args:
+        prepared: what was decided.
+        engine: as in `carry_out`.
+        progress: where to report; None for a bar of its own.
+    """
 
     _prepared: PreparedPictures
     summary: Summary
 
-    def __init__(
-        self, prepared: PreparedPictures, on_progress: OnProgress | None, engine: PictureEngine | None
-    ) -> None:
+    def __init__(self, prepared: PreparedPictures, progress: Progress, engine: PictureEngine | None = None) -> None:
         self._options = prepared.options
         self._given_engine = engine
-        verbose = self._options.verbose
-        progress = Progress("frames", verbose=verbose, show=is_shown(), on_progress=on_progress)
         super().__init__(prepared, Summary(shard=self._options.shard), progress)
 
     def carry_out(self) -> None:
@@ -96,7 +99,7 @@ class _PictureSession(Session):
             self._progress.say(f"clipcache: {sentence}")
 
     def _run(self) -> None:
-        self._cache = FeatureCache(self._prepared.cache_dir)
+        self._cache = self._open_cache()
         self._engine = self._given_engine or self._new_engine()
         whole = False
         try:
@@ -106,6 +109,9 @@ class _PictureSession(Session):
         finally:
             if self._given_engine is None or not whole:
                 self._engine.close(kill=not whole)
+
+    def _open_cache(self) -> FeatureCache:
+        return FeatureCache(self._prepared.cache_dir)
 
     def _new_engine(self) -> PictureEngine:
         say = self._progress.say

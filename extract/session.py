@@ -26,7 +26,8 @@ from .progress import Progress, RunSummary
 
 FILE_CHANGED = "FileChanged"
 
-_NAMED_FAILURES = 5
+NAMED_FAILURES = 5
+MORE_FAILED_BEFORE = "clipcache: more failed before; all are listed by: clipcache cache failures"
 _POLL_S = 0.5
 
 TRANSIENT_ERRORS = frozenset(
@@ -65,14 +66,18 @@ class Session(ABC):
             with HashStream(self._prepared.items, self._prepared.memo) as stream:
                 self._feed = _Feed(stream, self._prepared.planner, self._note, self._progress)
                 if self._feed.has_work():
-                    make_folder(self._prepared.cache_dir)
-                    remove_stale_temporaries(self._prepared.cache_dir)
+                    self._make_ready()
                     self._run()
             for item in self._duplicates:
                 self._note_duplicate(item)
         finally:
             self._progress.close()
             self.summary.seconds = time.monotonic() - self._started
+
+    def _make_ready(self) -> None:
+        """Make the cache, and remove what killed runs left in it."""
+        make_folder(self._prepared.cache_dir)
+        remove_stale_temporaries(self._prepared.cache_dir)
 
     @contextlib.contextmanager
     def _queue(self, sampling: Sampling, *, claims: bool) -> Iterator[WorkQueue]:
@@ -134,11 +139,11 @@ class Session(ABC):
     def _note_failed_before(self, item: HashedItem) -> None:
         self.summary.failed_before += 1
         self._given_up.add(item.sha256)
-        if not self._progress.verbose and self.summary.failed_before <= _NAMED_FAILURES:
+        if not self._progress.verbose and self.summary.failed_before <= NAMED_FAILURES:
             known = self._prepared.known_failures[item.sha256]
             self._progress.say(f"clipcache: failed before, not tried again without --retry-failed: {known.sentence}")
-        elif self.summary.failed_before == _NAMED_FAILURES + 1:
-            self._progress.say("clipcache: more failed before; all are listed by: clipcache cache failures")
+        elif self.summary.failed_before == NAMED_FAILURES + 1:
+            self._progress.say(MORE_FAILED_BEFORE)
 
     def _note_duplicate(self, item: HashedItem) -> None:
         """Count a copy like the item that it is a copy of: cached, or failed with it."""

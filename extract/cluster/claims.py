@@ -77,6 +77,11 @@ class Claims:
         self._is_over = threading.Event()
         self._heartbeat: threading.Thread | None = None
 
+    @property
+    def token(self) -> str:
+        """What tells the claims of this run from those of others; see `drop_claims`."""
+        return self._owner.token
+
     def take(self, item: HashedItem, sampling: Sampling) -> bool:
         """Claim an item; False if another run is at it.
 
@@ -226,6 +231,15 @@ def _owner(said: dict[str, Any]) -> Owner | None:
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
     return owner if 0 < owner.pid < 1 << 31 else None  # beyond that the system cannot be asked
+
+
+def drop_claims(model_folder: Path, token: str) -> None:
+    """Remove the claims of a run that is known to be gone; on another host nothing else shows that for minutes."""
+    with contextlib.suppress(OSError):
+        for path in list((model_folder / _FOLDER).iterdir()):
+            owner = owner_of(path)
+            if owner is not None and owner.token == token:
+                path.unlink()
 
 
 def _started(pid: int) -> str:

@@ -74,12 +74,16 @@ class WorkQueue:
     def take(self) -> HashedItem | None:
         """The next item that nobody else is at; None if there is none at present."""
         self._items.extend(self._feed.take())
-        for _ in range(len(self._items)):
+        untried = len(self._items)
+        while untried:
+            untried -= 1
             item = self._items.popleft()
             self._feed.go_on(item)
             if self._claims is not None and not self._claims.take(item, self._sampling):
                 self._items.append(item)
-                self._go_elsewhere()
+                if not self._met:
+                    self._go_elsewhere()
+                    untried = len(self._items)
                 self._met.add(item.sha256)
             elif self._is_done(item, item.sha256 in self._met):  # while it is ours: nobody can finish it meanwhile
                 self.release(item)
@@ -92,6 +96,12 @@ class WorkQueue:
         if self._claims is not None:
             self._claims.release(item, self._sampling)
 
+    def leave(self) -> list[HashedItem]:
+        """Give up, and return, what is known and not given out."""
+        items = list(self._items)
+        self._items.clear()
+        return items
+
     def wait(self) -> None:
         """Wait a little, where `take` gave nothing: for what comes next, or for other runs."""
         if self._feed.is_over:
@@ -101,8 +111,7 @@ class WorkQueue:
 
     def _go_elsewhere(self) -> None:
         """Runs that meet go on from different places, so that they do not meet at every item."""
-        if not self._met:
-            self._items.rotate(random.randrange(len(self._items)))  # noqa: S311  nothing secret
+        self._items.rotate(random.randrange(len(self._items)))  # noqa: S311  nothing secret
 
 
 class Known:

@@ -29,6 +29,7 @@ NOT_RUN = {
     "ViT-L/14|open_clip:": "needs weights to be downloaded",
     "--model ViT-B/32|lvis.npy": "needs features of ViT-B/32",
     "--audio|clap|^align": "needs weights of CLAP",
+    "--ray": "needs Ray, and two of three a cluster",
     "^demo": "tests/demo runs it",
 }
 

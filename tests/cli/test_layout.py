@@ -40,7 +40,7 @@ ALLOWED = {
         "extract/workers",
     },
     "extract/audio": {*_STORE, "extract", "extract/cluster", "extract/models", "extract/video", "extract/workers"},
-    "extract/cluster": {*_STORE, "extract", "extract/audio", "extract/models"},
+    "extract/cluster": {*_STORE, "extract", "extract/audio", "extract/models", "extract/workers"},
     "extract/devices": {"cache/common", "extract/models", "extract/workers"},
     "extract/machine": {*_STORE, "extract", "extract/cluster", "extract/models", "extract/video", "extract/workers"},
     "extract/models": {"cache/common", "cache/format", "extract/video"},

@@ -276,3 +276,16 @@ def test_what_another_run_gave_up_is_not_tried_again(
     outcome = clipcache(library)
     assert f"{VIDEOS - 1} extracted, 1 cached, 0 partial, 0 failed, 1 failed before" in outcome.out
     assert "failed before, not tried again without --retry-failed" in outcome.err
+
+
+def test_a_queue_that_goes_elsewhere_passes_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, own = Claims(tmp_path), Claims(tmp_path)
+    other.take(item(0), ALL)
+    monkeypatch.setattr("random.randrange", lambda _: 1)
+    queue = WorkQueue(Known([item(0), item(1)]), ALL, own)
+    assert queue.take() == item(1)
+    assert queue.take() is None
+    assert queue.leave() == [item(0)]
+    assert queue.is_over
+    for claims in (other, own):
+        claims.close()
