@@ -147,6 +147,8 @@ def sound_options(
         stall_seconds=options.stall_seconds,
         start_seconds=options.start_seconds,
         claims=options.claims,
+        scratch=options.scratch,
+        scratch_bytes=options.scratch_bytes,
     )
 
 

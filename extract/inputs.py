@@ -17,6 +17,8 @@ from ..cache.common.media_types import is_audio, is_image, is_video, still_forma
 from ..cache.common.options import warn
 from ..cache.common.quoting import quoted
 from ..cache.common.reading import read_bounded
+from .remote.names import shown_word
+from .remote.sources import Source, find_sources, is_elsewhere
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
 _MAX_LIST_BYTES = 1 << 28  # a million paths
@@ -30,11 +32,18 @@ class Item:
         path: the video, the image, the folder of images, or the audio file.
         kind: "video", "image", "image-folder" or "audio".
         images: the pictures of an image item in natural order; empty for the others.
+        source: of an item that is not a file of this disk, whose path only looks like its name; None for the others.
     """
 
     path: Path
     kind: str
     images: tuple[Path, ...] = ()
+    source: Source | None = None
+
+    @property
+    def name(self) -> str:
+        """What is shown and stored: the path, or the URL without credentials."""
+        return os.fspath(self.path) if self.source is None else self.source.name
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class HashedItem:
         size: bytes on disk.
         problem: why it could not be read; None where it could.
         stamps: size, modification time and inode of each file before it was hashed.
+        copy: where an item from elsewhere lies on this disk; None if it does not, and for files of this disk.
     """
 
     item: Item
@@ -54,13 +64,24 @@ class HashedItem:
     size: int
     problem: ClipcacheError | None = None
     stamps: tuple[Stamp, ...] = ()
+    copy: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """What is opened: the path, or the copy of an item from elsewhere."""
+        return self.copy or self.item.path
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it must be fetched before it can be opened."""
+        return self.item.source is not None and self.copy is None
 
     def has_changed(self, rows: Sequence[int] | None = None) -> bool:
         """Whether a file is no longer what was hashed: replaced, growing, or gone; of images, some `rows` only."""
         try:
             if rows is not None and self.item.images:
-                return any(_stamp(self.item.images[row]) != self.stamps[row] for row in rows)
-            return _stamps(self.item) != self.stamps
+                return any(stamp_of(self.item.images[row]) != self.stamps[row] for row in rows)
+            return tuple(map(stamp_of, self.item.images or (self.file,))) != self.stamps
         except (OSError, ClipcacheError):
             return True
 
@@ -75,10 +96,11 @@ def find_items(
     """Expand files, folders, globs and a list file into items, each path once, in the order given.
 
     A folder is searched recursively: every video in it is an item, and so is each folder that holds images and no
-    video. Images beside videos, most of them posters and thumbnails, are items only if they are named.
+    video. Images beside videos, most of them posters and thumbnails, are items only if they are named. A tar is
+    looked into if it is named or matches a pattern; see docs/cluster.md for these and for URLs.
 
     Args:
-        inputs: files, folders and globs.
+        inputs: files, folders, globs, tars and URLs.
         list_file: a file with further paths.
         sounds: whether audio files, known by their suffix, are items too.
         on_left_out: called with one sentence on the images beside videos that are left out, if there are any.
@@ -94,15 +116,19 @@ def find_items(
     if not all(names):  # as a path it would mean the current folder
         raise UsageError("One of the inputs is an empty name", "check the variable or the script that it comes from")
     beside: dict[Path, Path] = {}
-    items = {os.path.realpath(item.path): item for name in names for item in _expand(name, sounds, beside)}
+    items = {_identity(item): item for name in names for item in _expand(name, sounds, beside)}
     if not items:
-        what = ", ".join(quoted(name) for name in names[:3])
+        what = ", ".join(quoted(shown_word(name)) for name in names[:3])
         nothing = "No video, no audio file and no image" if sounds else "No video and no image"
         raise UsageError(f"{nothing} in {what}", "check the path, or name the files one by one")
     left_out = [path for path in beside if os.path.realpath(path) not in items]
     if left_out:
         on_left_out(_left_out(left_out, beside[left_out[0]]))
     return list(items.values())
+
+
+def _identity(item: Item) -> str:
+    return os.path.realpath(item.path) if item.source is None else item.source.key
 
 
 def _left_out(images: Sequence[Path], video: Path) -> str:
@@ -115,11 +141,16 @@ def _left_out(images: Sequence[Path], video: Path) -> str:
 
 def _expand(name: str, sounds: bool, beside: dict[Path, Path]) -> Iterator[Item]:
     path = Path(name)
-    if os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
+    if is_elsewhere(name):
+        for source in find_sources(name, sounds=sounds):
+            yield Item(Path(source.name), source.kind, source=source)
+    elif os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
         yield from _search(path, sounds, beside)
     elif not os.path.lexists(path) and glob.has_magic(name):
         for match in sorted(glob.glob(name, recursive=True), key=natural_key):  # noqa: PTH207  patterns may be absolute
-            if not os.path.isdir(match):  # noqa: PTH112
+            if is_elsewhere(match):
+                yield from _expand(match, sounds, beside)
+            elif not os.path.isdir(match):  # noqa: PTH112
                 yield _single(Path(match), sounds)
     else:
         yield _single(path, sounds)  # missing files too: they are reported with the others' failures
@@ -208,10 +239,10 @@ def size_of(item: Item) -> int:
 
 
 def _stamps(item: Item) -> tuple[Stamp, ...]:
-    return tuple(_stamp(path) for path in item.images or (item.path,))
+    return tuple(map(stamp_of, item.images or (item.path,)))
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp_of(path: Path) -> Stamp:
     """What changes with a file's content; a folder that cannot be listed has one too, and says why when hashed."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):

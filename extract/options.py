@@ -12,6 +12,7 @@ from ..cache.format.sampling import Sampling
 from .audio.windows import Windows
 from .models.placement import Precision, check_device, check_precision
 from .models.weights import DEFAULT_MODEL
+from .remote.scratch import SCRATCH_BYTES
 from .workers.sizing import STALL_SECONDS, START_SECONDS
 
 Decoder = Literal["auto", "decord", "pyav"]
@@ -47,6 +48,8 @@ class ExtractOptions:
         stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
         claims: share the work with other runs into the same cache.
+        scratch: folder for copies of inputs from elsewhere; None takes the system's for temporary files.
+        scratch_bytes: of these copies at once, 0 or more; a larger one is alone.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -71,6 +74,8 @@ class ExtractOptions:
     stall_seconds: float = STALL_SECONDS
     start_seconds: float = START_SECONDS
     claims: bool = True
+    scratch: str | os.PathLike[str] | None = None
+    scratch_bytes: int = SCRATCH_BYTES
 
     def __post_init__(self) -> None:
         _check_type("model", self.model, str, "give its name, such as 'ViT-B/32'")
@@ -85,6 +90,8 @@ class ExtractOptions:
         _check_count("memory_limit", self.memory_limit, least=0)
         _check_positive("stall_seconds", self.stall_seconds)
         _check_positive("start_seconds", self.start_seconds)
+        _check_path("scratch", self.scratch)
+        _check_count("scratch_bytes", self.scratch_bytes, least=0)
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ class SoundOptions:
         stall_seconds: a worker that decodes nothing for so many seconds is killed; more than 0.
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
         claims: share the work with other runs into the same cache.
+        scratch: folder for copies of inputs from elsewhere; None takes the system's for temporary files.
+        scratch_bytes: of these copies at once, 0 or more; a larger one is alone.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -125,6 +134,8 @@ class SoundOptions:
     stall_seconds: float = STALL_SECONDS
     start_seconds: float = START_SECONDS
     claims: bool = True
+    scratch: str | os.PathLike[str] | None = None
+    scratch_bytes: int = SCRATCH_BYTES
 
     def __post_init__(self) -> None:
         _check_path("weights", self.weights)
@@ -136,6 +147,8 @@ class SoundOptions:
         _check_count("memory_limit", self.memory_limit, least=0)
         _check_positive("stall_seconds", self.stall_seconds)
         _check_positive("start_seconds", self.start_seconds)
+        _check_path("scratch", self.scratch)
+        _check_count("scratch_bytes", self.scratch_bytes, least=0)
 
 
 def _check_choice(name: str, value: object, literal: Any) -> None:

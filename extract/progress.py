@@ -145,7 +145,8 @@ class Progress:
 
     def begin(self, item: HashedItem) -> None:
         """Show the item that is next."""
-        self._bar.set_postfix_str(f"{self._done + 1}/{self._items} {item.item.path.name[:40]!a}", refresh=False)
+        name = item.item.name.rstrip("/").rpartition("/")[2]
+        self._bar.set_postfix_str(f"{self._done + 1}/{self._items} {name[:40]!a}", refresh=False)
 
     def expect(self, item: HashedItem, frames: int) -> None:
         """Take in the number of frames of one more item."""
@@ -165,7 +166,7 @@ class Progress:
             self._bar.initial += frames
             self._bar.last_print_n += frames
             self._bar.n += frames
-        self.say(f"clipcache: {quoted(item.item.path)}: {frames} frames are encoded already, by an earlier run")
+        self.say(f"clipcache: {quoted(item.item.name)}: {frames} frames are encoded already, by an earlier run")
 
     def item(self, item: HashedItem, outcome: str) -> None:
         """Count an item as done."""
@@ -175,7 +176,7 @@ class Progress:
     def detail(self, item: HashedItem, outcome: str) -> None:
         """Print the line of an item, if there is to be one."""
         if self.verbose:
-            self.say(f"{quoted(item.item.path)}: {outcome}")
+            self.say(f"{quoted(item.item.name)}: {outcome}")
 
     def say(self, line: str) -> None:
         """Print a line without breaking the bar."""
