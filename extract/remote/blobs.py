@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import random
 import time
@@ -10,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from ...cache.common.hashing import SETTLED_AFTER_NS
 from ...cache.common.reading import open_regular
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_Answer = TypeVar("_Answer")
 
 PAUSE_S = 0.5
 """Before the second try; twice as long before each further one."""
@@ -78,6 +81,27 @@ class Blob(Protocol):
 
     def check(self) -> None:
         """Raise if the bytes are not those of `status` any more."""
+
+
+def persistently(ask: Callable[[], _Answer], on_loss: Callable[[], None] = lambda: None) -> _Answer:
+    """The answer to a question, asked several times where another try may help, with longer and longer pauses.
+
+    Args:
+        ask: asks.
+        on_loss: called before each further try.
+
+    Raises:
+        BlobError: if there is none.
+    """
+    for attempt in itertools.count():
+        try:
+            return ask()
+        except BlobError as error:
+            if not error.is_passing or attempt == _TRIES - 1:
+                raise
+        on_loss()
+        time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311  nothing secret
+    raise AssertionError
 
 
 class LocalBlob:
@@ -170,21 +194,18 @@ class BlobReader(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int:
         """Read some bytes; 0 at the end."""
         view = memoryview(buffer)
-        for attempt in range(_TRIES):
-            try:
-                return self._read(view)
-            except BlobError as error:
-                self._drop()
-                self._losses += 1
-                if not error.is_passing or attempt == _TRIES - 1 or self._losses >= _MOST_LOSSES:
-                    raise
-            time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311  nothing secret
-        raise AssertionError
+        return persistently(lambda: self._read(view), self._lose)
 
     def close(self) -> None:
         """Let the connection go."""
         self._drop()
         super().close()
+
+    def _lose(self) -> None:
+        self._drop()
+        self._losses += 1
+        if self._losses >= _MOST_LOSSES:
+            raise BlobError(f"the connection was lost {self._losses} times")
 
     def _drop(self) -> None:
         if self._stream is not None:

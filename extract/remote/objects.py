@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from ...cache.common.errors import UsageError
 from ...cache.common.hashing import natural_key
 from ...cache.common.quoting import quoted
-from .blobs import CHANGED, BlobError, Status
+from .blobs import CHANGED, BlobError, Status, persistently
 from .names import shown
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ObjectBlob:
     def status(self) -> Status:
         """See `Blob`."""
         if self._info is None:
-            self._info = _asked(self._files.info, self._path)
+            self._info = persistently(lambda: _asked(self._files.info, self._path))
         return _status_of(self._info)
 
     def open(self, offset: int, count: int | None) -> tuple[BinaryIO, int]:
@@ -54,7 +54,7 @@ class ObjectBlob:
     def check(self) -> None:
         """See `Blob`."""
         self._files.invalidate_cache(self._files._parent(self._path))
-        if _status_of(_asked(self._files.info, self._path)) != self.status():
+        if _status_of(persistently(lambda: _asked(self._files.info, self._path))) != self.status():
             raise BlobError(CHANGED)
 
 
@@ -94,7 +94,7 @@ def find_objects(url: str) -> Iterator[ObjectBlob | tuple[str, str]]:
     files, path = _file_system(url)
     files.invalidate_cache()  # of an earlier run in this process
     try:
-        found = _found(files, path)
+        found = persistently(lambda: _found(files, path))
     except BlobError as error:
         yield shown(url), error.reason
         return

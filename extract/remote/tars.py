@@ -142,11 +142,19 @@ class Tar:
                     raise _DamageError("the last is cut short")
                 if info.issparse() and info.isreg():
                     raise _DamageError("one is a sparse file")
+                if info.isreg() and self.is_sequential and not _is_whole(view, info):
+                    raise _DamageError("the last is cut short")
                 if info.isreg():
                     yield Member(info.name, info.offset_data, info.size)
             view.seek(tar.offset)
             if view.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise _DamageError("there is no end mark")
+
+
+def _is_whole(view: BinaryIO, info: tarfile.TarInfo) -> bool:
+    """Whether the bytes of a member are all there, as far as one must read to know."""
+    view.seek(info.offset_data + max(0, info.size - 1))
+    return info.size == 0 or bool(view.read(1))
 
 
 class _DamageError(ValueError):

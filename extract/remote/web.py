@@ -11,7 +11,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 
-from .blobs import CHANGED, BlobError, Status
+from .blobs import CHANGED, BlobError, Status, persistently
 from .names import identity, shown, without_user
 
 TIMEOUT_S = 30.0
@@ -28,6 +28,7 @@ class _WebAlone(urllib.request.HTTPRedirectHandler):
         self, request: Any, response: Any, code: int, message: str, headers: Any, url: str
     ) -> urllib.request.Request | None:
         if not url.lower().startswith(("https://", "http://")):
+            response.close()
             raise BlobError("it is redirected to what is not a web server")
         return super().redirect_request(request, response, code, message, headers, url)
 
@@ -53,7 +54,7 @@ class WebBlob:
     def status(self) -> Status:
         """See `Blob`. The first byte is asked for: a signed URL allows no HEAD."""
         if self._status is None:
-            response = self._ask("bytes=0-0")
+            response = persistently(lambda: self._ask("bytes=0-0"))
             response.close()
             self._is_seekable = response.status == 206
             self._status = _status_of(response)
