@@ -65,10 +65,12 @@ class Fetcher:
         self._is_closed = False
 
     def look(self, item: Item, source: Source) -> None:
-        """Find out the checksum of an item."""
+        """Find out the checksum of an item. Those of one lane are fetched in the order in which they are named here."""
         with self._changed:
-            self._to_look.append((item, source))
+            self._to_look.extend([(item, source)] if source.lane is None else [])
             self._go()
+        if source.lane is not None:
+            self._look(item, source)
 
     def fetch(self, item: HashedItem) -> None:
         """Fetch an item whose checksum is remembered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ...cache.common.errors import UsageError
@@ -173,4 +174,5 @@ def _status_of(info: dict[str, Any]) -> Status:
     if sign is None:
         times = ("LastModified", "last_modified", "updated", "mtime", "created")
         sign = next((info[name] for name in times if info.get(name)), None)
+        sign = sign.timestamp() if isinstance(sign, datetime) else sign  # some say it in a listing in another way
     return Status(size, None if size is None or sign is None else f"{sign} {size}")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from ...cache.common.errors import NotReadNowError, UsageError
@@ -192,7 +192,7 @@ def _blobs(name: str) -> Iterator[tuple[Blob | Unreadable, str, bool]]:
     """What a name stands for, each with its name within what is listed, and whether it was named itself."""
     if is_web(name):
         blob = WebBlob(name)
-        yield blob, PurePosixPath(blob.name).name, True
+        yield blob, blob.name, True
     elif is_url(name):
         prefix, scheme = listed_prefix(name), name.partition("://")[0]
         for found in find_objects(name):
@@ -200,7 +200,7 @@ def _blobs(name: str) -> Iterator[tuple[Blob | Unreadable, str, bool]]:
                 yield Unreadable(found[0], found[0], found[1]), found[0], True
                 continue
             is_named = found.name == shown(name)
-            relative = PurePosixPath(found.name).name if is_named else found.name.removeprefix(prefix)
+            relative = found.name if is_named else found.name.removeprefix(prefix)
             is_pattern = prefix.rstrip("/") != shown(name).rstrip("/")
             if is_named or is_pattern or not is_tar(f"{scheme}://{relative}"):
                 yield found, relative, is_named
