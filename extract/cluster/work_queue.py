@@ -90,6 +90,7 @@ class WorkQueue:
             elif self._is_done(item, item.sha256 in self._met):  # while it is ours: nobody can finish it meanwhile
                 self.release(item)
             elif item.is_elsewhere:
+                self.release(item)  # it may fail to come, or take long
                 self._feed.fetch(item)
             else:
                 return item

@@ -95,7 +95,7 @@ def _choices(found: re.Match[str]) -> list[str]:
         return found["words"].split(",")
     first, last = int(found["first"]), int(found["last"])
     if abs(last - first) >= _MOST_NAMES:
-        raise ValueError(found[0])
+        raise ValueError(found.string)
     numbers = range(first, last + 1) if first <= last else range(first, last - 1, -1)
     digits = max(len(found["first"]), len(found["last"])) if found["first"].startswith("0") else 0
     return [f"{number:0{digits}d}" for number in numbers]

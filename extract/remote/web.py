@@ -30,7 +30,11 @@ class _WebAlone(urllib.request.HTTPRedirectHandler):
         if not url.lower().startswith(("https://", "http://")):
             response.close()
             raise BlobError("it is redirected to what is not a web server")
-        return super().redirect_request(request, response, code, message, headers, url)
+        again = super().redirect_request(request, response, code, message, headers, url)
+        user = request.unredirected_hdrs.get("Authorization")
+        if again is not None and user and (again.type, again.host) == (request.type, request.host):
+            again.add_unredirected_header("Authorization", user)
+        return again
 
 
 _OPENER = urllib.request.build_opener(_WebAlone)
@@ -68,9 +72,12 @@ class WebBlob:
         end = "" if count is None else offset + count - 1
         response = self._ask(f"bytes={offset}-{end}" if offset or count is not None else None)
         found = _status_of(response)
-        if (found.stamp or expected.stamp) != expected.stamp or (found.size or expected.size) != expected.size:
+        known = ((found.stamp, expected.stamp), (found.size, expected.size))
+        if any(None not in pair and pair[0] != pair[1] for pair in known):
             response.close()
             raise BlobError(CHANGED)
+        if expected.size is None:
+            self._status = Status(found.size, None)
         return cast(BinaryIO, response), offset if response.status == 206 else 0
 
     def check(self) -> None:

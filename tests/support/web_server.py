@@ -27,6 +27,7 @@ class Page:
         location: where it is redirected to; "" for nowhere.
         pause_s: before each block of 16 KiB.
         length: whether the length is announced at all.
+        total: whether an answer with a part says how much there is.
     """
 
     data: bytes = b""
@@ -38,6 +39,7 @@ class Page:
     location: str = ""
     pause_s: float = 0.0
     length: bool = True
+    total: bool = True
 
 
 @dataclass
@@ -114,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if wanted else 200)
         if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{total}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{total if page.total else '*'}")
         if page.length:
             self.send_header("Content-Length", str(end - start))
         if page.etag:

@@ -77,15 +77,16 @@ def test_without_ranges_a_broken_connection_begins_again(
 
 
 @pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("total", [True, False])
 def test_a_length_that_lies_is_an_error_and_nothing_is_cached(
-    ranges: bool, library: Library, server: WebServer, run: Run, tmp_path: Path
+    ranges: bool, total: bool, library: Library, server: WebServer, run: Run, tmp_path: Path
 ) -> None:
     [good, *_] = serve(server, library)
-    url = server.add("/lies.mp4", library.videos["clip1.mp4"], extra=1000, ranges=ranges)
+    url = server.add("/lies.mp4", library.videos["clip1.mp4"], extra=1000, ranges=ranges, total=total)
     summary = run(good, url)
     assert (summary.extracted, summary.failed) == (1, 1)
-    total = len(library.videos["clip1.mp4"])
-    assert f"it ended after {total} of {total + 1000} bytes" in summary.failures[url]
+    size = len(library.videos["clip1.mp4"])
+    assert f"it ended after {size} of {size + 1000} bytes" in summary.failures[url]
     assert read_failures(tmp_path / "cache") == []
     server.pages["/lies.mp4"].extra = 0
     assert run(good, url).extracted == 1
@@ -158,6 +159,11 @@ def test_redirections_are_followed_and_credentials_are_not_passed_on(
         assert run(f"http://me:{HIDDEN}@{server.place}/here.mp4").extracted == 1
         assert all("Authorization" in request.headers for request in server.requests)
         assert not any("Authorization" in request.headers for request in other.requests)
+    server.requests.clear()
+    server.add("/same.mp4", b"", location=f"{server.url}/there.mp4")
+    server.add("/there.mp4", library.videos["clip1.mp4"])
+    assert run(f"http://me:{HIDDEN}@{server.place}/same.mp4").extracted == 1
+    assert all("Authorization" in request.headers for request in server.requests)
     server.add("/bad.mp4", b"", location="ftp://127.0.0.1/x")
     with pytest.raises(UsageError, match="redirected to what is not a web server"):
         run(f"{server.url}/bad.mp4")
