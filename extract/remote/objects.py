@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _PART_BYTES = 8 << 20
 _MAGIC = frozenset("*?[")
+_LOGGING = ("aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "gcsfs", "google", "s3fs", "urllib3")
 _NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"})
 
 
@@ -133,6 +135,8 @@ def _file_system(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         raise _not_installed(url) from None
+    for package in _LOGGING:  # else their warnings, which may hold credentials, go to stderr
+        logging.getLogger(package).addHandler(logging.NullHandler())
     try:
         files, path = url_to_fs(url)
     except ImportError:
