@@ -136,7 +136,8 @@ def _file_system(url: str) -> tuple[Any, str]:
     except ImportError:
         raise _not_installed(url) from None
     for package in _LOGGING:  # else their warnings, which may hold credentials, go to stderr
-        logging.getLogger(package).addHandler(logging.NullHandler())
+        if not logging.getLogger(package).handlers:
+            logging.getLogger(package).addHandler(logging.NullHandler())
     try:
         files, path = url_to_fs(url)
     except ImportError:
