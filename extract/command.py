@@ -16,6 +16,7 @@ from ..cache.common.messages import say
 from ..cache.common.options import CACHE, COUNT, LOG_FILE, PATH, POSITIVE, WEIGHTS, device_option
 from .cluster.shards import Shard
 from .interrupts import noticed
+from .remote.names import shown_word
 from .workers.sizing import STALL_SECONDS, START_SECONDS
 
 
@@ -149,6 +150,19 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
     metavar="ADDRESS|auto|local",
     help="Encode on every device of a Ray cluster; auto: of the one that runs here; local: one made of this machine.",
 )
+@click.option(
+    "--scratch",
+    type=PATH,
+    metavar="DIR",
+    help="Where inputs from URLs and tars lie for a while; default: TMPDIR.",
+)
+@click.option(
+    "--scratch-size",
+    metavar="SIZE",
+    default="20GB",
+    show_default=True,
+    help="How much of these at once, such as 4GB.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done with each input, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="One line for each input on stderr.")
@@ -161,6 +175,7 @@ def extract(
     fps: float | None,
     every: int | None,
     limit_memory: str | None,
+    scratch_size: str,
     audio: bool,
     audio_window: float,
     audio_hop: float | None,
@@ -172,6 +187,8 @@ def extract(
 ) -> None:
     """Encode every frame of INPUT...: videos, images, folders of them, globs; with --audio their sound as well.
 
+    Tars of videos and URLs (https://, s3://, gs://) are inputs too, with globs and ranges: shards/{000..009}.tar.
+
     Of a folder that holds images alone, these are one entry; images beside videos are left out unless they are named.
 
     What is in the cache already is not decoded again, even if the file was moved or renamed.
@@ -182,6 +199,7 @@ def extract(
     from .workers.sizing import parse_bytes
 
     memory_limit = parse_bytes(limit_memory) if limit_memory else None
+    choices["scratch_bytes"] = parse_bytes(scratch_size)
     options = ExtractOptions(sampling=Sampling(fps, every), memory_limit=memory_limit, **choices)
     sound = sound_options(options, audio=audio, directory=audio_weights, window_s=audio_window, hop_s=audio_hop)
     with _resumable():
@@ -205,7 +223,7 @@ def _resumable() -> Iterator[None]:
             yield
     except KeyboardInterrupt as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean end
-        command = shlex.join(["clipcache", *sys.argv[1:]])
+        command = shlex.join(["clipcache", *map(shown_word, sys.argv[1:])])
         kept = "Stopped. What is finished is kept; to go on, run the same command again"
         say(f"\n{kept}: {command}", by_itself=True)
         code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)

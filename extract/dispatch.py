@@ -169,6 +169,8 @@ def sound_options(
         start_seconds=options.start_seconds,
         claims=options.claims,
         shard=options.shard,
+        scratch=options.scratch,
+        scratch_bytes=options.scratch_bytes,
     )
 
 

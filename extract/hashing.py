@@ -12,7 +12,9 @@ from types import TracebackType
 from ..cache.common.errors import UsageError
 from ..cache.common.hashing import DigestMemo
 from ..cache.common.progress import Bar
+from .fetching import Fetcher
 from .inputs import HashedItem, Item, hash_item, size_of
+from .remote.scratch import Scratch
 from .workers.sizing import usable_cores
 
 AHEAD_BYTES = 4 << 30
@@ -30,9 +32,13 @@ class HashStream:
     What is remembered and unchanged comes first, without being read. Several threads hash the rest in order, but for
     the smallest file of the first thousand, with which work can begin soon.
 
+    Items that are not on this disk are fetched, each to a copy in the scratch space, unless their checksum is
+    remembered.
+
     Args:
         items: what to hash.
         memo: remembers checksums.
+        scratch: where copies lie; None fetches nothing, so that some items stay without a checksum.
 
     Attributes:
         found: number of items that were looked at so far.
@@ -40,7 +46,7 @@ class HashStream:
         known_bytes: size of those whose checksum is known.
     """
 
-    def __init__(self, items: Sequence[Item], memo: DigestMemo) -> None:
+    def __init__(self, items: Sequence[Item], memo: DigestMemo, scratch: Scratch | None = None) -> None:
         self.found = self.found_bytes = self.known_bytes = 0
         self._items = items
         self._memo = memo
@@ -48,11 +54,13 @@ class HashStream:
         self._to_hash: deque[tuple[Item, int]] = deque()
         self._known: deque[HashedItem] = deque()
         self._outstanding = len(items)
-        self._ahead: dict[Path, int] = {}
+        self._ahead: dict[int, int] = {}  # by the identity of the item
         self._ahead_bytes = 0
         self._is_closed = False
         self._error: BaseException | None = None
         self._threads: list[threading.Thread] = []
+        self._hash_threads = 0
+        self._fetcher = Fetcher(scratch, self._give, self._find, self._count, self._start)
 
     def __enter__(self) -> HashStream:
         self._start(self._look_up)
@@ -64,6 +72,7 @@ class HashStream:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+        self._fetcher.close()
         for thread in self._threads:
             thread.join(_END_S)  # one that waits for a dead disk ends with the program
         self._memo.flush()
@@ -91,8 +100,18 @@ class HashStream:
     def go_on(self, item: HashedItem) -> None:
         """An item that was taken is being decoded, or never will be: there is room to hash another."""
         with self._changed:
-            self._ahead_bytes -= self._ahead.pop(item.item.path, 0)
+            self._ahead_bytes -= self._ahead.pop(id(item.item), 0)
             self._changed.notify_all()
+
+    def fetch(self, item: HashedItem) -> None:
+        """Fetch an item from elsewhere that was taken without a copy; it comes again with one."""
+        with self._changed:
+            self._outstanding += 1
+        self._fetcher.fetch(item)
+
+    def release(self, item: HashedItem) -> HashedItem:
+        """Remove the copy of an item from elsewhere, if there is one, and return the item without."""
+        return self._fetcher.release(item)
 
     def _start(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._guarded, args=(work,), daemon=True, name="hash")
@@ -114,9 +133,10 @@ class HashStream:
         left = iter(self._items)
         while chunk := list(itertools.islice(left, _AT_ONCE)):
             unknown = [(item, size_of(item)) for item in chunk if not self._is_remembered(item)]
-            if unknown and len(self._threads) == 1:
+            if unknown and not self._hash_threads:
                 unknown.insert(0, unknown.pop(min(range(len(unknown)), key=lambda row: unknown[row][1])))
-                for _ in range(min(usable_cores(), _MOST_THREADS, len(self._items))):
+                self._hash_threads = min(usable_cores(), _MOST_THREADS, len(self._items))
+                for _ in range(self._hash_threads):
                     self._start(self._hash)
             with self._changed:
                 self.found += len(unknown)
@@ -125,15 +145,23 @@ class HashStream:
                 self._changed.notify_all()
 
     def _is_remembered(self, item: Item) -> bool:
+        """Give an item whose checksum is known; also one from elsewhere, which is not for the threads that hash."""
+        if item.source is not None:
+            self._fetcher.look(item, item.source)
+            return True
         try:
             hashed = hash_item(item, _Remembered(self._memo))
         except _UnknownError:
             return False
-        self.found += 1
-        self.found_bytes += hashed.size
-        self.known_bytes += hashed.size
+        self._find(hashed.size)
+        self._count(hashed.size)
         self._give(hashed)
         return True
+
+    def _find(self, size: int) -> None:
+        with self._changed:
+            self.found += 1
+            self.found_bytes += size
 
     def _hash(self) -> None:
         while True:
@@ -142,7 +170,7 @@ class HashStream:
                 if self._is_closed or not self._to_hash:
                     return
                 item, size = self._to_hash.popleft()
-                self._ahead[item.path] = size
+                self._ahead[id(item)] = size
                 self._ahead_bytes += size
             self._give(hash_item(item, _Counted(self._memo, self._count)))
 

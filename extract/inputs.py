@@ -20,6 +20,8 @@ from ..cache.common.options import warn
 from ..cache.common.quoting import quoted
 from ..cache.common.reading import read_bounded
 from .cluster.shards import Shard
+from .remote.names import shown_word
+from .remote.sources import Source, find_sources, is_elsewhere
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
 _MAX_LIST_BYTES = 1 << 28  # a million paths
@@ -34,12 +36,19 @@ class Item:
         kind: "video", "image", "image-folder" or "audio".
         images: the pictures of an image item in natural order; empty for the others.
         place: where it is in the library, by which its shard is chosen, with "/" between folders; see `find_items`.
+        source: of an item that is not a file of this disk, whose path only looks like its name; None for the others.
     """
 
     path: Path
     kind: str
     images: tuple[Path, ...] = ()
     place: str = field(default="", compare=False)
+    source: Source | None = None
+
+    @property
+    def name(self) -> str:
+        """What is shown and stored: the path, or the URL without credentials."""
+        return os.fspath(self.path) if self.source is None else self.source.name
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class HashedItem:
         size: bytes on disk.
         problem: why it could not be read; None where it could.
         stamps: size, modification time and inode of each file before it was hashed.
+        copy: where an item from elsewhere lies on this disk; None if it does not, and for files of this disk.
     """
 
     item: Item
@@ -59,13 +69,24 @@ class HashedItem:
     size: int
     problem: ClipcacheError | None = None
     stamps: tuple[Stamp, ...] = ()
+    copy: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """What is opened: the path, or the copy of an item from elsewhere."""
+        return self.copy or self.item.path
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it must be fetched before it can be opened."""
+        return self.item.source is not None and self.copy is None
 
     def has_changed(self, rows: Sequence[int] | None = None) -> bool:
         """Whether a file is no longer what was hashed: replaced, growing, or gone; of images, some `rows` only."""
         try:
             if rows is not None and self.item.images:
-                return any(_stamp(self.item.images[row]) != self.stamps[row] for row in rows)
-            return _stamps(self.item) != self.stamps
+                return any(stamp_of(self.item.images[row]) != self.stamps[row] for row in rows)
+            return tuple(map(stamp_of, self.item.images or (self.file,))) != self.stamps
         except (OSError, ClipcacheError):
             return True
 
@@ -81,14 +102,15 @@ def find_items(
     """Expand files, folders, globs and a list file into items, each path once, in the order given.
 
     A folder is searched recursively: every video in it is an item, and so is each folder that holds images and no
-    video. Images beside videos, most of them posters and thumbnails, are items only if they are named.
+    video. Images beside videos, most of them posters and thumbnails, are items only if they are named. A tar is
+    looked into if it is named or matches a pattern; see docs/cluster.md for these and for URLs.
 
     The place of an item, by which its shard is chosen, is its path relative to the folder that was named, so that it
     is the same wherever the library is mounted; where several inputs are named, the folder's name stands before it. The
     place of a file is its path as it is named, as the list has it, or as the glob gives it.
 
     Args:
-        inputs: files, folders and globs.
+        inputs: files, folders, globs, tars and URLs.
         list_file: a file with further paths.
         sounds: whether audio files, known by their suffix, are items too.
         shard: give the items of this one alone, which may be none, and say how many they are.
@@ -107,9 +129,9 @@ def find_items(
         raise UsageError("One of the inputs is an empty name", "check the variable or the script that it comes from")
     beside: dict[Path, Path] = {}
     found = (item for name, said in named for item in _expand(name, said, sounds, beside, alone=len(named) == 1))
-    items = {os.path.realpath(item.path): item for item in found}
+    items = {_identity(item): item for item in found}
     if not items:
-        what = ", ".join(quoted(name) for name, _ in named[:3])
+        what = ", ".join(quoted(shown_word(name)) for name, _ in named[:3])
         nothing = "No video, no audio file and no image" if sounds else "No video and no image"
         raise UsageError(f"{nothing} in {what}", "check the path, or name the files one by one")
     left_out = [path for path in beside if os.path.realpath(path) not in items]
@@ -119,6 +141,10 @@ def find_items(
     if shard is not None:
         say(f"shard {shard}: {len(kept):,} of {len(items):,} items", logging.INFO)
     return [item if item.kind else _looked_at(item, sounds) for item in kept]
+
+
+def _identity(item: Item) -> str:
+    return os.path.realpath(item.path) if item.source is None else item.source.key
 
 
 def _left_out(images: Sequence[Path], video: Path) -> str:
@@ -132,17 +158,26 @@ def _left_out(images: Sequence[Path], video: Path) -> str:
 def _expand(name: str, said: str, sounds: bool, beside: dict[Path, Path], *, alone: bool) -> Iterator[Item]:
     """Items of one input, which the user spelled as `said`; files that are named have no kind yet."""
     path = Path(name)
-    if os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
+    if is_elsewhere(name):
+        yield from _elsewhere(name, sounds)
+    elif os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
         before = "" if alone else os.path.basename(os.path.abspath(name))  # noqa: PTH100, PTH119  of ".", too
         for item in _search(path, sounds, beside):
             yield replace(item, place=PurePath(before, item.path.relative_to(path)).as_posix())
     elif not os.path.lexists(path) and glob.has_magic(name):
         for match in sorted(glob.glob(name, recursive=True), key=natural_key):  # noqa: PTH207  patterns may be absolute
-            if not os.path.isdir(match):  # noqa: PTH112
+            if is_elsewhere(match):
+                yield from _elsewhere(match, sounds)
+            elif not os.path.isdir(match):  # noqa: PTH112
                 yield Item(Path(match), "", place=PurePath(match).as_posix())
     else:
         # Missing files too: they are reported with the others' failures.
         yield Item(path, "", place=PurePath(said).as_posix())
+
+
+def _elsewhere(name: str, sounds: bool) -> Iterator[Item]:
+    for source in find_sources(name, sounds=sounds):
+        yield Item(Path(source.name), source.kind, place=source.relative, source=source)
 
 
 def _looked_at(item: Item, sounds: bool) -> Item:
@@ -233,10 +268,10 @@ def size_of(item: Item) -> int:
 
 
 def _stamps(item: Item) -> tuple[Stamp, ...]:
-    return tuple(_stamp(path) for path in item.images or (item.path,))
+    return tuple(map(stamp_of, item.images or (item.path,)))
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp_of(path: Path) -> Stamp:
     """What changes with a file's content; a folder that cannot be listed has one too, and says why when hashed."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):

@@ -13,6 +13,7 @@ from .audio.windows import Windows
 from .cluster.shards import Shard
 from .models.placement import Precision, check_device, check_precision
 from .models.weights import DEFAULT_MODEL
+from .remote.scratch import SCRATCH_BYTES
 from .workers.sizing import STALL_SECONDS, START_SECONDS
 
 Decoder = Literal["auto", "decord", "pyav"]
@@ -49,6 +50,8 @@ class ExtractOptions:
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
         claims: share the work with other runs into the same cache.
         shard: the part of the inputs that this run takes; None for all.
+        scratch: folder for copies of inputs from elsewhere; None takes the system's for temporary files.
+        scratch_bytes: of these copies at once, 0 or more; a larger one is alone.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -74,6 +77,8 @@ class ExtractOptions:
     start_seconds: float = START_SECONDS
     claims: bool = True
     shard: Shard | None = None
+    scratch: str | os.PathLike[str] | None = None
+    scratch_bytes: int = SCRATCH_BYTES
 
     def __post_init__(self) -> None:
         _check_type("model", self.model, str, "give its name, such as 'ViT-B/32'")
@@ -89,6 +94,8 @@ class ExtractOptions:
         _check_positive("stall_seconds", self.stall_seconds)
         _check_positive("start_seconds", self.start_seconds)
         _check_shard(self.shard)
+        _check_path("scratch", self.scratch)
+        _check_count("scratch_bytes", self.scratch_bytes, least=0)
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,8 @@ class SoundOptions:
         start_seconds: a worker that has not started after so many seconds is killed; more than 0.
         claims: share the work with other runs into the same cache.
         shard: the part of the inputs that this run takes; None for all.
+        scratch: folder for copies of inputs from elsewhere; None takes the system's for temporary files.
+        scratch_bytes: of these copies at once, 0 or more; a larger one is alone.
 
     Raises:
         UsageError: if a value is not one of these.
@@ -131,6 +140,8 @@ class SoundOptions:
     start_seconds: float = START_SECONDS
     claims: bool = True
     shard: Shard | None = None
+    scratch: str | os.PathLike[str] | None = None
+    scratch_bytes: int = SCRATCH_BYTES
 
     def __post_init__(self) -> None:
         _check_path("weights", self.weights)
@@ -143,6 +154,8 @@ class SoundOptions:
         _check_positive("stall_seconds", self.stall_seconds)
         _check_positive("start_seconds", self.start_seconds)
         _check_shard(self.shard)
+        _check_path("scratch", self.scratch)
+        _check_count("scratch_bytes", self.scratch_bytes, least=0)
 
 
 def _check_choice(name: str, value: object, literal: Any) -> None:

@@ -156,7 +156,7 @@ class Run:
     def _open(self, work: Work) -> None:
         images = work.item.item.images
         if not images:
-            self._waiting.append(Attempt(work, IndexTask(work.item.item.path)))
+            self._waiting.append(Attempt(work, IndexTask(work.item.file)))
             return
         chosen = [(int(row), images[row]) for row in work.sampling.indices(np.zeros(len(images)))]
         self._expect(work, len(chosen))
@@ -178,13 +178,13 @@ class Run:
         is_picked = self._decoder != "decord" and picking_pays(index, work.wanted)
         pieces = index if is_picked else index.joined()
         parts = [part_for(pieces, span, work.wanted) for span in split_spans(pieces)]
-        path = work.item.item.path
+        path = work.item.file
         how = self._decoder, is_picked
         self._add_tasks(work, [SpanTask(path, part, span, wanted, *how) for part, span, wanted in parts])
 
     def _whole(self, work: Work, **how: Any) -> WholeTask:
         assert work.index is not None  # noqa: S101  it was read first
-        return WholeTask(work.item.item.path, work.index.in_one_piece(), work.sampling, work.wanted, **how)
+        return WholeTask(work.item.file, work.index.in_one_piece(), work.sampling, work.wanted, **how)
 
     def _expect(self, work: Work, frames: int) -> None:
         work.frames_wanted = frames

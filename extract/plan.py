@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ class Action(Enum):
     FAILED_BEFORE = "failed before"
     DUPLICATE = "duplicate"
     UNREADABLE = "unreadable"
+    FETCH = "fetch"  # its content is not known before
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,15 @@ class Planner:
         self._seen.add(item.sha256)
         return step
 
+    def forget(self, sha256: str) -> None:
+        """Decide on the next copies of a content as if none had been there."""
+        self._seen.discard(sha256)
+
     def _decide(self, item: HashedItem) -> Action:
         if item.problem is not None:
             return Action.UNREADABLE
+        if not item.sha256:
+            return Action.FETCH
         if item.sha256 in self._seen:
             return Action.DUPLICATE
         if not self._overwrite and self._is_cached(item.sha256):
@@ -119,7 +125,7 @@ class Prepared:
 
     def as_text(self) -> str:
         """One line per item, and the count of each action."""
-        lines = [f"{self.action(step):<12} {quoted(step.item.item.path)}" for step in self.steps]
+        lines = [f"{self.action(step):<12} {quoted(step.item.item.name)}" for step in self.steps]
         counts = Counter(map(self.action, self.steps))
         return "\n".join([*lines, ", ".join(f"{count} {action}" for action, count in counts.items())])
 
@@ -127,7 +133,7 @@ class Prepared:
         """One object per item, for JSON: path, kind, sha256, bytes, action."""
         return [
             {
-                "path": os.fspath(step.item.item.path),
+                "path": step.item.item.name,
                 "kind": step.item.item.kind,
                 "sha256": step.item.sha256,
                 "bytes": step.item.size,

@@ -196,7 +196,7 @@ class Progress:
 
     def begin(self, item: HashedItem) -> None:
         """An item is next."""
-        self._name = item.item.path.name
+        self._name = item.item.name.rstrip("/").rpartition("/")[2]
         self._estimate.begin(item.sha256, item.size, time.monotonic())
         self.tick()
 
@@ -213,7 +213,7 @@ class Progress:
     def resume(self, item: HashedItem, frames: int) -> None:
         """Count frames of an item that are there from an interrupted run; they say nothing of the speed of this one."""
         self._estimate.resume(item.sha256, frames)
-        said = f"{quoted(item.item.path)}: {frames} frames are encoded already, by an earlier run"
+        said = f"{quoted(item.item.name)}: {frames} frames are encoded already, by an earlier run"
         self.say(f"clipcache: {said}", logging.INFO)
 
     def item(self, item: HashedItem, outcome: str, failed: bool = False) -> None:
@@ -226,7 +226,7 @@ class Progress:
     def detail(self, item: HashedItem, outcome: str) -> None:
         """Say the line of an item, if there is to be one."""
         if self.verbose:
-            say(f"{quoted(item.item.path)}: {outcome}", logging.INFO, by_itself=True)
+            say(f"{quoted(item.item.name)}: {outcome}", logging.INFO, by_itself=True)
 
     def say(self, line: str, level: int = logging.WARNING) -> None:
         """Say a line; a command shows it without breaking the bar."""

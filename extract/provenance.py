@@ -81,10 +81,10 @@ def common_attributes(
         "schema_version": SCHEMA_VERSION,
         "clipcache_version": metadata.version("clipcache"),
         "created": utc_now(),
-        "video_name": os.path.basename(os.path.abspath(item.item.path)),  # noqa: PTH100, PTH119  "." has no name
+        "video_name": os.path.basename(os.path.abspath(item.item.name)),  # noqa: PTH100, PTH119  "." has no name
         "video_sha256": item.sha256,
         "video_bytes": item.size,
-        "source_path": storable_path(item.item.path),
+        "source_path": storable_path(item.item.name),
         "model": weights.model,
         "weights_sha256": weights.sha256,
         "embed_dim": encoder.embed_dim,

@@ -85,6 +85,7 @@ class PictureSession(Session):
     """
 
     _prepared: PreparedPictures
+    _options: ExtractOptions
     summary: Summary
 
     def __init__(self, prepared: PreparedPictures, progress: Progress, engine: PictureEngine | None = None) -> None:
@@ -206,11 +207,11 @@ class PictureSession(Session):
             self.summary.partial += 1
             outcome += f"{_lacks(encoded)}; cached with complete = false"
             if not self._progress.verbose and not encoded.unread:  # of images that are missing the reason is said below
-                self._progress.say(f"clipcache: {quoted(encoded.item.item.path)}: {outcome}")
+                self._progress.say(f"clipcache: {quoted(encoded.item.item.name)}: {outcome}")
         self._progress.item(encoded.item, outcome)
         if unread := encoded.unread:
             later = " until it is extracted with --overwrite" if unread[0].error == NoLibraryError.__name__ else ""
-            images = f"{len(unread)} image(s) of {quoted(encoded.item.item.path)}"
+            images = f"{len(unread)} image(s) of {quoted(encoded.item.item.name)}"
             self._progress.say(f"clipcache: {images} left out of its entry{later}, the first: {unread[0].sentence}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +20,10 @@ from .cluster.claims import Claims
 from .cluster.work_queue import WorkQueue
 from .hashing import HashStream, check_readable
 from .inputs import HashedItem
+from .options import ExtractOptions, SoundOptions
 from .plan import Action, Planner, Prepared, Step
 from .progress import Progress, RunSummary
+from .remote.scratch import Scratch
 
 FILE_CHANGED = "FileChanged"
 
@@ -45,6 +46,8 @@ class Session(ABC):
         progress: where to report.
     """
 
+    _options: ExtractOptions | SoundOptions
+
     def __init__(self, prepared: Prepared, summary: RunSummary, progress: Progress) -> None:
         self._prepared = prepared
         self.summary = summary
@@ -63,8 +66,9 @@ class Session(ABC):
             CacheError: if the cache cannot be written.
         """
         try:
-            with HashStream(self._prepared.items, self._prepared.memo) as stream:
-                self._feed = _Feed(stream, self._prepared.planner, self._note, self._progress)
+            scratch = Scratch(self._options.scratch, self._options.scratch_bytes)
+            with HashStream(self._prepared.items, self._prepared.memo, scratch) as stream:
+                self._feed = _Feed(stream, self._prepared.planner, self._note, self._given_up.add, self._progress)
                 if self._feed.has_work():
                     self._make_ready()
                     self._run()
@@ -166,7 +170,7 @@ class Session(ABC):
 
     def _fail(self, item: HashedItem, error: str, sentence: str) -> None:
         """Report a failure, and note it for the next runs unless it says nothing about the file."""
-        path = os.fspath(item.item.path)
+        path = item.item.name
         sentence = sentence if quoted(path) in sentence else f"{quoted(path)}: {sentence}"
         is_remembered = bool(item.sha256) and error not in TRANSIENT_ERRORS and not item.has_changed()
         self.summary.failed += 1
@@ -180,7 +184,7 @@ class Session(ABC):
             self._progress.say(f"clipcache: {sentence}")
         if is_remembered:
             self._remember(item, error, sentence)
-        elif item.sha256 and not item.item.path.parent.exists():
+        elif item.item.source is None and item.sha256 and not item.item.path.parent.exists():
             raise NotReadNowError(
                 f"The folder {quoted(item.item.path.parent)} is not there any more, so the run stops",
                 "connect its disk again, and run the same command; what is done is kept",
@@ -189,7 +193,7 @@ class Session(ABC):
     def _remember(self, item: HashedItem, error: str, sentence: str) -> None:
         """Note a failure in the cache's log, unless it is noted there already."""
         make_folder(self._prepared.cache_dir)
-        failure = Failure(os.fspath(item.item.path), item.sha256, error, sentence, utc_now(), self._prepared.model_dir)
+        failure = Failure(item.item.name, item.sha256, error, sentence, utc_now(), self._prepared.model_dir)
         known = self._prepared.known_failures.get(failure.key)
         if known is None or (known.error, known.sentence) != (error, sentence):
             self._failures.append(failure)
@@ -202,16 +206,26 @@ class _Feed:
         stream: hashes the items.
         planner: decides.
         note: called with the step of an item that needs no work.
+        give_up: called with the checksum of a content that is not there any more.
         progress: where to report what is found and hashed.
     """
 
-    def __init__(self, stream: HashStream, planner: Planner, note: Callable[[Step], None], progress: Progress) -> None:
+    def __init__(
+        self,
+        stream: HashStream,
+        planner: Planner,
+        note: Callable[[Step], None],
+        give_up: Callable[[str], None],
+        progress: Progress,
+    ) -> None:
         self._stream = stream
         self._planner = planner
         self._note = note
+        self._give_up = give_up
         self._progress = progress
         self._reported = (0, 0, 0)
         self._work: list[HashedItem] = []
+        self._coming: dict[int, str] = {}  # checksums of what is fetched, as they were remembered
         self._unreadable: list[Step] | None = []  # until one item can be read: perhaps nothing can
 
     def has_work(self) -> bool:
@@ -236,15 +250,30 @@ class _Feed:
         work, self._work = self._work, []
         self._report()
         for item in self._stream.take():
+            if self._is_fetched(item):
+                work.append(item)
+                continue
             step = self._planner.step(item)
-            if step.is_work:
+            if step.is_work and item.is_elsewhere:
+                self.fetch(item)
+            elif step.is_work:
                 work.append(item)
             else:
                 self._stream.go_on(item)
+                self._stream.release(item)
             self._sort_out(step)
         if self._unreadable and self._stream.is_over:
             check_readable([step.item for step in self._unreadable])
         return work
+
+    def _is_fetched(self, item: HashedItem) -> bool:
+        """Whether an item was decided on before it was fetched. One that has changed since is decided on again."""
+        expected = self._coming.pop(id(item.item), "")
+        if not expected or item.problem is not None or item.sha256 == expected:
+            return bool(expected) and item.problem is None
+        self._give_up(expected)  # copies of what it was are not done with it
+        self._planner.forget(expected)
+        return False
 
     def _report(self) -> None:
         seen = self._stream.found, self._stream.found_bytes, self._stream.known_bytes
@@ -270,6 +299,15 @@ class _Feed:
     def go_on(self, item: HashedItem) -> None:
         """See `Feed`."""
         self._stream.go_on(item)
+
+    def fetch(self, item: HashedItem) -> None:
+        """See `Feed`."""
+        self._coming[id(item.item)] = item.sha256
+        self._stream.fetch(item)
+
+    def release(self, item: HashedItem) -> HashedItem:
+        """See `Feed`."""
+        return self._stream.release(item)
 
 
 def make_folder(folder: Path) -> None:

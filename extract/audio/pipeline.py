@@ -99,7 +99,7 @@ class SoundRun:
         attempt = self._again.pop() if self._again else self._next_item()
         if attempt is None:
             return None
-        return attempt, WindowsTask(attempt.item.item.path, self._windows.samples, self._windows.hop_samples)
+        return attempt, WindowsTask(attempt.item.file, self._windows.samples, self._windows.hop_samples)
 
     def on_page(self, job: _Attempt, samples: Samples) -> None:
         """Windows of a file, in order."""

@@ -105,6 +105,7 @@ class _SoundSession(Session):
     """One run over sounds: receives what happens (`SoundEvents`) and writes entries."""
 
     _prepared: PreparedSound
+    _options: SoundOptions
     summary: SoundSummary
 
     def __init__(self, prepared: PreparedSound, on_progress: OnProgress | None) -> None:

@@ -120,7 +120,7 @@ class Claims:
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "w") as file:
-            said = {**asdict(self._owner), "since": utc_now(), "path": storable_path(item.item.path)}
+            said = {**asdict(self._owner), "since": utc_now(), "path": storable_path(item.item.name)}
             file.write(json.dumps(said, allow_nan=False))
         with self._lock:
             self._held.add(path)

@@ -78,6 +78,11 @@ def extract_on_ray(
         )
     check_is_folder(cache_dir)
     items = [_absolute(item) for item in find_items(inputs, list_file, shard=options.shard)]
+    if elsewhere := next((item for item in items if item.source is not None), None):
+        raise UsageError(
+            f"--ray takes files on a shared disk, and {quoted(elsewhere.name)} is not one",
+            "run clipcache extract without --ray on each host, each with its part by --shard",
+        )
     weights = find_weights(options.model, options.weights, DigestMemo())
     if options.weights is not None:
         options = dataclasses.replace(options, weights=os.path.abspath(options.weights))  # noqa: PTH100
@@ -104,6 +109,8 @@ def _import_ray() -> Any:
 
 def _absolute(item: Item) -> Item:
     """An item by paths that mean the same on every node."""
+    if item.source is not None:
+        return item
     images = tuple(Path(os.path.abspath(path)) for path in item.images)  # noqa: PTH100
     return dataclasses.replace(item, path=Path(os.path.abspath(item.path)), images=images)  # noqa: PTH100
 

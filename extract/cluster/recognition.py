@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ...cache.common.errors import EntryError, UsageError
+from ...cache.common.errors import ClipcacheError, EntryError, UsageError
 from ...cache.common.hashing import DigestMemo, content_sha256
 from ...cache.common.quoting import quoted
 from ...cache.format.names import entry_name, parse_entry_name
@@ -21,6 +21,8 @@ from ...cache.format.sampling import Sampling
 from ...cache.format.schema import EntryAttributes, storable_path, storable_text
 from ...cache.store import FeatureCache
 from ..inputs import Item
+from ..remote.memory import Memory
+from ..remote.sources import Source
 
 Bar = Callable[[Iterable[Any]], Iterable[Any]]
 """Passes things on, and shows the progress over them."""
@@ -66,7 +68,7 @@ class Recognised:
     @property
     def at(self) -> _Key:
         """Its path and size, as entries have them."""
-        return storable_path(self.item.path), self.size
+        return storable_path(self.item.name), self.size
 
     @property
     def called(self) -> _Key:
@@ -144,8 +146,8 @@ def recognise(items: Sequence[Item], memo: DigestMemo, entries: Entries | None, 
 
 
 def hash_unknown(one: Recognised, memo: DigestMemo) -> Recognised:
-    """The item with its checksum; what was not recognised is read for it."""
-    if not one.is_open:
+    """The item with its checksum; what was not recognised is read for it, if it is on this disk."""
+    if not one.is_open or one.item.source is not None:
         return one
     try:
         return replace(one, sha256=content_sha256(one.item.path, memo), known=Known.CHECKSUM)
@@ -213,6 +215,8 @@ class _Remembered:
 
 
 def _remembered(item: Item, memo: DigestMemo) -> Recognised:
+    if item.source is not None:
+        return _remembered_elsewhere(item, item.source)
     try:
         status = [path.stat() for path in item.images or (item.path,)]
     except OSError as error:
@@ -224,6 +228,15 @@ def _remembered(item: Item, memo: DigestMemo) -> Recognised:
         return Recognised(item, size=size, modified=modified)
     except UsageError as error:
         return Recognised(item, problem=str(error))
+
+
+def _remembered_elsewhere(item: Item, source: Source) -> Recognised:
+    try:
+        status = source.status()
+    except ClipcacheError as error:
+        return Recognised(item, problem=str(error))
+    sha256 = Memory().sha256(source.key, status.stamp)
+    return Recognised(item, Known.CHECKSUM if sha256 else Known.NOTHING, sha256 or "", status.size or 0)
 
 
 def _name(item: Item) -> str:

@@ -171,7 +171,7 @@ def status_of_library(
         known.append(one)
         counts[state] += 1
         if state in (State.FAILED, State.BAD, State.UNREADABLE):
-            problems.append(Problem(state, os.fspath(one.item.path), sentence))
+            problems.append(Problem(state, one.item.name, sentence))
         elif state is State.OUTSTANDING:
             outstanding.append(one.item)
     return Status(model_dir, counts, problems, claims, Library(known, outstanding))
@@ -203,7 +203,7 @@ class _Judge:
             return State.UNREADABLE, one.problem
         if one.sha256 and self._entries is not None and (path := self._entries.find(one.sha256, self._sampling)):
             return _state_of_entry(self._entries, path)
-        if (claim_name(one.sha256, self._sampling) if one.sha256 else storable_path(one.item.path)) in self._claimed:
+        if (claim_name(one.sha256, self._sampling) if one.sha256 else storable_path(one.item.name)) in self._claimed:
             return State.CLAIMED, ""
         if failure := self._failure(one):
             return _state_of_failure(failure), failure.sentence
@@ -213,7 +213,7 @@ class _Judge:
         """By the content; where it is not known, by the path of a file that was not modified since it failed."""
         if one.sha256:
             return self._failures.get(one.sha256)
-        failure = self._failures_by_path.get(storable_path(one.item.path))
+        failure = self._failures_by_path.get(storable_path(one.item.name))
         if failure is None or not failure.sha256:
             return None
         try:

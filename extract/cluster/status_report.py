@@ -33,7 +33,7 @@ def as_dict(status: Status, cache_dir: Path, shards: int | None) -> dict[str, An
     if status.library is not None:
         said["items"] = len(status.library.items)
         said |= {known.value: count for known, count in _known(status.library)}
-        said["outstanding_paths"] = [printable(os.fspath(item.path)) for item in status.library.outstanding]
+        said["outstanding_paths"] = [printable(item.name) for item in status.library.outstanding]
         said["shards"] = shards
         said["array"] = None if shards is None else status.library.array(shards)
     return said

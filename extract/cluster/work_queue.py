@@ -31,6 +31,12 @@ class Feed(Protocol):
     def go_on(self, item: HashedItem) -> None:
         """An item is being done, here or by another run: one more may be prepared."""
 
+    def fetch(self, item: HashedItem) -> None:
+        """Prepare an item that lies elsewhere; it comes again."""
+
+    def release(self, item: HashedItem) -> HashedItem:
+        """An item is not opened any more, or not now; returns it as it can be kept."""
+
 
 class WorkQueue:
     """Gives out each item once, and when nobody else is at it.
@@ -80,19 +86,23 @@ class WorkQueue:
             item = self._items.popleft()
             self._feed.go_on(item)
             if self._claims is not None and not self._claims.take(item, self._sampling):
-                self._items.append(item)
+                self._items.append(self._feed.release(item))
                 if not self._met:
                     self._go_elsewhere()
                     untried = len(self._items)
                 self._met.add(item.sha256)
             elif self._is_done(item, item.sha256 in self._met):  # while it is ours: nobody can finish it meanwhile
                 self.release(item)
+            elif item.is_elsewhere:
+                self.release(item)  # it may fail to come, or take long
+                self._feed.fetch(item)
             else:
                 return item
         return None
 
     def release(self, item: HashedItem) -> None:
         """An item is over: written, or given up."""
+        self._feed.release(item)
         if self._claims is not None:
             self._claims.release(item, self._sampling)
 
@@ -135,3 +145,10 @@ class Known:
 
     def go_on(self, item: HashedItem) -> None:
         """Nothing waits."""
+
+    def fetch(self, item: HashedItem) -> None:
+        """Nothing lies elsewhere."""
+
+    def release(self, item: HashedItem) -> HashedItem:
+        """See `Feed`."""
+        return item

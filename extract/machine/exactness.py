@@ -113,7 +113,7 @@ def examine_videos(
     Raises:
         UsageError: there is no video.
     """
-    videos = [item for item in find_items(inputs) if item.kind == "video"]
+    videos = [item for item in find_items(inputs) if item.kind == "video" and item.source is None]
     if not videos:
         raise UsageError("There is no video in what --videos names", "check the path")
     count = max(1, choose_workers(None, "cuda", None).count // 2) if workers is None else workers

@@ -31,6 +31,7 @@ NOT_RUN = {
     "--audio|clap|^align": "needs weights of CLAP",
     "--ray": "needs Ray, and two of three a cluster",
     "^demo": "tests/demo runs it",
+    "://|[.]tar": "needs what lies elsewhere",
 }
 
 
