@@ -28,7 +28,8 @@ from video_files import make_video
 
 pytestmark = [pytest.mark.fault, pytest.mark.once]
 
-KILLS = 6
+KILLS = 1
+"""Of each victim in a round; CI does one round, CLIPCACHE_FAULT_ROUNDS more."""
 CLOSED_GOP = {"g": "20", "keyint_min": "20", "sc_threshold": "0", "bf": "0", "flags": "+cgop"}
 FRAMES = {"long.mp4": 300, "a.mp4": 40, "b.mkv": 61, "c.ts": 30, "d.mp4": 25}
 
@@ -125,7 +126,7 @@ def test_random_kills(
     expected, seconds = undisturbed
     rng = random.Random(f"{victim} {rounds}")
     cache_dir, caches = tmp_path / "cache", 0
-    for _ in range(KILLS // 3 * rounds):
+    for _ in range(KILLS * rounds):
         process = start(runs, cache_dir, tiny_weights, library)
         time.sleep(rng.uniform(0, 0.6 * seconds))  # the rest of it is spent on leaving
         tried[f"SIGKILLs of the {victim}"] += kill(process, victim, rng)
@@ -154,11 +155,11 @@ def test_random_pairs_of_writers(
 ) -> None:
     """Two runs over the same videos into one cache; one is killed, or stopped for a while."""
     rng = random.Random(rounds)
-    for number in range(2 * rounds):
+    for number in range(rounds):
         cache_dir = tmp_path / f"cache {number}"
         pair = [start(runs, cache_dir, tiny_weights, library) for _ in range(2)]
         time.sleep(rng.uniform(0, undisturbed[1]))
-        if number % 2:
+        if number % 2 == 0:
             kill(pair[0], "group", rng)
         else:
             os.killpg(pair[0].pid, signal.SIGSTOP)
