@@ -81,7 +81,7 @@ def extract_on_ray(
     if elsewhere := next((item for item in items if item.source is not None), None):
         raise UsageError(
             f"--ray takes files on a shared disk, and {quoted(elsewhere.name)} is not one",
-            "run clipcache extract without --ray on each host, each with its part by --shard",
+            "leave out --ray, and let each host take its part with --shard",
         )
     weights = find_weights(options.model, options.weights, DigestMemo())
     if options.weights is not None:

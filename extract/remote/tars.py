@@ -81,7 +81,7 @@ class Tar:
             reason = str(error) if isinstance(error, _DamageError) else type(error).__name__
             return found, f"it is damaged or cut short after {len(found)} of its files ({reason})"
         rows = [[one.path, one.offset, one.size] for one in found]
-        memory.remember_members(self.blob.key, stamp, json.dumps([self.is_sequential, rows]))
+        memory.remember_members(self.blob.key, stamp, json.dumps([self.is_sequential, rows], allow_nan=False))
         return found, ""
 
     def copy(self, member: Member, write: Callable[[bytes], object]) -> None:

@@ -22,7 +22,7 @@ from export_caches import run_import
 from score_caches import WEIGHTS
 
 ROOT = Path(clipcache.cache.__file__).resolve().parents[1]
-OWN_PROCESSES = {"extract/workers/process.py", "extract/machine/plain_decode.py"}
+OWN_PROCESSES = {"extract/workers/child.py", "extract/machine/plain_decode.py"}
 """They write JSON for processes of the program itself."""
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,9 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files that are really read for their hash."""
     read: list[Path] = []
 
-    def count(path: Path) -> str:
+    def count(path: Path, on_bytes: Callable[[int], None]) -> str:
         read.append(path)
-        return sha256_file(path)
+        return sha256_file(path, on_bytes)
 
     monkeypatch.setattr(hashing, "sha256_file", count)
     return read
