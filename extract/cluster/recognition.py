@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -26,6 +27,8 @@ from ..remote.sources import Source
 
 Bar = Callable[[Iterable[Any]], Iterable[Any]]
 """Passes things on, and shows the progress over them."""
+
+_AT_ONCE = 8  # questions to servers
 
 _Key = tuple[str, int]
 _Contents = dict[_Key, dict[str, float]]  # sha256, and when its entry was written, in seconds since 1970
@@ -136,7 +139,12 @@ def recognise(items: Sequence[Item], memo: DigestMemo, entries: Entries | None, 
         entries: of the cache; None where there are none.
         bar: shows the progress over the entries that are opened.
     """
-    first = [_remembered(item, memo) for item in items]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        asked = [threads.submit(_remembered_elsewhere, item, item.source) if item.source else None for item in items]
+        first = [
+            _remembered(item, memo) if answer is None else answer.result()
+            for item, answer in zip(items, asked, strict=True)
+        ]
     unknown = [one.item for one in first if one.is_open]
     if entries is None or not unknown:
         return first
@@ -215,8 +223,6 @@ class _Remembered:
 
 
 def _remembered(item: Item, memo: DigestMemo) -> Recognised:
-    if item.source is not None:
-        return _remembered_elsewhere(item, item.source)
     try:
         status = [path.stat() for path in item.images or (item.path,)]
     except OSError as error:

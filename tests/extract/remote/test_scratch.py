@@ -126,6 +126,29 @@ def test_a_disk_that_fills_up_leaves_nothing(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
+def test_what_has_no_end_does_not_fill_the_disk(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless:
+        name = "https://host/clip.mp4"
+
+        def copy(self, write: Any) -> None:
+            for _ in range(1000):
+                write(b"x" * 1000)
+
+    room = scratch_module._ROOM_LEFT + 10_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(room - held(scratch)))
+    space = Scratch(scratch)
+    space.open()
+    source: Any = Endless()
+    path = space.reserve(source, None)
+    assert path is not None
+    monkeypatch.setattr(scratch_module, "_ROOM_LEFT", 1000)
+    room = 10_000
+    with pytest.raises(Exception, match=r"no room for 'https://host/clip.mp4'.*\(No space left on device\)"):
+        space.fetch(source, path, lambda _: None)
+    assert held(scratch) == 0
+    space.close()
+
+
 def test_of_what_is_cached_no_copy_stays(library: Library, server: WebServer, run: Run, tmp_path: Path) -> None:
     """Copies of equal content, and of what is cached already, make room for the others at once."""
     for name, data in library.videos.items():
