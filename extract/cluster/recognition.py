@@ -21,6 +21,7 @@ from ...cache.format.read import read_attributes_of
 from ...cache.format.sampling import Sampling
 from ...cache.format.schema import EntryAttributes, storable_path, storable_text
 from ...cache.store import FeatureCache
+from ..hashing import recall
 from ..inputs import Item
 from ..remote.memory import Memory
 from ..remote.sources import Source
@@ -206,34 +207,18 @@ def _seconds(time: str) -> float:
         return 0.0
 
 
-class _NotRememberedError(Exception):
-    """The memo does not know a file."""
-
-
-class _Remembered:
-    """Gives checksums without computing any."""
-
-    def __init__(self, memo: DigestMemo) -> None:
-        self._memo = memo
-
-    def sha256(self, path: Path) -> str:
-        if (known := self._memo.known(path)) is None:
-            raise _NotRememberedError
-        return known
-
-
 def _remembered(item: Item, memo: DigestMemo) -> Recognised:
     try:
         status = [path.stat() for path in item.images or (item.path,)]
     except OSError as error:
         return Recognised(item, problem=f"Cannot read {quoted(item.path)}: {error.strerror}.")
     size, modified = sum(one.st_size for one in status), max(one.st_mtime for one in status)
-    try:
-        return Recognised(item, Known.CHECKSUM, content_sha256(item.path, _Remembered(memo)), size, modified)
-    except _NotRememberedError:
+    hashed = recall(item, memo)
+    if hashed is None:
         return Recognised(item, size=size, modified=modified)
-    except UsageError as error:
-        return Recognised(item, problem=str(error))
+    if hashed.problem is not None:
+        return Recognised(item, problem=str(hashed.problem))
+    return Recognised(item, Known.CHECKSUM, hashed.sha256, size, modified)
 
 
 def _remembered_elsewhere(item: Item, source: Source) -> Recognised:

@@ -43,6 +43,11 @@ def identity(url: str) -> str:
     return f"{without_credentials(url)}?{hashlib.sha256(urlencode(sorted(said)).encode()).hexdigest()[:32]}"
 
 
+def escaped(name: str) -> str:
+    """A name as it stands in what is shown: what follows "?" or "#" would count as a query, and be left out."""
+    return name.replace("?", "%3F").replace("#", "%23")
+
+
 def without_user_alone(url: str) -> str:
     """The URL of an object without user and password; "?" and "#" in it are parts of its name, or of a pattern."""
     scheme, separator, rest = url.partition("://")

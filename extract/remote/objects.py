@@ -13,7 +13,7 @@ from ...cache.common.hashing import natural_key
 from ...cache.common.quoting import quoted
 from ...cache.common.urls import without_credentials
 from .blobs import CHANGED, BlobError, Status, persistently
-from .names import without_user_alone
+from .names import escaped, without_user_alone
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,7 +40,7 @@ class ObjectBlob:
         scheme, _, rest = files.unstrip_protocol(path).partition("://")
         has_place = scheme == "file" or not rest.startswith("/") or rest.lstrip("/").startswith(place)
         self.key = without_user_alone(f"{scheme}://{rest if has_place else place + rest}")
-        self.name = self.key.replace("?", "%3F").replace("#", "%23")  # else what follows would count as a query
+        self.name = escaped(self.key)
         self._files = files
         self._path = path
         self._info = info

@@ -17,7 +17,7 @@ from ...cache.common.quoting import quoted
 from ...cache.common.urls import is_url, without_credentials
 from .blobs import Blob, BlobError, LocalBlob, Status, copy_blob
 from .memory import Memory
-from .names import expand_braces, is_tar, is_web, kind_of, without_user_alone
+from .names import escaped, expand_braces, is_tar, is_web, kind_of, without_user_alone
 from .objects import find_objects, listed_prefix
 from .tars import Member, Tar
 from .web import WebBlob
@@ -111,7 +111,8 @@ class MemberSource:
     @property
     def name(self) -> str:
         """See `Source`."""
-        return f"{self.tar.name}/{_below(self.member.path)}"
+        path = _below(self.member.path)
+        return f"{self.tar.name}/{escaped(path) if is_url(self.tar.name) else path}"
 
     @property
     def key(self) -> str:

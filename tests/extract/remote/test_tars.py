@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import tarfile
 from collections.abc import Callable
@@ -15,24 +14,8 @@ from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import UsageError
 from clipcache.extract.inputs import find_items
 from extract_runs import Cli, read_failures
-from remote_library import Library, Run
+from remote_library import Library, Run, add, write_tar
 from web_server import WebServer
-
-
-def write_tar(path: Path, files: dict[str, bytes], mode: str = "w", **how: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode, **how) as tar:
-        for name, data in files.items():
-            add(tar, name, data)
-    return path
-
-
-def add(tar: tarfile.TarFile, name: str, data: bytes = b"", **how: Any) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    for attribute, value in how.items():
-        setattr(info, attribute, value)
-    tar.addfile(info, io.BytesIO(data))
 
 
 def samples(library: Library) -> dict[str, bytes]:
@@ -307,3 +290,14 @@ def test_the_place_of_a_tar_in_a_list_is_as_the_list_has_it(library: Library, tm
         (tmp_path / host / "list.txt").write_text("./shards/0.tar\n")
     places = [find_items([], tmp_path / host / "list.txt")[0].place for host in ("here", "there")]
     assert places == ["shards/0.tar/clip0.mp4"] * 2
+
+
+def test_question_and_number_signs_in_a_tar_elsewhere_are_parts_of_names(
+    library: Library, server: WebServer, run: Run, tmp_path: Path
+) -> None:
+    videos = enumerate(library.videos.values())
+    tar = write_tar(tmp_path / "0.tar", {f"clip#{number}?.mp4": data for number, data in videos})
+    url = server.add("/0.tar", tar.read_bytes())
+    assert run(url).extracted == 4
+    paths = sorted(entry.attributes.source_path for entry in FeatureCache(tmp_path / "cache"))
+    assert paths == [f"{url}/clip%23{number}%3F.mp4" for number in range(4)]
