@@ -262,7 +262,9 @@ def hash_item(item: Item, digests: Digests) -> HashedItem:
 
 
 def size_of(item: Item) -> int:
-    """Bytes of an item; 0 if it cannot be read."""
+    """Bytes of an item; 0 if it cannot be read, or is not a file of this disk."""
+    if item.source is not None:
+        return 0  # its path only looks like its name, and may be none
     try:
         return sum(size for size, _, _ in _stamps(item))
     except (OSError, ClipcacheError):

@@ -301,3 +301,12 @@ def test_question_and_number_signs_in_a_tar_elsewhere_are_parts_of_names(
     assert run(url).extracted == 4
     paths = sorted(entry.attributes.source_path for entry in FeatureCache(tmp_path / "cache"))
     assert paths == [f"{url}/clip%23{number}%3F.mp4" for number in range(4)]
+
+
+def test_a_zero_byte_in_a_name_does_no_harm(library: Library, run: Run, clipcache: Cli, tmp_path: Path) -> None:
+    tar = tmp_path / "shard.tar"
+    with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as writer:
+        add(writer, "clip.mp4", library.videos["clip0.mp4"], pax_headers={"path": "a\0b.mp4"})
+    outcome = clipcache(tar, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert run(tar).extracted == 1
