@@ -14,9 +14,9 @@ import click
 
 from ..cache.common.messages import say
 from ..cache.common.options import CACHE, COUNT, LOG_FILE, PATH, POSITIVE, WEIGHTS, device_option
+from ..cache.common.urls import word_without_credentials
 from .cluster.shards import Shard
 from .interrupts import noticed
-from .remote.names import shown_word
 from .workers.sizing import STALL_SECONDS, START_SECONDS
 
 
@@ -223,7 +223,7 @@ def _resumable() -> Iterator[None]:
             yield
     except KeyboardInterrupt as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean end
-        command = shlex.join(["clipcache", *map(shown_word, sys.argv[1:])])
+        command = shlex.join(["clipcache", *map(word_without_credentials, sys.argv[1:])])
         kept = "Stopped. What is finished is kept; to go on, run the same command again"
         say(f"\n{kept}: {command}", by_itself=True)
         code = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)

@@ -98,6 +98,8 @@ class Fetcher:
             self._scratch.close()
 
     def _go(self) -> None:
+        if self._is_closed:
+            return
         if self._threads == 0 and self._scratch is not None:
             self._scratch.open()
         if self._threads < _THREADS:

@@ -149,9 +149,8 @@ class HashStream:
         if item.source is not None:
             self._fetcher.look(item, item.source)
             return True
-        try:
-            hashed = hash_item(item, _Remembered(self._memo))
-        except _UnknownError:
+        hashed = recall(item, self._memo)
+        if hashed is None:
             return False
         self._find(hashed.size)
         self._count(hashed.size)
@@ -211,6 +210,14 @@ class _Remembered:
         if digest is None:
             raise _UnknownError
         return digest
+
+
+def recall(item: Item, memo: DigestMemo) -> HashedItem | None:
+    """An item of this disk whose checksum is remembered, or that cannot be read; None if it must be hashed."""
+    try:
+        return hash_item(item, _Remembered(memo))
+    except _UnknownError:
+        return None
 
 
 class _Counted:

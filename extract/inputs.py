@@ -19,8 +19,8 @@ from ..cache.common.messages import say
 from ..cache.common.options import warn
 from ..cache.common.quoting import quoted
 from ..cache.common.reading import read_bounded
+from ..cache.common.urls import word_without_credentials
 from .cluster.shards import Shard
-from .remote.names import shown_word
 from .remote.sources import Source, find_sources, is_elsewhere
 
 Stamp = tuple[int, int, int]  # size in bytes, modification time in ns, inode
@@ -120,7 +120,8 @@ def find_items(
         UsageError: if nothing was named, nothing was found, or the list file cannot be read.
     """
     if isinstance(inputs, str | os.PathLike):  # a str is a sequence too: of its letters
-        raise UsageError(f"The inputs are one path, {quoted(inputs)}", "give a list of paths")
+        one = word_without_credentials(os.fspath(inputs))
+        raise UsageError(f"The inputs are one path, {quoted(one)}", "give a list of paths")
     named = [(os.fspath(name), os.fspath(name)) for name in inputs]
     named += _read_list(Path(list_file)) if list_file else []
     if not named:
@@ -131,7 +132,7 @@ def find_items(
     found = (item for name, said in named for item in _expand(name, said, sounds, beside, alone=len(named) == 1))
     items = {_identity(item): item for item in found}
     if not items:
-        what = ", ".join(quoted(shown_word(name)) for name, _ in named[:3])
+        what = ", ".join(quoted(word_without_credentials(name)) for name, _ in named[:3])
         nothing = "No video, no audio file and no image" if sounds else "No video and no image"
         raise UsageError(f"{nothing} in {what}", "check the path, or name the files one by one")
     left_out = [path for path in beside if os.path.realpath(path) not in items]
@@ -159,7 +160,7 @@ def _expand(name: str, said: str, sounds: bool, beside: dict[Path, Path], *, alo
     """Items of one input, which the user spelled as `said`; files that are named have no kind yet."""
     path = Path(name)
     if is_elsewhere(name):
-        yield from _elsewhere(name, sounds)
+        yield from _elsewhere(name, said, sounds)
     elif os.path.isdir(name):  # noqa: PTH112  Path.is_dir raises for a name that is too long
         before = "" if alone else os.path.basename(os.path.abspath(name))  # noqa: PTH100, PTH119  of ".", too
         for item in _search(path, sounds, beside):
@@ -167,7 +168,7 @@ def _expand(name: str, said: str, sounds: bool, beside: dict[Path, Path], *, alo
     elif not os.path.lexists(path) and glob.has_magic(name):
         for match in sorted(glob.glob(name, recursive=True), key=natural_key):  # noqa: PTH207  patterns may be absolute
             if is_elsewhere(match):
-                yield from _elsewhere(match, sounds)
+                yield from _elsewhere(match, match, sounds)
             elif not os.path.isdir(match):  # noqa: PTH112
                 yield Item(Path(match), "", place=PurePath(match).as_posix())
     else:
@@ -175,8 +176,8 @@ def _expand(name: str, said: str, sounds: bool, beside: dict[Path, Path], *, alo
         yield Item(path, "", place=PurePath(said).as_posix())
 
 
-def _elsewhere(name: str, sounds: bool) -> Iterator[Item]:
-    for source in find_sources(name, sounds=sounds):
+def _elsewhere(name: str, said: str, sounds: bool) -> Iterator[Item]:
+    for source in find_sources(name, said, sounds=sounds):
         yield Item(Path(source.name), source.kind, place=source.relative, source=source)
 
 
@@ -233,7 +234,8 @@ def _listed_names(list_file: Path, lines: list[str]) -> list[str]:
     if list_file.suffix.lower() != ".csv" and "path" not in header:
         return [line.rstrip("\r\n") for line in lines]
     if "path" not in header:
-        raise UsageError(f"The CSV {quoted(list_file)} has no column named path; its columns: {header}")
+        columns = [word_without_credentials(word) for word in header]  # it may be a line of URLs
+        raise UsageError(f"The CSV {quoted(list_file)} has no column named path; its columns: {columns}")
     return [row["path"] or "" for row in csv.DictReader(lines)]
 
 
@@ -260,7 +262,9 @@ def hash_item(item: Item, digests: Digests) -> HashedItem:
 
 
 def size_of(item: Item) -> int:
-    """Bytes of an item; 0 if it cannot be read."""
+    """Bytes of an item; 0 if it cannot be read, or is not a file of this disk."""
+    if item.source is not None:
+        return 0  # its path only looks like its name, and may be none
     try:
         return sum(size for size, _, _ in _stamps(item))
     except (OSError, ClipcacheError):

@@ -171,6 +171,8 @@ class Session(ABC):
     def _fail(self, item: HashedItem, error: str, sentence: str) -> None:
         """Report a failure, and note it for the next runs unless it says nothing about the file."""
         path = item.item.name
+        if item.copy is not None:  # whose name says nothing to anybody
+            sentence = sentence.replace(quoted(item.copy), quoted(path))
         sentence = sentence if quoted(path) in sentence else f"{quoted(path)}: {sentence}"
         is_remembered = bool(item.sha256) and error not in TRANSIENT_ERRORS and not item.has_changed()
         self.summary.failed += 1

@@ -32,6 +32,7 @@ import numpy.typing as npt
 from ..common.errors import ContentError, EntryError, UncheckedEntryError
 from ..common.paths import StrPath
 from ..common.quoting import quoted
+from ..common.urls import is_url, without_credentials
 from .header import MAX_TEXT_BYTES, StoredAttributes
 
 SCHEMA_VERSION = 2
@@ -57,7 +58,6 @@ CHECKSUM = "attributes_sha256"
 """Name of the attribute that holds the checksum of the others."""
 
 _NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # lone surrogates that `os.fsdecode` does not make
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<place>[^/?#]*)(?P<path>[^?#]*)")
 # Within these, whole microseconds times thousandths of a frame a second stay inside int64 (see sampling).
 MAX_TIMESTAMP_MS = 1e15
 MAX_SPAN_MS = 100 * 86_400_000.0
@@ -178,10 +178,8 @@ def storable_path(path: StrPath) -> str:
     One of more than 4096 bytes loses its beginning, for which "…" stands.
     """
     text = os.fspath(path)
-    if url := _URL.match(text):
-        text = url["scheme"] + url["place"].rpartition("@")[2] + url["path"]
-    else:
-        text = os.path.abspath(text)  # noqa: PTH100  without ".." and links as they are
+    # A path without "..", and links as they are.
+    text = without_credentials(text) if is_url(text) else os.path.abspath(text)  # noqa: PTH100
     stored = storable_text(text).encode()
     if len(stored) <= MAX_TEXT_BYTES:
         return stored.decode()

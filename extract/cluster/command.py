@@ -52,6 +52,7 @@ def status(
     No video is read: a file is recognised by its remembered checksum, or as that of an entry by path or name and size.
     """
     from ...cache.common.hashing import DigestMemo
+    from ...cache.common.quoting import quoted
     from ...cache.format.sampling import Sampling
     from ...cache.store import FeatureCache
     from ..audio.windows import Windows
@@ -76,7 +77,8 @@ def status(
     if as_json:
         click.echo(to_json([as_dict(one, cache_dir, None) for one in several]))
     else:
-        click.echo("\n\n".join(as_text(one, cache_dir, None) for one in several) or f"Nothing is in {cache_dir}.")
+        said = "\n\n".join(as_text(one, cache_dir, None) for one in several)
+        click.echo(said or f"Nothing is in {quoted(cache_dir)}.")
 
 
 def _of_library(

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -20,12 +21,15 @@ from ...cache.format.read import read_attributes_of
 from ...cache.format.sampling import Sampling
 from ...cache.format.schema import EntryAttributes, storable_path, storable_text
 from ...cache.store import FeatureCache
+from ..hashing import recall
 from ..inputs import Item
 from ..remote.memory import Memory
 from ..remote.sources import Source
 
 Bar = Callable[[Iterable[Any]], Iterable[Any]]
 """Passes things on, and shows the progress over them."""
+
+_AT_ONCE = 8  # questions to servers
 
 _Key = tuple[str, int]
 _Contents = dict[_Key, dict[str, float]]  # sha256, and when its entry was written, in seconds since 1970
@@ -136,7 +140,12 @@ def recognise(items: Sequence[Item], memo: DigestMemo, entries: Entries | None, 
         entries: of the cache; None where there are none.
         bar: shows the progress over the entries that are opened.
     """
-    first = [_remembered(item, memo) for item in items]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        asked = [threads.submit(_remembered_elsewhere, item, item.source) if item.source else None for item in items]
+        first = [
+            _remembered(item, memo) if answer is None else answer.result()
+            for item, answer in zip(items, asked, strict=True)
+        ]
     unknown = [one.item for one in first if one.is_open]
     if entries is None or not unknown:
         return first
@@ -198,36 +207,18 @@ def _seconds(time: str) -> float:
         return 0.0
 
 
-class _NotRememberedError(Exception):
-    """The memo does not know a file."""
-
-
-class _Remembered:
-    """Gives checksums without computing any."""
-
-    def __init__(self, memo: DigestMemo) -> None:
-        self._memo = memo
-
-    def sha256(self, path: Path) -> str:
-        if (known := self._memo.known(path)) is None:
-            raise _NotRememberedError
-        return known
-
-
 def _remembered(item: Item, memo: DigestMemo) -> Recognised:
-    if item.source is not None:
-        return _remembered_elsewhere(item, item.source)
     try:
         status = [path.stat() for path in item.images or (item.path,)]
     except OSError as error:
         return Recognised(item, problem=f"Cannot read {quoted(item.path)}: {error.strerror}.")
     size, modified = sum(one.st_size for one in status), max(one.st_mtime for one in status)
-    try:
-        return Recognised(item, Known.CHECKSUM, content_sha256(item.path, _Remembered(memo)), size, modified)
-    except _NotRememberedError:
+    hashed = recall(item, memo)
+    if hashed is None:
         return Recognised(item, size=size, modified=modified)
-    except UsageError as error:
-        return Recognised(item, problem=str(error))
+    if hashed.problem is not None:
+        return Recognised(item, problem=str(hashed.problem))
+    return Recognised(item, Known.CHECKSUM, hashed.sha256, size, modified)
 
 
 def _remembered_elsewhere(item: Item, source: Source) -> Recognised:

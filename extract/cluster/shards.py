@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -69,8 +70,12 @@ class Shard:
 
 
 def number_of(place: str, count: int) -> int:
-    """The number, from 0, of the one of `count` shards that holds an item; the same on every machine."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(place)).digest()[:8], "big") % count
+    """The number, from 0, of the one of `count` shards that holds an item; the same on every machine.
+
+    Some file systems store "é" as two characters: both spellings of a name are in one shard.
+    """
+    spelled = unicodedata.normalize("NFC", place).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(spelled).digest()[:8], "big") % count
 
 
 def as_ranges(numbers: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Names of inputs that are not files of this disk: what of them is shown, and what a pattern stands for."""
+"""Names of inputs that are not files of this disk: what they ask for, and what a pattern stands for."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ...cache.common.media_types import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from ...cache.common.urls import is_url, without_credentials
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 _BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<words>[^{},]*(?:,[^{},]*)+))\}")
 _MOST_NAMES = 1_000_000
 # Parts of a query that say who asks and until when, not what is asked for: they are others each time.
@@ -24,11 +24,6 @@ _SIGNATURE = re.compile(
 )
 
 
-def is_url(name: str) -> bool:
-    """Whether a name is a URL, of any scheme."""
-    return _URL.match(name) is not None
-
-
 def is_web(url: str) -> bool:
     """Whether a URL is asked for by HTTP."""
     return url.lower().startswith(("https://", "http://"))
@@ -36,20 +31,7 @@ def is_web(url: str) -> bool:
 
 def is_tar(name: str) -> bool:
     """Whether a name is that of a tar, compressed or not; of a URL the query does not count."""
-    return (shown(name) if is_url(name) else name).lower().endswith(TAR_SUFFIXES)
-
-
-def shown(url: str) -> str:
-    """A URL without user, password, query and fragment: what may be printed and stored."""
-    scheme, separator, rest = url.partition("://")
-    place, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
-
-
-def shown_word(word: str) -> str:
-    """A word of a command line as it may be printed."""
-    found = _URL.search(word)
-    return word[: found.start()] + shown(word[found.start() :]) if found else word
+    return (without_credentials(name) if is_url(name) else name).lower().endswith(TAR_SUFFIXES)
 
 
 def identity(url: str) -> str:
@@ -57,8 +39,20 @@ def identity(url: str) -> str:
     parts = urlsplit(url)
     said = [(name, value) for name, value in parse_qsl(parts.query, True) if not _SIGNATURE.fullmatch(name)]
     if not said:
-        return shown(url)
-    return f"{shown(url)}?{hashlib.sha256(urlencode(sorted(said)).encode()).hexdigest()[:32]}"
+        return without_credentials(url)
+    return f"{without_credentials(url)}?{hashlib.sha256(urlencode(sorted(said)).encode()).hexdigest()[:32]}"
+
+
+def escaped(name: str) -> str:
+    """A name as it stands in what is shown: what follows "?" or "#" would count as a query, and be left out."""
+    return name.replace("?", "%3F").replace("#", "%23")
+
+
+def without_user_alone(url: str) -> str:
+    """The URL of an object without user and password; "?" and "#" in it are parts of its name, or of a pattern."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def without_user(url: str) -> tuple[str, str]:

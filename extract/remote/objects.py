@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from ...cache.common.errors import UsageError
 from ...cache.common.hashing import natural_key
 from ...cache.common.quoting import quoted
+from ...cache.common.urls import without_credentials
 from .blobs import CHANGED, BlobError, Status, persistently
-from .names import shown
+from .names import escaped, without_user_alone
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -29,13 +30,17 @@ class ObjectBlob:
     Args:
         files: the file system, of fsspec.
         path: the object's name in it.
+        place: the host in its URL, for a file system whose names do not have it.
         info: what a listing says of it; None asks.
     """
 
     is_seekable = True
 
-    def __init__(self, files: Any, path: str, info: dict[str, Any] | None = None) -> None:
-        self.name = self.key = shown(files.unstrip_protocol(path))
+    def __init__(self, files: Any, path: str, place: str = "", info: dict[str, Any] | None = None) -> None:
+        scheme, _, rest = files.unstrip_protocol(path).partition("://")
+        has_place = scheme == "file" or not rest.startswith("/") or rest.lstrip("/").startswith(place)
+        self.key = without_user_alone(f"{scheme}://{rest if has_place else place + rest}")
+        self.name = escaped(self.key)
         self._files = files
         self._path = path
         self._info = info
@@ -99,15 +104,16 @@ def find_objects(url: str) -> Iterator[ObjectBlob | tuple[str, str]]:
     try:
         found = persistently(lambda: _found(files, path))
     except BlobError as error:
-        yield shown(url), error.reason
+        yield without_credentials(url), error.reason
         return
+    place = without_user_alone(url).partition("://")[2].partition("/")[0]
     for one in sorted(found, key=natural_key):
-        yield ObjectBlob(files, one, found[one])
+        yield ObjectBlob(files, one, place, found[one])
 
 
 def listed_prefix(url: str) -> str:
     """The part of a URL before what is listed: a folder's own name, of a pattern the folders without one."""
-    name = shown(url)
+    name = without_user_alone(url)
     folders = name.split("/")
     plain = next((row for row, folder in enumerate(folders) if _MAGIC & set(folder)), len(folders))
     return "/".join(folders[:plain]).rstrip("/") + "/"
@@ -131,6 +137,8 @@ def _found(files: Any, path: str) -> dict[str, dict[str, Any]]:
 
 def _file_system(url: str) -> tuple[Any, str]:
     scheme = url.partition("://")[0]
+    if "::" in url:
+        raise UsageError("A URL with '::', which names a file within another, is not read", "copy it to a disk")
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -145,13 +153,15 @@ def _file_system(url: str) -> tuple[Any, str]:
     except Exception as error:  # noqa: BLE001  each file system has errors of its own
         if isinstance(error, ValueError) and "rotocol" in str(error):
             raise UsageError(f"There is no kind of URL that begins with {quoted(scheme + '://')}") from None
-        raise UsageError(f"Cannot use {quoted(shown(url))} ({type(error).__name__})", "check the URL") from None
+        raise UsageError(
+            f"Cannot use {quoted(without_credentials(url))} ({type(error).__name__})", "check the URL"
+        ) from None
     return files, path
 
 
 def _not_installed(url: str) -> UsageError:
     return UsageError(
-        f"The package that reads {quoted(shown(url))} is not installed",
+        f"The package that reads {quoted(without_credentials(url))} is not installed",
         "install it: pip install 'clipcache[remote]'",
     )
 

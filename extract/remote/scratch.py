@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -113,6 +114,8 @@ class Scratch:
 
                 def write(block: bytes) -> None:
                     nonlocal size
+                    if shutil.disk_usage(path.parent).free < len(block) + _ROOM_LEFT // 2:  # it may have no end
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     rest = memoryview(block)
                     while rest:
                         rest = rest[file.write(rest) :]

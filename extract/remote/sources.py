@@ -8,15 +8,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from ...cache.common.errors import NotReadNowError, UsageError
 from ...cache.common.hashing import natural_key
 from ...cache.common.quoting import quoted
+from ...cache.common.urls import is_url, without_credentials
 from .blobs import Blob, BlobError, LocalBlob, Status, copy_blob
 from .memory import Memory
-from .names import expand_braces, is_tar, is_url, is_web, kind_of, shown
+from .names import escaped, expand_braces, is_tar, is_web, kind_of, without_user_alone
 from .objects import find_objects, listed_prefix
 from .tars import Member, Tar
 from .web import WebBlob
@@ -110,7 +111,8 @@ class MemberSource:
     @property
     def name(self) -> str:
         """See `Source`."""
-        return f"{self.tar.name}/{_below(self.member.path)}"
+        path = _below(self.member.path)
+        return f"{self.tar.name}/{escaped(path) if is_url(self.tar.name) else path}"
 
     @property
     def key(self) -> str:
@@ -167,11 +169,12 @@ def is_elsewhere(name: str) -> bool:
     return is_url(name) or (is_tar(name) and not os.path.isdir(name))  # noqa: PTH112  a name may be too long
 
 
-def find_sources(name: str, *, sounds: bool) -> Iterator[Source]:
+def find_sources(name: str, said: str, *, sounds: bool) -> Iterator[Source]:
     """The inputs that a URL, a tar or a pattern of either stands for.
 
     Args:
-        name: as the user named it.
+        name: of a URL, of a tar, or a pattern.
+        said: as the user spelled it: the list of a tar may lie elsewhere.
         sounds: whether audio files, known by their suffix, are inputs too.
 
     Raises:
@@ -180,35 +183,46 @@ def find_sources(name: str, *, sounds: bool) -> Iterator[Source]:
     try:
         names = expand_braces(name)
     except ValueError:
-        raise UsageError(f"{quoted(shown(name))} stands for more than a million names", "name fewer at once") from None
-    blobs = itertools.chain.from_iterable(map(_blobs, names))
+        raise UsageError(
+            f"{quoted(without_credentials(name))} stands for more than a million names", "name fewer at once"
+        ) from None
+    blobs = itertools.chain.from_iterable(_blobs(one, said if one == name else one) for one in names)
     memory = Memory()
     with ThreadPoolExecutor(_AT_ONCE) as threads:  # each tar is asked several times, from far away
         for found in threads.map(lambda one: list(_sources(*one, memory=memory, sounds=sounds)), list(blobs)):
             yield from found
 
 
-def _blobs(name: str) -> Iterator[tuple[Blob | Unreadable, str, bool]]:
+def _blobs(name: str, said: str) -> Iterator[tuple[Blob | Unreadable, str, bool]]:
     """What a name stands for, each with its name within what is listed, and whether it was named itself."""
     if is_web(name):
-        blob = WebBlob(name)
-        yield blob, blob.name, True
+        yield _web_blob(name)
     elif is_url(name):
         prefix, scheme = listed_prefix(name), name.partition("://")[0]
         for found in find_objects(name):
             if isinstance(found, tuple):
                 yield Unreadable(found[0], found[0], found[1]), found[0], True
                 continue
-            is_named = found.name == shown(name)
-            relative = found.name if is_named else found.name.removeprefix(prefix)
-            is_pattern = prefix.rstrip("/") != shown(name).rstrip("/")
+            plain = without_user_alone(name)
+            is_named = found.key == plain
+            relative = found.key if is_named else found.key.removeprefix(prefix)
+            is_pattern = prefix.rstrip("/") != plain.rstrip("/")
             if is_named or is_pattern or not is_tar(f"{scheme}://{relative}"):
                 yield found, relative, is_named
     else:
         matches = sorted(glob.glob(name, recursive=True), key=natural_key)  # noqa: PTH207  patterns may be absolute
         is_literal = os.path.lexists(name) or not glob.has_magic(name)
         for path in [name] if is_literal else matches:
-            yield LocalBlob(Path(path)), path, True
+            yield LocalBlob(Path(path)), PurePath(said if is_literal else path).as_posix(), True
+
+
+def _web_blob(url: str) -> tuple[Blob | Unreadable, str, bool]:
+    try:
+        blob = WebBlob(url)
+    except ValueError:  # whose text may hold credentials
+        name = without_credentials(url)
+        return Unreadable(name, name, "the URL is not valid"), name, True
+    return blob, blob.key, True
 
 
 def _sources(

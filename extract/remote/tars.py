@@ -20,7 +20,8 @@ from .memory import Memory
 _WINDOW_BYTES = 1 << 16
 _MAX_HEADER_BYTES = 1 << 24  # of names and attributes of one member
 _BLOCK_BYTES = 1 << 20
-_DAMAGE = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError, OverflowError)
+# Of headers that belong to headers, `tarfile` reads each within the one before: RecursionError.
+_DAMAGE = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError, OverflowError, RecursionError)
 _OPENERS: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     (b"BZh", bz2.BZ2File),
@@ -138,6 +139,8 @@ class Tar:
         with tarfile.open(fileobj=cast(Any, _Bounded(view)), mode="r:") as tar:
             for info in tar:
                 cast(Any, tar).members = []  # they would all be kept
+                if info.size < 0:  # what follows it would be before it
+                    raise _DamageError("a size is negative")
                 if size is not None and info.offset_data + info.size > size:
                     raise _DamageError("the last is cut short")
                 if info.issparse() and info.isreg():

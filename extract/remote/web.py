@@ -7,18 +7,20 @@ import re
 import ssl
 import urllib.error
 import urllib.request
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 
+from ...cache.common.urls import without_credentials
 from .blobs import CHANGED, BlobError, Status, persistently
-from .names import identity, shown, without_user
+from .names import identity, without_user
 
 TIMEOUT_S = 30.0
 """How long a server may say nothing."""
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-_TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
+_PART = re.compile(r"bytes (?:(?P<start>[0-9]{1,18})-[0-9]{1,18}|\*)/(?P<total>[0-9]{1,18})", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class _WebAlone(urllib.request.HTTPRedirectHandler):
@@ -41,10 +43,14 @@ _OPENER = urllib.request.build_opener(_WebAlone)
 
 
 class WebBlob:
-    """What a URL gives; see `Blob`. User and password in it are for its own server, not for one it redirects to."""
+    """What a URL gives; see `Blob`. User and password in it are for its own server, not for one it redirects to.
+
+    Raises:
+        ValueError: if it is not a valid URL.
+    """
 
     def __init__(self, url: str) -> None:
-        self.name = shown(url)
+        self.name = without_credentials(url)
         self.key = identity(url)
         self._url, self._user = without_user(url)
         self._status: Status | None = None
@@ -60,8 +66,9 @@ class WebBlob:
         if self._status is None:
             response = persistently(lambda: self._ask("bytes=0-0"))
             response.close()
-            self._is_seekable = response.status == 206
             self._status = _status_of(response)
+            # Without the size it cannot be seen whether a part is all of the rest; the whole says its length itself.
+            self._is_seekable = response.status == 206 and self._status.size is not None
         return self._status
 
     def open(self, offset: int, count: int | None) -> tuple[BinaryIO, int]:
@@ -70,7 +77,10 @@ class WebBlob:
         if not self._is_seekable:
             offset = 0
         end = "" if count is None else offset + count - 1
-        response = self._ask(f"bytes={offset}-{end}" if offset or count is not None else None)
+        response = self._ask(f"bytes={offset}-{end}" if self._is_seekable and (offset or count is not None) else None)
+        if response.status == 206 and _start_of(response) != offset:
+            response.close()
+            raise BlobError("the server gives another part than it is asked for")
         found = _status_of(response)
         known = ((found.stamp, expected.stamp), (found.size, expected.size))
         if any(None not in pair and pair[0] != pair[1] for pair in known):
@@ -118,13 +128,18 @@ class _Empty:
 def _status_of(response: HTTPResponse) -> Status:
     headers = response.headers
     if response.status == 206:
-        total = _TOTAL.fullmatch(headers.get("Content-Range", ""))
-        size = int(total[1]) if total else None
+        part = _PART.fullmatch(headers.get("Content-Range", ""))
+        size = int(part["total"]) if part else None
     else:
-        length = headers.get("Content-Length", "")
-        size = int(length) if length.isdigit() else None
+        length = _LENGTH.fullmatch(headers.get("Content-Length", ""))
+        size = int(length[0]) if length else None
     sign = headers.get("ETag") or headers.get("Last-Modified")
     return Status(size, None if size is None or not sign else f"{sign} {size}")
+
+
+def _start_of(response: HTTPResponse) -> int | None:
+    part = _PART.fullmatch(response.headers.get("Content-Range", ""))
+    return int(part["start"]) if part and part["start"] else None
 
 
 def _reason(code: int) -> str:
@@ -141,7 +156,7 @@ def _no_answer(error: Exception) -> BlobError:
         return BlobError("no answer came in time", is_passing=True)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return BlobError("the server's certificate is not valid")
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | InvalidURL):
         return BlobError("the URL is not valid")
     kind = type(cause).__name__ if isinstance(cause, Exception) else "no connection"
     return BlobError(f"no connection to the server ({kind})", is_passing=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,3 +33,19 @@ class Library:
 
 def options(weights: Path, **more: Any) -> ExtractOptions:
     return ExtractOptions(model="tiny", weights=weights, device="cpu", precision="fp32", num_workers=0, **more)
+
+
+def write_tar(path: Path, files: dict[str, bytes], mode: str = "w", **how: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode, **how) as tar:
+        for name, data in files.items():
+            add(tar, name, data)
+    return path
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes = b"", **how: Any) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for attribute, value in how.items():
+        setattr(info, attribute, value)
+    tar.addfile(info, io.BytesIO(data))

@@ -28,6 +28,7 @@ class Page:
         pause_s: before each block of 16 KiB.
         length: whether the length is announced at all.
         total: whether an answer with a part says how much there is.
+        part_start: where each part begins, wherever it is asked for; None for there.
     """
 
     data: bytes = b""
@@ -40,6 +41,7 @@ class Page:
     pause_s: float = 0.0
     length: bool = True
     total: bool = True
+    part_start: int | None = None
 
 
 @dataclass
@@ -110,6 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         total = len(page.data) + page.extra
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if page.ranges else None
         start = int(wanted[1]) if wanted else 0
+        start = start if page.part_start is None else page.part_start
         end = min(int(wanted[2]) + 1, total) if wanted and wanted[2] else total
         if wanted and start >= total:
             self._say(416)

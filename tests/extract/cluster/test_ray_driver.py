@@ -90,7 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         monkeypatch.setattr(Driver, "_start", lambda _, seat: ray.start(seat))
         job = Job(tmp_path, "marker", OPTIONS, "0" * 64)
         found = [Item(Path(f"/{row}.mp4"), "video") for row in range(items)]
-        driver = Driver(ray, job, found, [1 << 30] * items, "demo-0", Progress("frames", verbose=False))
+        driver = Driver(ray, job, found, [1 << 30] * items, "demo-0", Progress("frames", verbose=False, show=False))
         try:
             driver.run()
         finally:
@@ -124,19 +124,19 @@ def test_what_no_node_can_read_has_failed(run: Any) -> None:
     assert {node for node, rows in ray.calls if rows == (2,)} == {"a", "b"}
 
 
-def test_what_other_runs_are_at_is_asked_for_again(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_other_runs_are_at_is_asked_for_again(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     times = itertools.count()
     driver, ray = run(1, a=(GOOD, lambda rows: told(rows) if next(times) else told(rows, postponed=rows)))
     assert driver.summary.extracted == 1
     assert ray.calls == [("a", (0,)), ("a", (0,))]
-    assert "other runs are at the last 1 item(s)" in capsys.readouterr().err
+    assert "other runs are at the last 1 item(s)" in caplog.text
 
 
-def test_an_actor_that_cannot_go_on_gets_nothing_more(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_actor_that_cannot_go_on_gets_nothing_more(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     driver, ray = run(5, full=(GOOD, lambda _: CacheError("No space on b")), good=(GOOD, told))
     assert driver.summary.extracted == 5
     assert len([node for node, _ in ray.calls if node == "full"]) == 1
-    assert "clipcache: No space on b." in capsys.readouterr().err
+    assert "No space on b." in caplog.text
 
 
 def test_if_no_actor_can_go_on_the_run_ends_with_what_the_last_one_said(run: Any) -> None:
@@ -144,11 +144,11 @@ def test_if_no_actor_can_go_on_the_run_ends_with_what_the_last_one_said(run: Any
         run(3, a=(GOOD, lambda _: CacheError("No space")), b=(CacheError("No cache"), told))
 
 
-def test_actors_of_another_precision_get_nothing(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_actors_of_another_precision_get_nothing(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     driver, ray = run(3, a=(GOOD, told), b=(Started("other", "bf16"), told))
     assert driver.summary.extracted == 3
     assert {node for node, _ in ray.calls} == {"a"}
-    assert "b would encode in bf16, the others in fp32; choose one for all: --precision fp32" in capsys.readouterr().err
+    assert "b would encode in bf16, the others in fp32; choose one for all: --precision fp32" in caplog.text
 
 
 def test_a_lost_actor_costs_a_try_of_what_it_was_at_alone(run: Any) -> None:

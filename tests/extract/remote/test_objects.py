@@ -6,6 +6,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,3 +195,35 @@ def test_missing_packages_and_unknown_schemes_are_told(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(UsageError, match=r"not installed; install them|pip install 'clipcache\[remote\]'"):
         find_items(["s3://me:hunter2@bucket/b.mp4"])
+
+
+def test_question_and_number_signs_are_parts_of_names(memory: Any, library: Library, run: Run, tmp_path: Path) -> None:
+    files = {f"/odd/clip#{number}?.mp4": data for number, data in enumerate(library.videos.values())}
+    for path, data in files.items():
+        memory.pipe(path, data)
+    try:
+        assert run("memory://odd").extracted == 4
+        assert names("memory://odd/clip#2?.mp4") == ["memory:///odd/clip%232%3F.mp4"]
+    finally:
+        memory.rm("/odd", recursive=True)
+
+
+def test_a_tar_may_match_a_question_mark(s3: Any, library: Library, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        (tmp_path / "clip.mp4").write_bytes(library.videos["clip0.mp4"])
+        tar.add(tmp_path / "clip.mp4", "clip.mp4")
+    s3.pipe(f"{BUCKET}/shards/0.tar", (tmp_path / "0.tar").read_bytes())
+    [item] = find_items([f"s3://{BUCKET}/shards/?.tar"])
+    assert (item.name, item.place) == (f"s3://{BUCKET}/shards/0.tar/clip.mp4", "0.tar/clip.mp4")
+
+
+def test_files_of_two_hosts_are_two() -> None:
+    files = SimpleNamespace(unstrip_protocol=lambda path: f"sftp://{path}")
+    keys = {objects.ObjectBlob(files, "/a.mp4", place).key for place in ("one", "two")}
+    assert keys == {"sftp://one/a.mp4", "sftp://two/a.mp4"}
+
+
+def test_a_url_within_a_url_is_refused_without_its_credentials() -> None:
+    with pytest.raises(UsageError, match="names a file within another, is not read") as caught:
+        find_items([f"zip://a.mp4::https://me:{HIDDEN}@host/a.zip?sig={HIDDEN}"])
+    assert HIDDEN not in str(caught.value)

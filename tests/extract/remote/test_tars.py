@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import tarfile
 from collections.abc import Callable
@@ -15,24 +14,8 @@ from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import UsageError
 from clipcache.extract.inputs import find_items
 from extract_runs import Cli, read_failures
-from remote_library import Library, Run
+from remote_library import Library, Run, add, write_tar
 from web_server import WebServer
-
-
-def write_tar(path: Path, files: dict[str, bytes], mode: str = "w", **how: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode, **how) as tar:
-        for name, data in files.items():
-            add(tar, name, data)
-    return path
-
-
-def add(tar: tarfile.TarFile, name: str, data: bytes = b"", **how: Any) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    for attribute, value in how.items():
-        setattr(info, attribute, value)
-    tar.addfile(info, io.BytesIO(data))
 
 
 def samples(library: Library) -> dict[str, bytes]:
@@ -277,3 +260,53 @@ def test_two_members_of_one_name_are_two_inputs(library: Library, run: Run, tmp_
         for data in library.videos.values():
             add(tar, "clip.mp4", data)
     assert run(tmp_path / "shard.tar").extracted == 4
+
+
+def test_headers_of_headers_are_one_failure(library: Library, run: Run, tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "shard.tar", {"clip0.mp4": library.videos["clip0.mp4"]})
+    info = tarfile.TarInfo("name")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 4
+    longer = info.tobuf(tarfile.GNU_FORMAT) + b"name".ljust(512, b"\0")
+    at = tar_end({"": library.videos["clip0.mp4"]})
+    tar.write_bytes(tar.read_bytes()[:at] + longer * 2000 + bytes(1024))
+    summary = run(tar)
+    assert (summary.extracted, list(summary.failures)) == (1, [str(tar)])
+
+
+def test_a_negative_size_does_not_lead_back(tmp_path: Path) -> None:
+    back = bytearray(tarfile.TarInfo("back.mp4").tobuf(tarfile.GNU_FORMAT))
+    back[124:136] = (-1024).to_bytes(12, "big", signed=True)
+    back[148:156] = b" " * 8
+    back[148:156] = b"%06o\0 " % sum(back)
+    first, second = (tarfile.TarInfo(f"{number}.mp4").tobuf(tarfile.GNU_FORMAT) for number in range(2))
+    (tmp_path / "shard.tar").write_bytes(first + second + back + bytes(1024))
+    found = names(tmp_path / "shard.tar")
+    assert found == [f"{tmp_path}/shard.tar{member}" for member in ("/0.mp4", "/1.mp4", "")]
+
+
+def test_the_place_of_a_tar_in_a_list_is_as_the_list_has_it(library: Library, tmp_path: Path) -> None:
+    for host in ("here", "there"):
+        write_tar(tmp_path / host / "shards" / "0.tar", {"clip0.mp4": b"x"})
+        (tmp_path / host / "list.txt").write_text("./shards/0.tar\n")
+    places = [find_items([], tmp_path / host / "list.txt")[0].place for host in ("here", "there")]
+    assert places == ["shards/0.tar/clip0.mp4"] * 2
+
+
+def test_question_and_number_signs_in_a_tar_elsewhere_are_parts_of_names(
+    library: Library, server: WebServer, run: Run, tmp_path: Path
+) -> None:
+    videos = enumerate(library.videos.values())
+    tar = write_tar(tmp_path / "0.tar", {f"clip#{number}?.mp4": data for number, data in videos})
+    url = server.add("/0.tar", tar.read_bytes())
+    assert run(url).extracted == 4
+    paths = sorted(entry.attributes.source_path for entry in FeatureCache(tmp_path / "cache"))
+    assert paths == [f"{url}/clip%23{number}%3F.mp4" for number in range(4)]
+
+
+def test_a_zero_byte_in_a_name_does_no_harm(library: Library, run: Run, clipcache: Cli, tmp_path: Path) -> None:
+    tar = tmp_path / "shard.tar"
+    with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as writer:
+        add(writer, "clip.mp4", library.videos["clip0.mp4"], pax_headers={"path": "a\0b.mp4"})
+    outcome = clipcache(tar, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert run(tar).extracted == 1

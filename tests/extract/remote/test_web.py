@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import UsageError
 from clipcache.cache.common.hashing import memo_path
+from clipcache.extract.inputs import find_items
 from clipcache.extract.remote import web
 from clipcache.extract.remote.memory import Memory
 from extract_runs import Cli, features_of, read_failures
@@ -241,3 +244,48 @@ def test_content_that_changed_under_the_same_sign_counts_as_it_is(
     assert run(url, other).extracted == 2
     library.assert_same(tmp_path / "cache", "clip0.mp4", "clip1.mp4")
     assert run(url, other).cached == 2
+
+
+def test_another_part_than_was_asked_for_is_not_taken(
+    library: Library, server: WebServer, run: Run, tmp_path: Path
+) -> None:
+    """A server that begins at the first byte again, and says so, where a broken connection is to be taken up."""
+    data = library.videos["clip1.mp4"]
+    [good, *_] = serve(server, library)
+    url = server.add("/again.mp4", data, break_after=len(data) // 2, part_start=0)
+    summary = run(good, url)
+    assert (summary.extracted, summary.failed) == (1, 1)
+    assert "the server gives another part than it is asked for" in summary.failures[url]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\u00b2", "-1", ""])
+def test_lengths_that_are_none_are_not_known(length: str) -> None:
+    whole: Any = SimpleNamespace(status=200, headers={"Content-Length": length, "ETag": "x"})
+    part: Any = SimpleNamespace(status=206, headers={"Content-Range": f"bytes 0-0/{length}", "ETag": "x"})
+    assert web._status_of(whole) == web._status_of(part) == web.Status(None, None)
+
+
+@pytest.mark.parametrize("place", ["[::1", "ho\u2100st", "ho st"])
+def test_a_url_that_is_not_valid_is_one_failure(place: str, library: Library, server: WebServer, run: Run) -> None:
+    [good, *_] = serve(server, library)
+    summary = run(good, f"http://me:{HIDDEN}@{place}/clip.mp4")
+    assert summary.extracted == 1
+    assert summary.failures == {
+        f"http://{place}/clip.mp4": f"Cannot read 'http://{place}/clip.mp4': the URL is not valid."
+    }
+
+
+def test_of_one_path_each_query_has_a_place_of_its_own_without_credentials() -> None:
+    urls = [f"https://me:{HIDDEN}@host/get?id={number}&X-Amz-Signature={HIDDEN}" for number in range(8)]
+    places = [item.place for item in find_items(urls)]
+    assert len(set(places)) == 8
+    assert not any(HIDDEN in place for place in places)
+
+
+def test_errors_about_the_inputs_show_no_credentials(tmp_path: Path) -> None:
+    url = f"https://me:{HIDDEN}@host/a.mp4?sig={HIDDEN}"
+    (tmp_path / "list.csv").write_text(f"{url}\n")
+    for wrong in (lambda: find_items(url), lambda: find_items([], tmp_path / "list.csv")):
+        with pytest.raises(UsageError, match=r"https://host/a\.mp4") as caught:
+            wrong()
+        assert HIDDEN not in str(caught.value)
