@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -177,6 +178,15 @@ def test_the_last_run_leaves_nothing_of_those_that_were_killed(tmp_path: Path) -
 def test_where_claims_cannot_be_written_the_work_goes_on(tmp_path: Path) -> None:
     (tmp_path / ".claims").write_text("in the way")
     assert Claims(tmp_path).take(item(), ALL)
+
+
+def test_a_full_disk_keeps_no_claim_that_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(claims_module.json, "dumps", fail)
+    assert Claims(tmp_path).take(item(), ALL)
+    assert files(tmp_path) == []
 
 
 def test_a_queue_leaves_what_others_are_at_and_comes_back_to_it(tmp_path: Path) -> None:
