@@ -21,6 +21,7 @@ from clipcache.extract.audio.clap import SoundEncoder, TextEncoder, load_text_en
 from clipcache.extract.audio.run import extract_sounds
 from clipcache.extract.audio.weights import find_clap
 from clipcache.extract.audio.windows import Windows
+from clipcache.extract.cluster import work_queue
 from clipcache.extract.cluster.claims import Claims
 from clipcache.extract.cluster.shards import Shard, number_of
 from clipcache.extract.cluster.work_queue import WorkQueue
@@ -206,6 +207,7 @@ def test_a_missing_track_that_another_run_has_found_out_is_no_failure(
         other.close()
 
     monkeypatch.setattr(WorkQueue, "wait", find_out)
+    monkeypatch.setattr(work_queue, "_POLL_S", 0.0)
     outcome = run(*words)
     assert "0 failed, 1 without audio track" in outcome.out
     assert "failed before" not in outcome.out + outcome.err
