@@ -27,10 +27,6 @@ class PictureEngine:
         resize: the backend that resizes, "torch" or "pil".
         threads: of each decoder; 0 for its own choice.
 
-    Args:
-        prepared: it.
-        on_progress: as of `extract`.
-
     Raises:
         UsageError: if this machine does not have the device or the precision.
         ModelError: if weights are missing, damaged or of another model.
@@ -43,7 +39,11 @@ class PictureEngine:
         self.resize = workers.resize
         self.threads = min(workers.count, 1)
         self.encoder = _open_encoder(weights, placements, options, say)
-        self.pool = self._pool(workers, options)
+        try:
+            self.pool = self._pool(workers, options)
+        except BaseException:
+            self.encoder.close()
+            raise
 
     def _pool(self, workers: Workers, options: ExtractOptions) -> WorkerPool | InProcessPool:
         size, rule = self.encoder.input_size, self.encoder.spec.resize

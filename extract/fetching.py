@@ -28,6 +28,10 @@ class _Wanted:
     status: Status
     sha256: str = ""
 
+    def failed(self, problem: ClipcacheError) -> HashedItem:
+        """What becomes of it where it does not come; of the size that it was found with."""
+        return HashedItem(self.item, self.sha256, self.status.size or 0, problem)
+
 
 class Fetcher:
     """Finds out the checksums of items elsewhere, and fetches what is needed.
@@ -38,8 +42,8 @@ class Fetcher:
     Args:
         scratch: where copies lie; None fetches nothing, and gives what is not remembered without a checksum.
         give: called in a thread with each item when it is known.
-        on_found: called with the size of each item when that is known.
-        on_bytes: called with the length of each block that is hashed; what it raises ends the thread.
+        on_found: called with each item and its size when that is known.
+        on_bytes: called with an item and the length of each block of it that comes; what it raises ends the thread.
         start: starts a thread.
     """
 
@@ -47,8 +51,8 @@ class Fetcher:
         self,
         scratch: Scratch | None,
         give: Callable[[HashedItem], None],
-        on_found: Callable[[int], None],
-        on_bytes: Callable[[int], None],
+        on_found: Callable[[Item, int], None],
+        on_bytes: Callable[[Item, int], None],
         start: Callable[[Callable[[], None]], None],
     ) -> None:
         self._scratch = scratch
@@ -127,7 +131,7 @@ class Fetcher:
                 path = self._scratch.reserve(wanted.source, wanted.status.size)
             except ClipcacheError as error:
                 self._to_fetch.remove(wanted)
-                return partial(self._give, HashedItem(wanted.item, wanted.sha256, 0, error))
+                return partial(self._give, wanted.failed(error))
             if path is not None:
                 self._to_fetch.remove(wanted)
                 if wanted.source.lane is not None:
@@ -142,15 +146,13 @@ class Fetcher:
         try:
             status = source.status()
         except ClipcacheError as error:
-            self._on_found(0)
+            self._on_found(item, 0)
             self._give(HashedItem(item, "", 0, error))
             return
         size = status.size or 0
-        self._on_found(size)
+        self._on_found(item, size)
         sha256 = self._memory.sha256(source.key, status.stamp)
         if sha256 is not None or self._scratch is None:
-            if sha256 is not None:
-                self._on_bytes(size)
             self._give(HashedItem(item, sha256 or "", size))
             return
         with self._changed:
@@ -160,11 +162,11 @@ class Fetcher:
     def _fetch(self, wanted: _Wanted, scratch: Scratch, path: Path) -> None:
         source = wanted.source
         try:
-            sha256, size = scratch.fetch(source, path, lambda count: self._on_bytes(0 if wanted.sha256 else count))
+            sha256, size = scratch.fetch(source, path, partial(self._on_bytes, wanted.item))
             self._memory.remember_sha256(source.key, source.status().stamp, sha256)
             hashed = HashedItem(wanted.item, sha256, size, stamps=(stamp_of(path),), copy=path)
         except ClipcacheError as error:
-            hashed = HashedItem(wanted.item, wanted.sha256, 0, error)
+            hashed = wanted.failed(error)
         finally:
             with self._changed:
                 self._lanes.discard(source.lane)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -50,12 +52,15 @@ class HashStream:
         self.found = self.found_bytes = self.known_bytes = 0
         self._items = items
         self._memo = memo
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # something is known
+        self._room = threading.Condition(lock)  # a thread that hashes can go on; only these wait for it
         self._to_hash: deque[tuple[Item, int]] = deque()
         self._known: deque[HashedItem] = deque()
         self._outstanding = len(items)
         self._ahead: dict[int, int] = {}  # by the identity of the item
         self._ahead_bytes = 0
+        self._sizes: dict[int, list[int]] = {}  # found and counted bytes of what is not known yet, by identity too
         self._is_closed = False
         self._error: BaseException | None = None
         self._threads: list[threading.Thread] = []
@@ -71,10 +76,11 @@ class HashStream:
     ) -> None:
         with self._changed:
             self._is_closed = True
-            self._changed.notify_all()
+            self._room.notify_all()
         self._fetcher.close()
+        end = time.monotonic() + _END_S
         for thread in self._threads:
-            thread.join(_END_S)  # one that waits for a dead disk ends with the program
+            thread.join(max(0.0, end - time.monotonic()))  # one that waits for a dead disk ends with the program
         self._memo.flush()
 
     @property
@@ -100,8 +106,9 @@ class HashStream:
     def go_on(self, item: HashedItem) -> None:
         """An item that was taken is being decoded, or never will be: there is room to hash another."""
         with self._changed:
-            self._ahead_bytes -= self._ahead.pop(id(item.item), 0)
-            self._changed.notify_all()
+            if (size := self._ahead.pop(id(item.item), None)) is not None:
+                self._ahead_bytes -= size
+                self._room.notify_all()
 
     def fetch(self, item: HashedItem) -> None:
         """Fetch an item from elsewhere that was taken without a copy; it comes again with one."""
@@ -115,8 +122,8 @@ class HashStream:
 
     def _start(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._guarded, args=(work,), daemon=True, name="hash")
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -138,57 +145,70 @@ class HashStream:
                 self._hash_threads = min(usable_cores(), _MOST_THREADS, len(self._items))
                 for _ in range(self._hash_threads):
                     self._start(self._hash)
+            for item, size in unknown:
+                self._find(item, size)
             with self._changed:
-                self.found += len(unknown)
-                self.found_bytes += sum(size for _, size in unknown)
                 self._to_hash.extend(unknown)
-                self._changed.notify_all()
+                self._room.notify_all()
 
     def _is_remembered(self, item: Item) -> bool:
         """Give an item whose checksum is known; also one from elsewhere, which is not for the threads that hash."""
+        self._check_open()
         if item.source is not None:
             self._fetcher.look(item, item.source)
             return True
         hashed = recall(item, self._memo)
         if hashed is None:
             return False
-        self._find(hashed.size)
-        self._count(hashed.size)
+        self._find(item, hashed.size)
         self._give(hashed)
         return True
 
-    def _find(self, size: int) -> None:
+    def _find(self, item: Item, size: int) -> None:
         with self._changed:
             self.found += 1
             self.found_bytes += size
+            self._sizes[id(item)] = [size, 0]
 
     def _hash(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closed or self._outstanding == 0 or self._may_hash())
+                self._room.wait_for(lambda: self._is_closed or self._outstanding == 0 or self._may_hash())
                 if self._is_closed or not self._to_hash:
                     return
                 item, size = self._to_hash.popleft()
                 self._ahead[id(item)] = size
                 self._ahead_bytes += size
-            self._give(hash_item(item, _Counted(self._memo, self._count)))
+            self._give(hash_item(item, _Counted(self._memo, partial(self._count, item))))
 
     def _may_hash(self) -> bool:
         if not self._to_hash:
             return False
         return self._ahead_bytes == 0 or self._ahead_bytes + self._to_hash[0][1] <= AHEAD_BYTES
 
-    def _count(self, count: int) -> None:
+    def _count(self, item: Item, count: int) -> None:
+        """Bytes of an item are read; of one that is fetched after its checksum was known they say nothing new."""
+        self._check_open()
         with self._changed:
-            if self._is_closed:
-                raise _ClosedError
-            self.known_bytes += count
+            if (sizes := self._sizes.get(id(item))) is not None:
+                sizes[1] += count
+                self.known_bytes += count
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise _ClosedError
 
     def _give(self, hashed: HashedItem) -> None:
         with self._changed:
+            # It may be unreadable, may have grown since it was found, and what was remembered of it was not read.
+            found, counted = self._sizes.pop(id(hashed.item), (hashed.size, hashed.size))
+            self.found_bytes += hashed.size - found
+            self.known_bytes += hashed.size - counted
             self._known.append(hashed)
             self._outstanding -= 1
             self._changed.notify_all()
+            if self._outstanding == 0:
+                self._room.notify_all()
 
 
 class _ClosedError(BaseException):
@@ -237,17 +257,18 @@ def hash_all(items: Sequence[Item], memo: DigestMemo) -> list[HashedItem]:
     Raises:
         UsageError: if not one of them can be read.
     """
-    known: dict[int, HashedItem] = {}
+    hashed_items: dict[int, HashedItem] = {}
     shown = 0
     with HashStream(items, memo) as stream, Bar("Hashing", sum(map(size_of, items)), "B") as bar:
         while not stream.is_over:
             stream.wait(0.1)
             for hashed in stream.take():
-                known[id(hashed.item)] = hashed
+                hashed_items[id(hashed.item)] = hashed
                 stream.go_on(hashed)
-            bar.advance(stream.known_bytes - shown)
-            shown = stream.known_bytes
-    ordered = [known[id(item)] for item in items]
+            known_bytes = stream.known_bytes
+            bar.advance(known_bytes - shown)
+            shown = known_bytes
+    ordered = [hashed_items[id(item)] for item in items]
     check_readable(ordered)
     return ordered
 

@@ -99,7 +99,12 @@ class Run:
     @property
     def has_work(self) -> bool:
         """Whether a pool still has something to do; may be asked before the first task and between runs of the pool."""
-        return bool(self._waiting) or not self._items.is_over
+        return self.has_tasks or not self._items.is_over
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether there are tasks that need wait for nothing: of videos that are decoded once more."""
+        return bool(self._waiting)
 
     # The pool's side.
 

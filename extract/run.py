@@ -134,7 +134,7 @@ class PictureSession(Session):
             while run.has_work:
                 engine.pool.run(run, self._on_wait)
                 run.batcher.flush()
-                if run.has_work:
+                if run.has_work and not run.has_tasks:
                     self._wait(queue)
         finally:
             self.summary.encode_seconds = run.batcher.seconds

@@ -106,17 +106,17 @@ class Session(ABC):
     def _was_done_by_another(self, item: HashedItem, was_claimed: bool) -> bool:
         """Whether another run has cached an item meanwhile, or given it up."""
         if self._is_cached(item):
-            self.summary.cached += 1
-            self._progress.item(item, Action.HIT.value)
-            return True
-        if not was_claimed:
+            action = Action.HIT
+        elif was_claimed and self._has_failed_meanwhile(item):
+            action = Action.FAILED_BEFORE
+        else:
             return False
-        self._prepared.known_failures.update(self._failures.read(self._prepared.model_dir))
-        if item.sha256 not in self._prepared.known_failures:
-            return False
-        self._progress.skip(item)
-        self._note_failed_before(item)
+        self._note(Step(action, item))
         return True
+
+    def _has_failed_meanwhile(self, item: HashedItem) -> bool:
+        self._prepared.known_failures.update(self._failures.read(self._prepared.model_dir))
+        return item.sha256 in self._prepared.known_failures
 
     @abstractmethod
     def _is_cached(self, item: HashedItem) -> bool:
@@ -178,10 +178,7 @@ class Session(ABC):
         self.summary.failed += 1
         self.summary.failures[path] = sentence
         self._given_up.add(item.sha256)
-        if item.problem is not None:  # it was not found as work
-            self._progress.detail(item, f"failed: {sentence}")
-        else:
-            self._progress.item(item, f"failed: {sentence}", failed=True)
+        self._progress.item(item, f"failed: {sentence}", failed=True)
         if not self._progress.verbose:
             self._progress.say(f"clipcache: {sentence}")
         if is_remembered:
@@ -250,8 +247,9 @@ class _Feed:
     def take(self) -> Sequence[HashedItem]:
         """See `Feed`."""
         work, self._work = self._work, []
-        self._report()
-        for item in self._stream.take():
+        taken = self._stream.take()
+        self._report()  # after that, so that nothing is done that was not found
+        for item in taken:
             if self._is_fetched(item):
                 work.append(item)
                 continue

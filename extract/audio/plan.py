@@ -38,10 +38,6 @@ class PreparedSound(Prepared):
         known = self.known_failures.get(item.sha256)
         return known is not None and known.error == NO_AUDIO
 
-    def without_audio(self) -> set[str]:
-        """The sha256 of the contents of which it was found out before that they have no audio track."""
-        return {sha256 for sha256, known in self.known_failures.items() if known.error == NO_AUDIO}
-
 
 def prepare_sounds(items: Sequence[Item], cache_dir: Path, options: SoundOptions) -> PreparedSound:
     """Find the model and what is cached; pictures among the inputs are left out.

@@ -113,7 +113,7 @@ class _SoundSession(Session):
         verbose = self._options.verbose
         progress = Progress("windows", verbose=verbose, show=is_shown(), on_progress=on_progress)
         super().__init__(prepared, SoundSummary(shard=self._options.shard), progress)
-        self._without_audio = prepared.without_audio()
+        self._without_audio: set[str] = set()  # found out before, meanwhile by another run, or now
 
     def _run(self) -> None:
         options = self._options
@@ -160,8 +160,9 @@ class _SoundSession(Session):
         )
 
     def _note_failed_before(self, item: HashedItem) -> None:
-        if item.sha256 in self._without_audio:
+        if self._prepared.lacks_audio(item):
             self.summary.without_audio += 1
+            self._without_audio.add(item.sha256)
         else:
             super()._note_failed_before(item)
 

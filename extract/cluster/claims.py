@@ -119,9 +119,13 @@ class Claims:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "w") as file:
-            said = {**asdict(self._owner), "since": utc_now(), "path": storable_path(item.item.name)}
-            file.write(json.dumps(said, allow_nan=False))
+        said = {**asdict(self._owner), "since": utc_now(), "path": storable_path(item.item.name)}
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(json.dumps(said, allow_nan=False))
+        except OSError:  # a full disk: a claim that names nobody would keep others off for minutes
+            path.unlink()
+            raise
         with self._lock:
             self._held.add(path)
         self._start_heartbeat()

@@ -323,7 +323,8 @@ class Driver:
             self._look_at_postponed = time.monotonic() + _POSTPONED_S
 
     def _over(self, row: int, outcome: str) -> None:
-        self._progress.item(HashedItem(self._items[row], str(row), self._sizes[row]), outcome)
+        item = HashedItem(self._items[row], str(row), self._sizes[row])
+        self._progress.item(item, outcome, failed=outcome.startswith("failed: "))
 
     # Messages
 

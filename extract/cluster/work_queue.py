@@ -57,7 +57,9 @@ class WorkQueue:
         is_done: Callable[[HashedItem, bool], bool] = lambda _, __: False,
     ) -> None:
         self._feed = feed
-        self._items: deque[HashedItem] = deque()
+        self._items: deque[HashedItem] = deque()  # to be tried
+        self._claimed: list[HashedItem] = []  # tried, and others were at them
+        self._look_again = 0.0
         self._sampling = sampling
         self._claims = claims
         self._is_done = is_done
@@ -65,31 +67,29 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """How many items are known and not given out."""
-        return len(self._items)
+        return len(self._items) + len(self._claimed)
 
     @property
     def is_over(self) -> bool:
         """Whether every item was given out."""
-        return not self._items and self._feed.is_over
+        return not len(self) and self._feed.is_over
 
     @property
     def waits_for_others(self) -> bool:
         """Whether all that is left is claimed by other runs, as `take` has found."""
-        return bool(self._items) and self._feed.is_over
+        return bool(len(self)) and self._feed.is_over
 
     def take(self) -> HashedItem | None:
         """The next item that nobody else is at; None if there is none at present."""
         self._items.extend(self._feed.take())
-        untried = len(self._items)
-        while untried:
-            untried -= 1
+        self._take_up_claimed()
+        while self._items:
             item = self._items.popleft()
             self._feed.go_on(item)
             if self._claims is not None and not self._claims.take(item, self._sampling):
-                self._items.append(self._feed.release(item))
+                self._claimed.append(self._feed.release(item))
                 if not self._met:
                     self._go_elsewhere()
-                    untried = len(self._items)
                 self._met.add(item.sha256)
             elif self._is_done(item, item.sha256 in self._met):  # while it is ours: nobody can finish it meanwhile
                 self.release(item)
@@ -108,8 +108,9 @@ class WorkQueue:
 
     def leave(self) -> list[HashedItem]:
         """Give up, and return, what is known and not given out."""
-        items = list(self._items)
+        items = [*self._items, *self._claimed]
         self._items.clear()
+        self._claimed.clear()
         return items
 
     def wait(self) -> None:
@@ -119,9 +120,21 @@ class WorkQueue:
         else:
             self._feed.wait(_POLL_S)
 
+    def _take_up_claimed(self) -> None:
+        """Try again what others were at, after all else and now and then.
+
+        `take` is called with every message of a worker, and a claim costs several requests to the cache's disk.
+        """
+        now = time.monotonic()
+        if self._claimed and now >= self._look_again:
+            self._look_again = now + _POLL_S
+            self._items.extend(self._claimed)
+            self._claimed.clear()
+
     def _go_elsewhere(self) -> None:
         """Runs that meet go on from different places, so that they do not meet at every item."""
-        self._items.rotate(random.randrange(len(self._items)))  # noqa: S311  nothing secret
+        if self._items:
+            self._items.rotate(random.randrange(len(self._items)))  # noqa: S311  nothing secret
 
 
 class Known:

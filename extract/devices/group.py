@@ -86,6 +86,7 @@ class DeviceGroup(PictureEncoder):
         self._waiting: deque[GroupFeatures] = deque()
         self._jobs: dict[int, GroupFeatures] = {}  # not done, by batch
         self._processes: list[DeviceProcess] = []
+        self._is_closed = False
         try:
             self._start(placements, start_seconds, trust=trust, quiet=quiet)
         except BaseException:
@@ -100,8 +101,8 @@ class DeviceGroup(PictureEncoder):
         ready: list[Ready] = []
         lost: list[tuple[DeviceProcess, ClipcacheError]] = []
         for numbers in (everyone[:1], everyone[1:]) if is_new else (everyone,):
-            started = [
-                DeviceProcess(
+            for number in numbers:
+                process = DeviceProcess(
                     number,
                     self.weights,
                     placements[number],
@@ -111,10 +112,8 @@ class DeviceGroup(PictureEncoder):
                     batch=self.placement.batch_size,
                     quiet=quiet and number > 0,
                 )
-                for number in numbers
-            ]
-            self._processes += started
-            for process, answer in _first_answers(started, seconds):
+                self._processes.append(process)
+            for process, answer in _first_answers(self._processes[numbers.start :], seconds):
                 if isinstance(answer, Ready):
                     process.capacity = answer.capacity
                     ready.append(answer)
@@ -199,11 +198,11 @@ class DeviceGroup(PictureEncoder):
 
     def close(self) -> None:
         """End the processes."""
-        for process in self._processes:
-            process.close()
-        if self._processes:
+        while self._processes:
+            self._processes.pop().close()
+        if not self._is_closed:
+            self._is_closed = True
             os.close(self._memory)
-        self._processes = []
 
 
 def _threads(placements: Sequence[Placement]) -> list[int]:

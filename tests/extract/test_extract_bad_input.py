@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from after_hashing import after_hashing
 from clipcache import cli
 from clipcache.cache import ClipcacheError, UsageError
-from clipcache.extract import ExtractOptions, extract, inputs, pipeline, run
+from clipcache.extract import ExtractOptions, engine, extract, inputs, pipeline
 from clipcache.extract.workers import worker
 from extract_runs import Cli, assert_sound, extract_words, start_extract
 from image_files import HEIC_HEAD, hide_heic, needs_avif, needs_heic, two_colours
@@ -53,7 +54,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded, so something is encoded")
 
-    monkeypatch.setattr(run, "FrameEncoder", refuse)
+    monkeypatch.setattr(engine, "FrameEncoder", refuse)
 
 
 # --- bad videos -----------------------------------------------------------------------------------------
@@ -334,13 +335,7 @@ def test_video_that_vanishes_after_hashing_fails_alone(
 ) -> None:
     gone = tmp_path / "gone.mp4"
     make_video(gone, frames=2, size=(64, 48))
-    real_place = run.place
-
-    def place_then_remove(*arguments: Any, **named: Any) -> Any:
-        gone.unlink()
-        return real_place(*arguments, **named)
-
-    monkeypatch.setattr(run, "place", place_then_remove)
+    after_hashing(monkeypatch, gone.unlink)
     outcome = clipcache(gone, good.path)
     assert (outcome.code, list(clipcache.entries)) == (1, ["good.mp4"])
     assert "No such file" in outcome.complaints[0]

@@ -15,6 +15,7 @@ from clipcache.cache import FeatureCache
 from clipcache.cache.common.errors import ClipcacheError, MediaError, UsageError
 from clipcache.cache.verify import verify
 from clipcache.extract import ExtractOptions, Summary, extract
+from clipcache.extract.cluster.work_queue import WorkQueue
 from clipcache.extract.video.collector import FrameCollector
 from clipcache.extract.video.decode import Span
 from clipcache.extract.video.file_checks.truncation import is_cut_short
@@ -76,6 +77,18 @@ def test_no_damage_ends_a_run_or_hides(
     for entry in FeatureCache(tmp_path / "features"):
         assert len(entry) <= entry.frames_expected
         assert len(entry) == entry.frames_expected or not entry.complete
+
+
+def test_a_damaged_video_is_decoded_again_at_once(
+    sound: dict[str, bytes], tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run does not wait, as it would for other runs."""
+    (tmp_path / "b.ts").write_bytes(damaged(sound["b.ts"], random.Random(0)))
+    waited: list[WorkQueue] = []
+    monkeypatch.setattr(WorkQueue, "wait", waited.append)
+    after_hashing(monkeypatch, lambda: None)
+    assert run([tmp_path / "b.ts"], tmp_path / "features", tiny_weights).partial == 1
+    assert waited == []
 
 
 def test_frames_out_of_order_are_put_in_order_and_doubled_ones_count_once() -> None:

@@ -11,6 +11,7 @@ import pytest
 from clipcache.cache import show_progress
 from clipcache.extract import ExtractOptions, ProgressReport, extract
 from clipcache.extract import progress as module
+from clipcache.extract.hashing import HashStream
 from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.progress import Progress
 from extract_runs import Cli
@@ -186,6 +187,37 @@ def test_python_gets_reports_and_says_nothing(
     assert (again[-1].items_total, again[-1].bytes_total) == (0, 0)
 
 
+def test_what_cannot_be_read_counts_as_done_and_failed(library: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    options = ExtractOptions("tiny", tiny_weights, device="cpu", num_workers=0)
+    reports: list[ProgressReport] = []
+    summary = extract([library, tmp_path / "gone.mp4"], tmp_path / "cache", options, on_progress=reports.append)
+    assert (summary.extracted, summary.failed) == (2, 2)
+    last = reports[-1]
+    assert (last.items_done, last.items_total, last.failed, last.frames) == (4, 4, 2, 60)
+    assert last.bytes_done == last.bytes_total
+
+
+def test_nothing_is_done_before_it_is_found(
+    library: Path, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items that become known between two looks at a stream."""
+    options = ExtractOptions("tiny", tiny_weights, device="cpu", num_workers=0)
+    extract([library], tmp_path / "cache", options)
+    take = HashStream.take
+
+    def take_all(stream: HashStream) -> list[HashedItem]:
+        taken = take(stream)
+        while not stream.is_over:
+            stream.wait(5.0)
+            taken += take(stream)
+        return taken
+
+    monkeypatch.setattr(HashStream, "take", take_all)
+    reports: list[ProgressReport] = []
+    extract([library], tmp_path / "cache", options, on_progress=reports.append)
+    assert (reports[-1].items_total, reports[-1].bytes_total) == (0, 0)
+
+
 @pytest.mark.usefixtures("impatient")
 def test_what_on_progress_raises_ends_the_run(library: Path, tmp_path: Path, tiny_weights: Path) -> None:
     told: list[ProgressReport] = []
@@ -219,7 +251,7 @@ def test_the_command_draws_a_bar_and_logs_lines(clipcache: Cli, library: Path, t
 def test_off_a_terminal_lines_are_plain(clipcache: Cli, library: Path) -> None:
     outcome = clipcache("--verbose", library)
     assert "\r" not in outcome.err
-    assert re.search(r"^clipcache: 1 of 3 items, \d+ frames, [\d.]+ frames/s$", outcome.err, re.MULTILINE)
+    assert re.search(r"^clipcache: 1 of 3 items, \d+ frames, [\d.]+ frames/s(, 1 failed)?$", outcome.err, re.MULTILINE)
     assert re.search(
         r"^clipcache: 3 of 3 items, 60 frames, [\d.]+ frames/s, 1 failed, in \d+ s$", outcome.err, re.MULTILINE
     )

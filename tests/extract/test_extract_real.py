@@ -99,7 +99,7 @@ def test_a_second_run_and_a_renamed_folder_decode_nothing(
     renamed.mkdir()
     for number, path in enumerate(sorted((test_data / "videos").iterdir())):
         (renamed / f"clip {number}{path.suffix}").write_bytes(path.read_bytes())
-    monkeypatch.setattr("clipcache.extract.run.FrameEncoder", None)  # any attempt to encode would fail
+    monkeypatch.setattr("clipcache.extract.engine.FrameEncoder", None)  # any attempt to encode would fail
     options = ExtractOptions(weights=tiny_weights, **OPTIONS)  # type: ignore[arg-type]
     for folder in (test_data / "videos", renamed):
         summary = extract([folder], run[0], options)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from clipcache.cache import DigestMemo
 from clipcache.cache.common import hashing as content
+from clipcache.cache.common.errors import UsageError
 from clipcache.extract import ExtractOptions, extract, hashing
 from clipcache.extract.hashing import HashStream
 from clipcache.extract.inputs import HashedItem, Item
@@ -121,6 +122,63 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, memo: DigestMemo) -> None:
         taken = {one.item.path.name: one for one in everything(stream)}
     assert taken["a"].problem is None
     assert "gone.mp4" in str(taken["gone.mp4"].problem)
+
+
+def test_what_is_found_and_what_is_known_agree_in_the_end(
+    tmp_path: Path, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder one image is remembered, one file cannot be read, and one grows while it is hashed."""
+    broken, growing, *images = (item.path for item in make(tmp_path, broken=500, growing=20, one=30, two=40))
+    memo.sha256(images[0])
+    sha256_file, size_of = content.sha256_file, hashing.size_of
+
+    def hash_one(path: Path, on_bytes: Callable[[int], None]) -> str:
+        if path == broken:
+            raise UsageError("It cannot be read")
+        return sha256_file(path, on_bytes)
+
+    monkeypatch.setattr(content, "sha256_file", hash_one)
+    monkeypatch.setattr(hashing, "size_of", lambda item: size_of(item) - (item.path == growing))
+    items = [Item(broken, "video"), Item(growing, "video"), Item(tmp_path, "image-folder", tuple(images))]
+    monkeypatch.setattr(content, "image_files", lambda _: images)
+    with HashStream(items, memo) as stream:
+        taken = everything(stream)
+    assert sorted(one.size for one in taken) == [0, 20, 70]
+    assert (stream.found, stream.found_bytes, stream.known_bytes) == (3, 90, 90)
+
+
+def test_closing_ends_the_search_for_what_is_remembered(tmp_path: Path, memo: DigestMemo) -> None:
+    items = make(tmp_path, **{str(number): 1 for number in range(300)})
+    looked: list[Path] = []
+    known = memo.known
+
+    def slow(path: Path) -> str | None:
+        time.sleep(0.01)
+        looked.append(path)
+        return known(path)
+
+    memo.known = slow  # type: ignore[method-assign]
+    with HashStream(items, memo):
+        time.sleep(0.05)
+    assert len(looked) < 100
+    assert [thread for thread in threading.enumerate() if thread.name == "hash"] == []
+
+
+def test_threads_that_hang_hold_up_the_end_together_and_not_one_by_one(
+    tmp_path: Path, memo: DigestMemo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugged_in = threading.Event()
+    monkeypatch.setattr(hashing, "usable_cores", lambda: 4)
+    monkeypatch.setattr(hashing, "_END_S", 0.2)
+    monkeypatch.setattr(content, "sha256_file", lambda _, __: plugged_in.wait(60) and "")
+    with HashStream(make(tmp_path, a=1, b=1, c=1, d=1), memo) as stream:
+        time.sleep(0.1)
+        started = time.monotonic()
+    passed = time.monotonic() - started
+    plugged_in.set()
+    for thread in stream._threads:
+        thread.join()
+    assert passed < 0.5
 
 
 @pytest.fixture

@@ -21,7 +21,11 @@ from clipcache.extract.audio.clap import SoundEncoder, TextEncoder, load_text_en
 from clipcache.extract.audio.run import extract_sounds
 from clipcache.extract.audio.weights import find_clap
 from clipcache.extract.audio.windows import Windows
+from clipcache.extract.cluster import work_queue
+from clipcache.extract.cluster.claims import Claims
 from clipcache.extract.cluster.shards import Shard, number_of
+from clipcache.extract.cluster.work_queue import WorkQueue
+from clipcache.extract.inputs import HashedItem, Item
 from clipcache.extract.options import SoundOptions
 from extract_runs import Outcome, read_failures
 from video_files import make_video
@@ -183,6 +187,32 @@ def test_audio_files_beside_videos_get_sound_and_videos_both(
     said = json.loads(outcome.out)
     assert outcome.code == 0
     assert (said["pictures"]["extracted"], said["sound"]["extracted"], said["sound"]["without_audio"]) == (1, 1, 1)
+
+
+def test_a_missing_track_that_another_run_has_found_out_is_no_failure(
+    run: Run, clap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mute, cache = make_video(tmp_path / "mute.mp4", frames=3).path, tmp_path / "cache"
+    words = ["extract", mute, "--model", "clap", "--audio-weights", clap, "--verbose"]
+    assert "1 without audio track" in run(*words).out
+    log = cache / "failed.jsonl"
+    line = log.read_text()
+    log.unlink()
+    [model] = cache.glob("*/")
+    other = Claims(model)
+    other.take(HashedItem(Item(mute, "video"), json.loads(line)["sha256"], 1), Windows().sampling)
+
+    def find_out(_: WorkQueue) -> None:
+        log.write_text(line)
+        other.close()
+
+    monkeypatch.setattr(WorkQueue, "wait", find_out)
+    monkeypatch.setattr(work_queue, "_POLL_S", 0.0)
+    outcome = run(*words)
+    assert "0 failed, 1 without audio track" in outcome.out
+    assert "failed before" not in outcome.out + outcome.err
+    assert f"'{mute}': no audio\n" in outcome.err
+    assert outcome.code == 0
 
 
 def test_shards_of_sound_rejoin(run: Run, clap: Path, tiny_weights: Path, tmp_path: Path) -> None:

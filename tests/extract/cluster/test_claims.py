@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 from clipcache.cache.common.hashing import sha256_file
 from clipcache.cache.format.sampling import Sampling
 from clipcache.extract.cluster import claims as claims_module
+from clipcache.extract.cluster import work_queue
 from clipcache.extract.cluster.claims import _ASIDE, STALE_AFTER_S, Claim, Claims, Owner, list_claims, owner_of
 from clipcache.extract.cluster.work_queue import Known, WorkQueue
 from clipcache.extract.inputs import HashedItem, Item
@@ -179,6 +181,22 @@ def test_where_claims_cannot_be_written_the_work_goes_on(tmp_path: Path) -> None
     assert Claims(tmp_path).take(item(), ALL)
 
 
+def test_a_full_disk_keeps_no_claim_that_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(claims_module.json, "dumps", fail)
+    assert Claims(tmp_path).take(item(), ALL)
+    assert files(tmp_path) == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others are at is looked at again at once."""
+    monkeypatch.setattr(work_queue, "_POLL_S", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_queue_leaves_what_others_are_at_and_comes_back_to_it(tmp_path: Path) -> None:
     other, own = Claims(tmp_path), Claims(tmp_path)
     items = [item(number) for number in range(10)]
@@ -227,6 +245,7 @@ def test_three_runs_share_the_work(is_one_killed: bool, library: Path, tiny_weig
     assert_sound(cache)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_waits_for_what_another_is_at(library: Path, clipcache: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other finishes none of its videos: in the end all are encoded here."""
     assert clipcache(library / "0.mp4").code == 0
@@ -254,6 +273,7 @@ def test_runs_without_claims_take_no_heed(library: Path, clipcache: Cli) -> None
     other.close()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_another_run_gave_up_is_not_tried_again(
     library: Path, clipcache: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +296,26 @@ def test_what_another_run_gave_up_is_not_tried_again(
     outcome = clipcache(library)
     assert f"{VIDEOS - 1} extracted, 1 cached, 0 partial, 0 failed, 1 failed before" in outcome.out
     assert "failed before, not tried again without --retry-failed" in outcome.err
+
+
+def test_claims_of_others_are_looked_at_again_only_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, own = Claims(tmp_path), Claims(tmp_path)
+    for number in range(3):
+        other.take(item(number), ALL)
+    tried: list[HashedItem] = []
+    take = own.take
+    monkeypatch.setattr(own, "take", lambda one, sampling: tried.append(one) or take(one, sampling))
+    queue = WorkQueue(Known([item(number) for number in range(3)]), ALL, own)
+    assert [queue.take() for _ in range(50)] == [None] * 50
+    assert len(tried) <= 6
+    assert (len(queue), queue.is_over, queue.waits_for_others) == (3, False, True)
+    other.close()
+    monkeypatch.setattr(queue, "_look_again", 0.0)
+    assert {one.sha256 for one in iter(queue.take, None)} == {item(number).sha256 for number in range(3)}
+    assert queue.is_over
+    own.close()
 
 
 def test_a_queue_that_goes_elsewhere_passes_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from clipcache.cache.common.errors import CacheError, ClipcacheError
+from clipcache.cache.common.messages import show_progress
 from clipcache.extract import ExtractOptions
 from clipcache.extract.cluster import ray_driver
 from clipcache.extract.cluster.ray_actor import Job, News, Started, Told
@@ -17,7 +18,7 @@ from clipcache.extract.cluster.ray_driver import Driver
 from clipcache.extract.cluster.scheduling import Seat
 from clipcache.extract.inputs import Item
 from clipcache.extract.prepare import Mismatches
-from clipcache.extract.progress import Progress, Summary
+from clipcache.extract.progress import Progress, ProgressReport, Summary
 
 Encode = Callable[[Sequence[int]], Any]
 OPTIONS = ExtractOptions(model="demo")
@@ -81,7 +82,14 @@ class SimpleRef:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Driver, StandIn]]:
+def reports() -> list[ProgressReport]:
+    return []
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, reports: list[ProgressReport], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Driver, StandIn]]:
     monkeypatch.setattr(ray_driver, "_POSTPONED_S", 0.0)
     monkeypatch.setattr(ray_driver, "_SETTLED_S", 0.0)
 
@@ -90,9 +98,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         monkeypatch.setattr(Driver, "_start", lambda _, seat: ray.start(seat))
         job = Job(tmp_path, "marker", OPTIONS, "0" * 64)
         found = [Item(Path(f"/{row}.mp4"), "video") for row in range(items)]
-        driver = Driver(ray, job, found, [1 << 30] * items, "demo-0", Progress("frames", verbose=False, show=False))
+        progress = Progress("frames", verbose=False, show=True, on_progress=reports.append)
+        driver = Driver(ray, job, found, [1 << 30] * items, "demo-0", progress)
         try:
-            driver.run()
+            with show_progress():
+                driver.run()
         finally:
             run.ray = ray  # type: ignore[attr-defined]
         return driver, ray
@@ -114,29 +124,30 @@ def test_what_a_node_cannot_read_is_tried_on_another(run: Any) -> None:
     assert {rows for node, rows in ray.calls if node == "good"} == {(0,), (1,), (2,), (3,)}
 
 
-def test_what_no_node_can_read_has_failed(run: Any) -> None:
+def test_what_no_node_can_read_has_failed(run: Any, reports: list[ProgressReport]) -> None:
     def cannot_read_2(rows: Sequence[int]) -> Told:
         return told(rows, unreadable={row: f"'/{row}.mp4' is not there" for row in rows if row == 2})
 
     driver, ray = run(4, a=(GOOD, cannot_read_2), b=(GOOD, cannot_read_2))
     assert driver.summary.extracted == 3
     assert driver.summary.failures == {"/2.mp4": "'/2.mp4' is not there"}
+    assert (reports[-1].items_done, reports[-1].items_total, reports[-1].failed) == (4, 4, 1)
     assert {node for node, rows in ray.calls if rows == (2,)} == {"a", "b"}
 
 
-def test_what_other_runs_are_at_is_asked_for_again(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_other_runs_are_at_is_asked_for_again(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     times = itertools.count()
     driver, ray = run(1, a=(GOOD, lambda rows: told(rows) if next(times) else told(rows, postponed=rows)))
     assert driver.summary.extracted == 1
     assert ray.calls == [("a", (0,)), ("a", (0,))]
-    assert "other runs are at the last 1 item(s)" in caplog.text
+    assert "other runs are at the last 1 item(s)" in capsys.readouterr().err
 
 
-def test_an_actor_that_cannot_go_on_gets_nothing_more(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_actor_that_cannot_go_on_gets_nothing_more(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     driver, ray = run(5, full=(GOOD, lambda _: CacheError("No space on b")), good=(GOOD, told))
     assert driver.summary.extracted == 5
     assert len([node for node, _ in ray.calls if node == "full"]) == 1
-    assert "No space on b." in caplog.text
+    assert "clipcache: No space on b." in capsys.readouterr().err
 
 
 def test_if_no_actor_can_go_on_the_run_ends_with_what_the_last_one_said(run: Any) -> None:
@@ -144,11 +155,11 @@ def test_if_no_actor_can_go_on_the_run_ends_with_what_the_last_one_said(run: Any
         run(3, a=(GOOD, lambda _: CacheError("No space")), b=(CacheError("No cache"), told))
 
 
-def test_actors_of_another_precision_get_nothing(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_actors_of_another_precision_get_nothing(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     driver, ray = run(3, a=(GOOD, told), b=(Started("other", "bf16"), told))
     assert driver.summary.extracted == 3
     assert {node for node, _ in ray.calls} == {"a"}
-    assert "b would encode in bf16, the others in fp32; choose one for all: --precision fp32" in caplog.text
+    assert "b would encode in bf16, the others in fp32; choose one for all: --precision fp32" in capsys.readouterr().err
 
 
 def test_a_lost_actor_costs_a_try_of_what_it_was_at_alone(run: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 from clipcache.cache.common.errors import ClipcacheError, ModelError, UsageError
 from clipcache.cache.common.hashing import DigestMemo
 from clipcache.cli import cli
-from clipcache.extract import ExtractOptions, extract
+from clipcache.extract import ExtractOptions, engine, extract
 from clipcache.extract.devices import process
 from clipcache.extract.devices.group import DeviceGroup
 from clipcache.extract.models.batching import Batcher
@@ -23,6 +23,7 @@ from clipcache.extract.models.frame_encoder import FrameEncoder
 from clipcache.extract.models.placement import Placement
 from clipcache.extract.models.weights import find_weights
 from clipcache.extract.provenance import recipe_of
+from clipcache.extract.workers import child
 from extract_runs import (
     Cli,
     assert_sound,
@@ -233,6 +234,33 @@ def test_where_no_device_starts_the_run_says_why(
     harm(monkeypatch, None, code)
     with pytest.raises(error, match=sentence):
         open_group(tiny_weights, **({"start_seconds": 1.0} if "sleep" in code else {}))
+
+
+def test_a_process_that_cannot_be_started_leaves_no_other(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = child.start, []
+
+    def start_one(*how: Any, **more: Any) -> Any:
+        if started:
+            raise BlockingIOError("no more processes")
+        started.append(start(*how, **more))
+        return started[0]
+
+    monkeypatch.setattr(child, "start", start_one)
+    with pytest.raises(BlockingIOError):
+        open_group(tiny_weights)
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_a_pool_that_cannot_be_made_leaves_no_process(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ImportError("no torchvision")
+
+    closed: list[Any] = []
+    monkeypatch.setattr(engine, "InProcessPool", fail)
+    monkeypatch.setattr(FrameEncoder, "close", lambda encoder: closed.append(encoder))
+    with pytest.raises(ImportError, match="torchvision"):
+        engine.PictureEngine(find_weights("tiny", tiny_weights, DigestMemo()), options(tiny_weights), print)
+    assert len(closed) == 1
 
 
 @pytest.mark.once

@@ -18,6 +18,7 @@ import pytest
 from clipcache.cache.common.atomic import STALE_AFTER_S, host_name
 from clipcache.cache.common.hashing import sha256_file
 from clipcache.cache.format.sampling import Sampling
+from clipcache.extract.cluster import work_queue
 from clipcache.extract.cluster.claims import Claims
 from clipcache.extract.cluster.work_queue import WorkQueue
 from clipcache.extract.inputs import HashedItem, Item
@@ -179,6 +180,7 @@ def test_what_another_run_is_at_is_not_kept_but_fetched_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(WorkQueue, "wait", wait)
+        patch.setattr(work_queue, "_POLL_S", 0.0)
         assert run(*urls, scratch_bytes=1).extracted == 3
     assert held_meanwhile[0] == 0
     paths = [request.path for request in server.requests if request.sent > 1]

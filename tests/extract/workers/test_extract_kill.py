@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from clipcache.cache import FeatureCache
 from clipcache.cache.format.sampling import Sampling
-from clipcache.extract import ExtractOptions, extract, run
+from clipcache.extract import ExtractOptions, engine, extract
 from clipcache.extract.workers import pool
 from clipcache.extract.workers.messages import IndexTask, SpanTask, Task
 from clipcache.extract.workers.process import WorkerProcess
@@ -392,7 +392,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded, so something is encoded")
 
-    return lambda: monkeypatch.setattr(run, "FrameEncoder", refuse)
+    return lambda: monkeypatch.setattr(engine, "FrameEncoder", refuse)
 
 
 def test_second_run_decodes_nothing_wherever_the_videos_are(
