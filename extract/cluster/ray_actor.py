@@ -303,7 +303,7 @@ class _Telling(Progress):
         """See `Progress`."""
         self._frames += given[-1]
 
-    def item(self, item: HashedItem, outcome: str, *_: Any) -> None:
+    def item(self, item: HashedItem, outcome: str, *_: Any, **__: Any) -> None:
         """See `Progress`."""
         self.detail(item, outcome)
 

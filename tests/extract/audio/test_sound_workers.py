@@ -344,7 +344,7 @@ class Events:
     def on_open(self, item: HashedItem) -> None:
         pass
 
-    def on_windows(self, count: int) -> None:
+    def on_windows(self, item: HashedItem, count: int) -> None:
         self.windows += count
 
     def on_encoded(self, encoded: EncodedSound) -> None:
