@@ -20,9 +20,9 @@ from video_files import make_video
 
 FOR_BOTH: list[tuple[str, Any, str]] = [
     ("weights", 5, "a str or a Path"),
-    ("device", "tpu", "auto, cpu, cuda or cuda:N"),
-    ("device", "cuda:", "auto, cpu, cuda or cuda:N"),
-    ("device", 0, "auto, cpu, cuda or cuda:N"),
+    ("device", "tpu", "auto, cpu, cuda, cuda:N"),
+    ("device", "cuda:", "auto, cpu, cuda, cuda:N"),
+    ("device", 0, "auto, cpu, cuda, cuda:N"),
     ("batch_size", 0, "1 or more"),
     ("batch_size", 1.5, "1 or more"),
     ("batch_size", True, "1 or more"),
