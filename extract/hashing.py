@@ -23,6 +23,9 @@ AHEAD_BYTES = 4 << 30
 """How much is hashed that nobody decodes yet. A file that is decoded soon after is still in memory: it need not be read
 a second time from a slow disk."""
 
+START_AHEAD_BYTES = 64 << 20
+"""The same until decoding begins: what loads the model needs the cores more."""
+
 _MOST_THREADS = 8
 _AT_ONCE = 1000
 _END_S = 1.0
@@ -50,6 +53,7 @@ class HashStream:
 
     def __init__(self, items: Sequence[Item], memo: DigestMemo, scratch: Scratch | None = None) -> None:
         self.found = self.found_bytes = self.known_bytes = 0
+        self._bound = min(START_AHEAD_BYTES, AHEAD_BYTES)
         self._items = items
         self._memo = memo
         lock = threading.RLock()
@@ -102,6 +106,12 @@ class HashStream:
         """Wait until `take` gives something or all is over, but no longer than `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self._known or self._error or self._outstanding == 0, seconds)
+
+    def look_ahead(self) -> None:
+        """Decoding begins: hash far ahead of it from now on."""
+        with self._room:
+            self._bound = AHEAD_BYTES
+            self._room.notify_all()
 
     def go_on(self, item: HashedItem) -> None:
         """An item that was taken is being decoded, or never will be: there is room to hash another."""
@@ -184,7 +194,7 @@ class HashStream:
     def _may_hash(self) -> bool:
         if not self._to_hash:
             return False
-        return self._ahead_bytes == 0 or self._ahead_bytes + self._to_hash[0][1] <= AHEAD_BYTES
+        return self._ahead_bytes == 0 or self._ahead_bytes + self._to_hash[0][1] <= self._bound
 
     def _count(self, item: Item, count: int) -> None:
         """Bytes of an item are read; of one that is fetched after its checksum was known they say nothing new."""

@@ -116,6 +116,19 @@ def test_hashing_stays_a_bounded_number_of_bytes_ahead(
         assert [one.item.path.name for one in everything(stream)] == ["d"]
 
 
+def test_little_is_hashed_before_decoding_begins(
+    tmp_path: Path, memo: DigestMemo, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "START_AHEAD_BYTES", 150)
+    items = make(tmp_path, a=100, b=100, c=100)
+    with HashStream(items, memo) as stream:
+        stream.wait(5.0)
+        time.sleep(0.1)
+        assert reads == ["a"]
+        stream.look_ahead()
+        assert len(everything(stream)) == 3
+
+
 def test_what_cannot_be_read_says_why(tmp_path: Path, memo: DigestMemo) -> None:
     items = [*make(tmp_path, a=10), Item(tmp_path / "gone.mp4", "video")]
     with HashStream(items, memo) as stream:
