@@ -529,7 +529,9 @@ def test_folder_is_searched_for_videos_and_image_folders(small: Path, clipcache:
     outcome = clipcache(small, "--json")
     summary = json.loads(outcome.out)
     assert (outcome.code, summary["extracted"], summary["cached"]) == (0, 3, 1)
-    assert sorted(clipcache.entries) == ["B.MP4", "a.mp4", "burst"]
+    # Of two copies the one that is hashed first is encoded.
+    assert set(clipcache.entries) - {"a.mp4", "no suffix"} == {"B.MP4", "burst"}
+    assert len(clipcache.entries) == 3
 
 
 @pytest.mark.parametrize(
