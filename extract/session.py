@@ -87,7 +87,6 @@ class Session(ABC):
     def _queue(self, sampling: Sampling, *, claims: bool) -> Iterator[WorkQueue]:
         """The work, shared with other runs over the same cache; what is claimed is given back in the end."""
         own = Claims(self._prepared.cache_dir / self._prepared.model_dir) if claims else None
-        self._feed.look_ahead()
         try:
             yield WorkQueue(self._feed, sampling, own, self._was_done_by_another)
         finally:
@@ -293,16 +292,13 @@ class _Feed:
         if not step.is_work:
             self._note(step)
 
-    def look_ahead(self) -> None:
-        """See `HashStream`."""
-        self._stream.look_ahead()
-
     def wait(self, seconds: float) -> None:
         """See `Feed`."""
         self._stream.wait(seconds)
 
     def go_on(self, item: HashedItem) -> None:
-        """See `Feed`."""
+        """See `Feed`; a queue calls this, so decoding has begun."""
+        self._stream.look_ahead()
         self._stream.go_on(item)
 
     def fetch(self, item: HashedItem) -> None:
